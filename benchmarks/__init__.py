@@ -1,0 +1,1 @@
+"""Experiments that compare methods: what they cost and how they rank."""

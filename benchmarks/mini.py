@@ -1,0 +1,146 @@
+"""The ranking table of MiniMTIL: every method with several seeds, one after the other.
+
+::
+
+    python -m benchmarks.mini --methods zero_shot finetune l2 --seeds 0 1 2
+
+A method is a file ``conf/mini/<method>.yaml``. Each run is an ordinary ``gift_lightning fit`` in a process of its own;
+what it found is added to ``benchmarks/mini.json`` (a list of ``method``, ``seed``, ``metrics``, ``R``, ``zero_shot``
+and ``cost``, sorted), and the table in the README is written anew. Runs that are in the file are not repeated, and an
+interrupted run goes on where it stopped.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from gift_lightning.errors import InputError, nearest
+from gift_lightning.files import read_json, write_json, write_text
+from gift_lightning.report import comparison_markdown, comparison_table
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "conf" / "mini"
+KEYS = ("metrics", "R", "zero_shot", "cost")
+"""What an entry of the file takes from the ``results.json`` of its run, beside method and seed."""
+START, END = "<!-- mini-table:start -->", "<!-- mini-table:end -->"
+
+Run = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, write the file and the README's table; 0 if every run succeeded, 1 if one failed, 2 on bad
+    input."""
+    arguments = _parser().parse_args(argv)
+    console = Console()
+    try:
+        for method in arguments.methods:
+            check_method(method)
+        runs: list[Run] = read_json(arguments.out) if arguments.out.exists() else []
+        if not arguments.readme.is_file():
+            raise InputError(f"{arguments.readme} does not exist: --readme names the file with the table.")
+        replace_table(arguments.readme.read_text(encoding="utf-8"), "", arguments.readme)  # fails before hours of work
+        failed = _fill(runs, arguments, console)
+        if runs:
+            write_table(arguments.readme, runs)
+            console.print(comparison_table(runs))
+    except InputError as error:
+        console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+        return 2
+    for line in failed:
+        console.print(f"[bold red]Failed:[/] {escape(line)}", soft_wrap=True)
+    return 1 if failed else 0
+
+
+def check_method(method: str) -> None:
+    """Raise an :class:`InputError` that names the available methods if there is no configuration of ``method``."""
+    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    if method not in known:
+        hint = nearest(method, known)
+        raise InputError(f"conf/mini/{method}.yaml does not exist{hint}: the methods are {', '.join(known) or 'none'}.")
+
+
+def missing(runs: Sequence[Run], methods: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """The pairs (method, seed) that ``runs`` does not hold, in the order asked for, each once."""
+    done = {(run["method"], run["seed"]) for run in runs}
+    asked = dict.fromkeys((method, seed) for method in methods for seed in seeds)
+    return [pair for pair in asked if pair not in done]
+
+
+def write_table(readme: Path, runs: Sequence[Run]) -> None:
+    """Write the comparison of ``runs`` between the markers of ``readme``, atomically, and only if it changes."""
+    old = readme.read_text(encoding="utf-8")
+    new = replace_table(old, comparison_markdown(runs), readme)
+    if new != old:
+        write_text(readme, new)
+
+
+def replace_table(text: str, table: str, path: Path) -> str:
+    """``text`` with ``table`` between the two markers; ``path`` is what the error message calls it.
+
+    Raises:
+        InputError: the markers are not there exactly once and in order.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end or START in rest or END in after:
+        raise InputError(f"{path} needs the lines '{START}' and '{END}' once and in this order: the table goes there.")
+    return f"{before}{START}\n{table}\n{END}{after}"
+
+
+def _fill(runs: list[Run], arguments: argparse.Namespace, console: Console) -> list[str]:
+    """Add the missing runs to ``runs`` and to the file; returns one sentence for each that failed."""
+    todo = missing(runs, arguments.methods, arguments.seeds)
+    failed = []
+    for position, (method, seed) in enumerate(todo, start=1):
+        console.rule(f"{method}, seed {seed} ({position} of {len(todo)})")
+        try:
+            results = _fit(method, seed, arguments.root)
+        except InputError as error:
+            failed.append(str(error))
+            continue
+        runs.append({"method": method, "seed": seed} | {key: results[key] for key in KEYS})
+        runs.sort(key=lambda run: (run["method"], run["seed"]))
+        write_json(arguments.out, runs)  # after every run: nothing is lost when the next one is interrupted
+    return failed
+
+
+def _fit(method: str, seed: int, root: Path) -> Run:
+    """One run, in a process of its own that writes to this terminal; returns its ``results.json``.
+
+    Raises:
+        InputError: the run failed or did not finish.
+    """
+    name = f"{method}_seed{seed}"
+    command = [sys.executable, "-m", "gift_lightning", "fit", "--config", str(CONFIGS / f"{method}.yaml")]
+    command += ["--seed_everything", str(seed), "--run.root", str(root), "--run.name", name, "--ckpt_path", "last"]
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if status != 0:
+        raise InputError(f"{method} with seed {seed} ended with status {status}: its output is above.")
+    results: Run = read_json(root / name / "results.json")
+    if not results["complete"]:  # Lightning ends with status 0 when it is asked to stop
+        raise InputError(f"{method} with seed {seed} was stopped before its last task: start it again to go on.")
+    return results
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mini", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--methods", nargs="+", required=True, help="names of files in conf/mini, without .yaml")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--out", type=_path, default=ROOT / "benchmarks" / "mini.json", help="the list of runs")
+    parser.add_argument("--readme", type=_path, default=ROOT / "README.md", help="the file with the table")
+    parser.add_argument("--root", type=_path, default=ROOT / "runs" / "bench", help="folder of the run folders")
+    return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).resolve()  # the runs start in the repository root, wherever this was called from
+
+
+if __name__ == "__main__":
+    sys.exit(main())

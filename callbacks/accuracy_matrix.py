@@ -1,0 +1,70 @@
+"""The accuracy matrix: every model of the sequence on every task."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+
+from callbacks.task_callback import TaskCallback
+
+
+class AccuracyMatrix(TaskCallback):
+    """Fills ``R[i, j]``, the accuracy in percent on task ``j`` after task ``i``, and the zero-shot row before task 0.
+
+    Accuracies are ratios of integer counts, summed over ranks by one all-reduce, of test sets that are neither padded nor
+    truncated. Prediction is the module's: ``module.evaluate(task, shard)`` gives the logits.
+
+    Attributes:
+        rows: ``R`` so far, one list of percentages for each finished task.
+        zero_shot: the row of the starting weights.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[list[float]] = []
+        self.zero_shot: list[float] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "zero_shot": self.zero_shot}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.zero_shot = state_dict["rows"], state_dict["zero_shot"]
+
+    def on_sequence_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.zero_shot = self.evaluate(trainer, module)
+
+    def on_task_evaluate(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        if len(self.rows) != task:
+            raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
+        known = not module.learns and self.zero_shot is not None
+        self.rows.append(list(self.zero_shot) if known and self.zero_shot else self.evaluate(trainer, module))
+
+    def on_test_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """``test`` hands over one task at a time, but a row is cheapest and safest as a whole: see ``on_test_end``."""
+
+    def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        row = self.evaluate(trainer, module)
+        self.rows = [row]
+        module.log_dict({f"test/{name}": value for name, value in zip(trainer.datamodule.names, row, strict=True)})
+
+    @torch.no_grad()
+    def evaluate(self, trainer: Trainer, module: LightningModule) -> list[float]:
+        """Accuracy in percent on every task, with the module as it is; its training mode and gradients stay untouched."""
+        sequence = trainer.datamodule
+        modes = {part: part.training for part in module.modules()}
+        module.eval()
+        limit = sequence.batch_size if trainer.fast_dev_run else None
+        counts = torch.zeros(sequence.num_tasks, 2, dtype=torch.long, device=module.device)
+        for index, task in enumerate(sequence.tasks):
+            shard = sequence.test_shard(index, limit)
+            with trainer.precision_plugin.val_step_context():
+                logits = module.evaluate(task, shard)
+            counts[index, 0] = (logits.argmax(1).cpu() == shard.labels).sum()
+            counts[index, 1] = len(logits)
+        counts = trainer.strategy.reduce(counts, reduce_op="sum")
+        for part, mode in modes.items():
+            part.training = mode
+        for (_, seen), task in zip(counts.tolist(), sequence.tasks, strict=True):
+            expected = len(task.test_set) if limit is None else min(limit, len(task.test_set))
+            if seen != expected:
+                raise RuntimeError(f"{seen} of {expected} test images of task '{task.name}' were evaluated.")
+        return [100.0 * right / seen for right, seen in counts.tolist()]

@@ -1,0 +1,162 @@
+"""What a run leaves behind: results, matrix, picture, costs."""
+
+import contextlib
+import platform
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from rich.console import Console
+
+from callbacks.accuracy_matrix import AccuracyMatrix
+from callbacks.task_boundary import TaskBoundary
+from callbacks.task_callback import TaskCallback, callback_of
+from gift_lightning import metrics
+from gift_lightning.files import write_json, write_text
+from gift_lightning.report import accuracy_table, plot_accuracy_matrix, write_accuracy_csv
+from gift_lightning.run_folder import SCHEMA, RunFolder
+
+
+class RunRecord(TaskCallback):
+    """Writes ``results.json``, the matrix as CSV and picture, and shows the table after each task.
+
+    Runs on rank 0 only. All files are written anew after each task, whole.
+
+    Args:
+        folder: where to write; ``None`` shows the table and writes nothing.
+        config: the config of the run as YAML, kept in the folder.
+    """
+
+    def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
+        self.folder, self.config = folder, config
+        self.seconds: dict[str, list[float]] = {"train": [], "evaluate": []}
+        self.peak_memory = 0
+        self._task_seconds = 0.0
+        self._clock = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        running = self._task_seconds + time.perf_counter() - self._clock
+        return {"seconds": self.seconds, "peak_memory": self._measure_memory(), "task_seconds": running}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.peak_memory = state_dict["seconds"], state_dict["peak_memory"]
+        self._task_seconds = state_dict["task_seconds"]
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._clock = time.perf_counter()
+        if self.folder is not None and trainer.is_global_zero:
+            write_text(self.folder.config, self.config)
+            write_json(self.folder.environment, environment(trainer))
+
+    def on_sequence_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._write(trainer, module)
+
+    def on_task_start(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        self._clock, self._task_seconds = time.perf_counter(), 0.0
+
+    def on_task_end(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        now = time.perf_counter()
+        self.seconds["train"].append(self._task_seconds + now - self._clock if module.learns else 0.0)
+        self._clock, self._task_seconds = now, 0.0
+
+    def on_task_report(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        now = time.perf_counter()
+        self.seconds["evaluate"].append(now - self._clock)
+        self._clock = now
+        results = self._write(trainer, module)
+        for logger in trainer.loggers:
+            named = {f"cl/{name}": value for name, value in results["metrics"].items() if value is not None}
+            accuracies = zip(results["tasks"], results["R"][-1], strict=True)
+            named |= {f"cl/accuracy/{name}": value for name, value in accuracies}
+            logger.log_metrics({"cl/task": task + 1, **named}, step=trainer.global_step)
+        if trainer.is_global_zero:
+            Console().print(accuracy_table(results))
+
+    def _write(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        results = self.results(trainer, module)
+        if self.folder is not None and trainer.is_global_zero:
+            write_json(self.folder.results, results)
+            write_accuracy_csv(self.folder.matrix_csv, results)
+            plot_accuracy_matrix(self.folder.matrix_png, results)
+        return results
+
+    def results(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        """The content of ``results.json``; accuracies in percent."""
+        matrix: AccuracyMatrix = callback_of(trainer, AccuracyMatrix)
+        boundary: TaskBoundary = callback_of(trainer, TaskBoundary)
+        sequence = trainer.datamodule
+        return {
+            "schema": SCHEMA,
+            "method": type(module).__name__,
+            "seed": sequence.seed,
+            "tasks": sequence.names,
+            "protocol": boundary.protocol,
+            "zero_shot": matrix.zero_shot,
+            "R": matrix.rows,
+            "metrics": metrics.summary(matrix.rows) if matrix.rows else {},
+            "cost": {
+                "train_seconds": [round(seconds, 3) for seconds in self.seconds["train"]],
+                "evaluate_seconds": [round(seconds, 3) for seconds in self.seconds["evaluate"]],
+                "peak_memory_bytes": self._measure_memory(),
+                "trainable_parameters": _count(module, trainable=True),
+                "stored_parameters": _count(module, trainable=False),
+            },
+            "versions": versions(),
+            "complete": len(matrix.rows) == sequence.num_tasks,
+        }
+
+    def _measure_memory(self) -> int:
+        if torch.cuda.is_available():
+            used = torch.cuda.max_memory_allocated()
+        else:
+            used = _resident_memory()
+        self.peak_memory = max(self.peak_memory, used)
+        return self.peak_memory
+
+
+def _resident_memory() -> int:
+    """Peak memory of this process in bytes; 0 where the system does not tell."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return 0
+
+
+def _count(module: LightningModule, trainable: bool) -> int:
+    """Parameters that learn, or that are kept beside the model from task to task."""
+    if trainable:
+        return sum(p.numel() for p in module.parameters() if p.requires_grad) if module.learns else 0
+    return sum(p.numel() for name, p in module.named_parameters() if not name.startswith("clip."))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = ("gift-lightning", "torch", "torchvision", "lightning", "open_clip_torch", "timm", "numpy")
+    found = {name: _version(name) for name in packages}
+    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def environment(trainer: Trainer) -> dict[str, Any]:
+    """Where a run took place."""
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "device": str(trainer.strategy.root_device),
+        "device_name": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+        "world_size": trainer.world_size,
+        "precision": trainer.precision,
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+    }

@@ -1,0 +1,84 @@
+"""Progress of the whole sequence in the terminal: which task, which step, and when it will be over."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from callbacks.task_callback import TaskCallback
+
+
+class SequenceProgress(TaskCallback, ProgressBar):
+    """One bar for the sequence: ``task 3/6 Flags``, optimiser steps of all tasks, time spent and time left.
+
+    Outside a terminal it draws nothing; the table after each task is progress enough for a log file.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._progress: Progress | None = None
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        console = Console()
+        if not (self._enabled and console.is_terminal and trainer.is_global_zero and module.learns):
+            return
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[loss]}"),
+            console=console,
+            expand=True,
+        )
+        sequence = trainer.datamodule
+        total = sequence.first_step(sequence.num_tasks)
+        self._bar = self._progress.add_task("zero-shot", total=total, completed=trainer.global_step, loss="")
+        self._progress.start()
+
+    def on_task_start(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        self._describe(trainer, task)
+
+    def prepare_task(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        self._describe(trainer, task)
+
+    def _describe(self, trainer: Trainer, task: int, suffix: str = "") -> None:
+        if self._progress is not None:
+            sequence = trainer.datamodule
+            description = f"task {task + 1}/{sequence.num_tasks} {sequence.names[task]}{suffix}"
+            self._progress.update(self._bar, description=description)
+
+    def on_task_end(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        self._describe(trainer, task, suffix=" (evaluating)")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._progress is not None:
+            self._progress.update(self._bar, completed=trainer.global_step)
+            if trainer.global_step % trainer.log_every_n_steps == 0:
+                parts = "  ".join(f"{name} {value.item():.3f}" for name, value in module.loss_parts.items())
+                self._progress.update(self._bar, loss=parts)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,168 @@
+"""The state machine that turns one Lightning ``fit`` into a sequence of tasks."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+
+from callbacks.task_callback import TaskCallback
+from gift_lightning.checkpoint import save_weights
+from gift_lightning.errors import InputError
+from gift_lightning.protocol import protocol
+from gift_lightning.run_folder import RunFolder
+from gift_lightning.seeding import stream_seed
+
+
+class TaskBoundary(Callback):
+    """Starts and ends tasks; epoch t of Lightning is task t.
+
+    Events, each sent to the datamodule, then the module, then the callbacks in their order:
+
+    * start of t: ``on_task_start`` -> new optimiser and schedule -> ``prepare_task``
+    * resume into t: ``prepare_task`` alone
+    * end of t: ``on_task_end`` -> ``on_task_evaluate`` -> ``on_task_report`` -> weights and checkpoint
+
+    Which tasks have started and finished is part of the checkpoint, and is never inferred from the Lightning hook that
+    fired: a run killed at any moment continues with the same event that an uninterrupted run would have seen next.
+
+    Args:
+        folder: where weights and checkpoints go; ``None`` writes nothing.
+    """
+
+    def __init__(self, folder: RunFolder | None = None) -> None:
+        self.folder = folder
+        self.opened = False
+        self.started = self.finished = -1
+        self.protocol: dict[str, Any] = {}
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
+        return progress | {"protocol": self.protocol["id"]}
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""
+        if trainer.testing:
+            return
+        state = checkpoint["callbacks"].get(self.state_key)
+        if state is None or state["protocol"] != self.protocol["id"]:
+            raise InputError(
+                "The checkpoint belongs to another sequence: its tasks, data, prompts or starting weights differ from"
+                " those of the config. Resume with the config of that run, or start a new run.name."
+            )
+        self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
+        module.task = max(self.started, 0)
+        if self.finished == self.started or self._is_trained(trainer.datamodule, checkpoint["global_step"]):
+            _place_between_epochs(checkpoint, self.started + 1)
+
+    # --- Lightning's hooks --------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self._check_trainer(trainer)
+            # before a checkpoint is restored: the protocol names the starting weights
+            self.protocol = protocol(trainer.datamodule.tasks, module.clip)
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self.opened:
+            self._send(trainer, "on_sequence_start")
+            self.opened = True
+            self._save_checkpoint(trainer)
+        if not module.learns:
+            for task in range(self.finished + 1, trainer.datamodule.num_tasks):
+                self.started = module.task = task
+                self._finish(trainer, module, task)
+            trainer.should_stop = True
+        elif self.started > self.finished:
+            # a checkpoint written at a task's last step: Lightning calls no hook that ends the task
+            if self._is_trained(trainer.datamodule, trainer.global_step):
+                self._finish(trainer, module, self.started)
+            else:
+                self._send(trainer, "prepare_task", self.started)
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._begin(trainer, module, trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        step = trainer.datamodule.first_step(self.started) + batch_idx // trainer.accumulate_grad_batches
+        if trainer.current_epoch != self.started or trainer.global_step != step:
+            raise RuntimeError(
+                f"Lightning is at step {trainer.global_step} of epoch {trainer.current_epoch}, the sequence at step"
+                f" {step} of task {self.started}."
+            )
+        torch.manual_seed(stream_seed(trainer.datamodule.seed, "step", step, batch_idx, trainer.global_rank))
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._finish(trainer, module, self.started)
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        # resumed at the very last step of the sequence, Lightning does not even call on_train_start
+        if self.started > self.finished and self._is_trained(trainer.datamodule, trainer.global_step):
+            self._finish(trainer, module, self.started)
+
+    def _is_trained(self, sequence: Any, global_step: int) -> bool:
+        return self.started >= 0 and global_step == sequence.first_step(self.started + 1)
+
+    # --- the events ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        self.started = module.task = task
+        self._send(trainer, "on_task_start", task)
+        trainer.strategy.setup_optimizers(trainer)
+        self._send(trainer, "prepare_task", task)
+
+    def _finish(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        self._send(trainer, "on_task_end", task)
+        self.finished = task
+        self._send(trainer, "on_task_evaluate", task)
+        self._send(trainer, "on_task_report", task)
+        if self.folder is not None and trainer.is_global_zero and module.learns:
+            save_weights(module.clip.model, self.folder.task_weights(task))
+        self._save_checkpoint(trainer)
+
+    def _save_checkpoint(self, trainer: Trainer) -> None:
+        # not through ModelCheckpoint, which skips a save when no step was made since its last one
+        if self.folder is not None:
+            trainer.save_checkpoint(self.folder.last_checkpoint)
+
+    def _send(self, trainer: Trainer, event: str, *arguments: int) -> None:
+        for receiver in (trainer.datamodule, trainer.lightning_module):
+            getattr(receiver, event, _ignore)(*arguments)
+        for callback in trainer.callbacks:
+            if isinstance(callback, TaskCallback):
+                getattr(callback, event)(trainer, trainer.lightning_module, *arguments)
+
+    @staticmethod
+    def _check_trainer(trainer: Trainer) -> None:
+        if trainer.fast_dev_run:
+            return
+        if trainer.max_epochs != trainer.datamodule.num_tasks or trainer.max_steps != -1:
+            raise InputError(
+                "trainer.max_epochs and max_steps belong to the sequence, one epoch for each task: set"
+                " data.tasks and data.steps instead."
+            )
+        if trainer.limit_train_batches != 1.0 or trainer.overfit_batches:
+            raise InputError("trainer.limit_train_batches and overfit_batches do not apply: set data.steps instead.")
+
+
+def _ignore(*_: int) -> None:
+    """A receiver that does not care for an event."""
+
+
+def _place_between_epochs(checkpoint: dict[str, Any], epoch: int) -> None:
+    """Make the saved loop state say: ``epoch`` epochs are over, the next has not begun.
+
+    Left alone, Lightning skips ``on_train_epoch_start`` of the next epoch, and may carry the finished epoch's batch count
+    into it, when the checkpoint was written at the last batch or inside ``on_train_epoch_end``.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    for scope in ("total", "current"):
+        loop["epoch_progress"][scope] = dict.fromkeys(loop["epoch_progress"][scope], epoch)
+    batches = loop["epoch_loop.batch_progress"]
+    batches["current"] = dict.fromkeys(batches["current"], 0)
+    batches["total"] = dict.fromkeys(batches["total"], batches["total"]["ready"])
+    batches["is_last_batch"] = False
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
+    loop["state_dict"].pop("combined_loader", None)

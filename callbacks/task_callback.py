@@ -1,0 +1,36 @@
+"""The events of a sequence, as a callback sees them."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+
+
+class TaskCallback(Callback):
+    """A Lightning callback that is also told of tasks. All events have empty defaults; tasks count from 0."""
+
+    def on_sequence_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Once before the first task."""
+
+    def on_task_start(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        """Before the first step of ``task``, after the module's own ``on_task_start``."""
+
+    def prepare_task(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        """Before the first step of ``task`` and on every resume into it; must change no weights."""
+
+    def on_task_end(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        """After the last step of ``task``, before evaluation."""
+
+    def on_task_evaluate(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        """Evaluate the model as it is after ``task``."""
+
+    def on_task_report(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+        """Write down what is known after ``task``."""
+
+
+def callback_of(trainer: Any, kind: type) -> Any:
+    """The trainer's callback of a kind, e.g. the ``AccuracyMatrix`` of a run."""
+    found = [callback for callback in trainer.callbacks if isinstance(callback, kind)]
+    if len(found) != 1:
+        raise ValueError(f"The trainer has {len(found)} callbacks of type {kind.__name__}, one is needed.")
+    return found[0]

@@ -1,0 +1,6 @@
+"""Where samples come from: tasks, and the sequence that feeds them to the trainer one after the other."""
+
+from datamodules.base import Task
+from datamodules.sequence import TaskSequence
+
+__all__ = ["Task", "TaskSequence"]

@@ -1,0 +1,103 @@
+"""The general world of MiniMTIL: captioned 32 x 32 pictures, a stand-in for the data CLIP is pre-trained on.
+
+``KINDS`` says which class names each kind of picture can show, :func:`draw` shows any of them in the world's own style, and
+:func:`stream` is the endless captioned mixture that the small CLIP is pre-trained on. All randomness comes from the generator or
+the seed that the caller passes; nothing is rendered at import.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Generator, Tensor
+
+from datamodules.mini.world import captions, flags, land, scenes, textures
+from datamodules.mini.world.canvas import COLOURS, SIZE, Drawing, Style, photograph
+from datamodules.mini.world.scenes import COUNTS, NEVER_SHOWN
+from datamodules.mini.world.shapes import DIGITS, LETTERS, OBJECTS, SHAPES, SPRITES
+
+WORLD_VERSION = 1  # raised whenever a seed would give other pictures or captions
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A family of pictures: the names it can show, how they are drawn and told, and how often the world shows them."""
+
+    names: tuple[str, ...]
+    draw: Callable[[Sequence[str], Style, Generator], Drawing]
+    tell: Callable[[str, str, str, str, Random], str]
+    share: float
+    drawable: bool = True  # whether hatching and contours make sense for it
+
+
+KINDS: dict[str, Kind] = {
+    "sprite": Kind(SPRITES, scenes.draw_sprites, captions.sprite, 0.32),
+    "digit": Kind(DIGITS, scenes.draw_glyphs, captions.glyph, 0.08),
+    "letter": Kind(LETTERS, scenes.draw_glyphs, captions.glyph, 0.08),
+    "texture": Kind(tuple(textures.TEXTURES), textures.draw, captions.texture, 0.17, drawable=False),
+    "count": Kind(COUNTS, scenes.draw_counts, captions.count, 0.13, drawable=False),
+    "land": Kind(tuple(land.LAND_USES), land.draw, captions.land, 0.11, drawable=False),
+    "flag": Kind(tuple(flags.FLAGS), flags.draw, captions.flag, 0.11, drawable=False),
+}
+
+PHOTO = Style()
+SKETCH = Style(outline=0.45, hatch=0.35, wobble=0.04, noise=0.03)
+ROUGH = Style(
+    scale=(0.45, 0.85), rotation=0.45, wobble=0.04, wave=(0.04, 0.13), zoom=(0.8, 1.2), hatch=0.1, outline=0.1, speck=0.18, cast=0.10, gray=0.15,
+    haze=0.3, blur=0.35, fade=0.4, noise=0.09,
+)  # fmt: skip
+_SHARES = {"photo": 0.62, "sketch": 0.13, "rough": 0.25}
+_STYLES = {"photo": (PHOTO, captions.PHOTO), "sketch": (SKETCH, captions.SKETCH), "rough": (ROUGH, captions.ROUGH)}
+
+
+def draw(kind: str, names: Sequence[str], generator: Generator, style: Style = PHOTO) -> Tensor:
+    """Pictures of the given names of one kind: uint8 (n, 3, SIZE, SIZE).
+
+    Raises:
+        ValueError: a name the kind cannot show.
+    """
+    unknown = sorted(set(names) - set(KINDS[kind].names))
+    if unknown:
+        raise ValueError(f"the kind {kind!r} cannot show {unknown}; it shows {list(KINDS[kind].names)}")
+    return photograph(KINDS[kind].draw(names, style, generator).images, style, generator)
+
+
+def _captioned(kind: str, how: str, n: int, rng: Random, generator: Generator) -> tuple[Tensor, list[str]]:
+    """``n`` pictures of one kind in one style, with captions."""
+    family = KINDS[kind]
+    style, openings = _STYLES[how]
+    if how == "sketch" and not family.drawable:
+        style, openings = _STYLES["rough"]
+    names = [rng.choice(family.names) for _ in range(n)]
+    drawing = family.draw(names, style, generator)
+    blank = [""] * n
+    facts = zip(names, drawing.first or blank, drawing.second or blank, drawing.detail or blank, strict=True)
+    # One opening for all: "a photo of a star" and "a picture of a star" in one batch would push each other away for nothing.
+    opening = rng.choice(openings)
+    told = [opening.format(family.tell(name, first, second, detail, rng)) for name, first, second, detail in facts]
+    return photograph(drawing.images, style, generator), told
+
+
+def stream(n: int, seed: int) -> tuple[Tensor, list[str]]:
+    """``n`` captioned pictures of the general world, a pure function of its arguments.
+
+    Within a call all captions of one kind and style open with the same words.
+
+    Returns:
+        images, uint8 (n, 3, SIZE, SIZE), and ``n`` captions.
+    """
+    rng = Random(seed)
+    generator = torch.Generator().manual_seed(seed)
+    mixture = [(kind, how) for kind in KINDS for how in _SHARES]
+    shares = [KINDS[kind].share * _SHARES[how] for kind, how in mixture]
+    drawn = rng.choices(range(len(mixture)), shares, k=n)
+    parts = [_captioned(kind, how, drawn.count(i), rng, generator) for i, (kind, how) in enumerate(mixture) if i in drawn]
+    images = torch.cat([part[0] for part in parts])
+    told = [caption for part in parts for caption in part[1]]
+    order = torch.randperm(n, generator=generator)
+    return images[order], [told[i] for i in order.tolist()]
+
+
+__all__ = ["COLOURS", "COUNTS", "DIGITS", "KINDS", "LETTERS", "NEVER_SHOWN", "OBJECTS", "PHOTO", "ROUGH", "SHAPES", "SIZE", "SKETCH", "SPRITES",
+           "WORLD_VERSION", "Kind", "Style", "draw", "photograph", "stream"]  # fmt: skip

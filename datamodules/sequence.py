@@ -1,0 +1,146 @@
+"""The datamodule that ``fit`` sees: tasks one after the other, one Lightning epoch each."""
+
+from itertools import accumulate
+from typing import Any, Literal
+
+from lightning import LightningDataModule
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import DataLoader
+
+from datamodules.base import Task
+from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
+from datamodules.test_shard import TestShard
+from gift_lightning.errors import InputError
+
+
+class TaskSequence(LightningDataModule):
+    """A sequence of tasks, learned in the given order.
+
+    Args:
+        tasks: the tasks; their names must differ.
+        batch_size: images in one optimiser step, over all devices and accumulated batches.
+        steps: optimiser steps per task, or ``"epoch"`` for one pass over each task's training set.
+        num_workers: processes that load and transform images; 0 loads in the training process.
+        shuffle: ``False`` takes training images in their stored order.
+        seed: seed of the order and the augmentation of training images; ``seed_everything`` sets it.
+    """
+
+    def __init__(
+        self,
+        tasks: list[Task],
+        batch_size: int = 64,
+        steps: int | Literal["epoch"] = 1000,
+        num_workers: int = 0,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.tasks, self.batch_size, self._steps = tasks, batch_size, steps
+        self.num_workers, self.shuffle, self.seed = num_workers, shuffle, seed
+        self._shards: dict[int, TestShard] = {}
+        self._check_arguments()
+
+    @property
+    def num_tasks(self) -> int:
+        return len(self.tasks)
+
+    @property
+    def names(self) -> list[str]:
+        return [task.name for task in self.tasks]
+
+    def steps(self, task: int) -> int:
+        """Optimiser steps of task number ``task`` (from 0)."""
+        if self._steps == "epoch":
+            return -(-len(self.tasks[task].train_set) // self.batch_size)
+        return int(self._steps)
+
+    def first_step(self, task: int) -> int:
+        """The global step at which ``task`` starts; ``first_step(num_tasks)`` is the length of the whole sequence."""
+        return [0, *accumulate(self.steps(t) for t in range(self.num_tasks))][task]
+
+    def prepare_data(self) -> None:
+        for task in self.tasks:
+            task.prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        for task in self.tasks:
+            task.setup(stage or "fit")
+            _check_task(task)
+        if self.trainer is not None and stage == "fit":
+            self._check_division(self._split())
+
+    def prepare_task(self, task: int) -> None:
+        """Called before ``task`` starts and whenever a run resumes into it. Changes no weights."""
+
+    def train_dataloader(self) -> CombinedLoader:
+        """The stream of the task that Lightning's epoch stands for: ``{"task": (images, labels)}``."""
+        assert self.trainer is not None
+        # a resumed run that is already complete asks for the loaders of an epoch that does not exist
+        task = min(self.trainer.current_epoch, self.num_tasks - 1)
+        return CombinedLoader({"task": self._task_loader(task)}, mode="min_size")
+
+    def _task_loader(self, task: int) -> StepLoader:
+        key = (self.seed, "task", task)
+        train_set = self.tasks[task].train_set
+        batches = StepBatches(len(train_set), self.batch_size, self.steps(task), key, self.shuffle, self._split())
+        samples = SeededSamples(train_set, self._clip.train_transform, key)
+        return StepLoader(task, samples, batches, self.num_workers)
+
+    def test_dataloader(self) -> DataLoader[int]:
+        """One batch for each task: its number. Every rank visits all tasks and evaluates its shard of each."""
+        return DataLoader(range(self.num_tasks), batch_size=None)  # type: ignore[arg-type]
+
+    def test_shard(self, task: int, limit: int | None = None) -> TestShard:
+        """This rank's part of the test set of ``task``; ``limit`` keeps only the first images of the set."""
+        if task not in self._shards:
+            split, clip = self._split(), self._clip
+            self._shards[task] = TestShard(
+                self.tasks[task].test_set,
+                clip.test_geometry,
+                clip.normalize,
+                split.rank,
+                split.world_size,
+                self.num_workers,
+                limit,
+            )
+        return self._shards[task]
+
+    @property
+    def _clip(self) -> Any:
+        assert self.trainer is not None
+        return self.trainer.lightning_module.clip
+
+    def _split(self) -> Split:
+        trainer = self.trainer
+        assert trainer is not None
+        return Split(trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches)
+
+    def _check_arguments(self) -> None:
+        if not self.tasks:
+            raise InputError("data.tasks is empty: name at least one task.")
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise InputError(f"data.tasks has more than one task named '{repeated[0]}': give each task its own name.")
+        if self._steps != "epoch" and int(self._steps) < 1:
+            raise InputError(f"data.steps is {self._steps}: give at least 1 optimiser step per task, or 'epoch'.")
+        if self.batch_size < 1:
+            raise InputError(f"data.batch_size is {self.batch_size}: give at least 1.")
+
+    def _check_division(self, split: Split) -> None:
+        parts = split.world_size * split.accumulate
+        if self.batch_size % parts:
+            raise InputError(
+                f"data.batch_size {self.batch_size} does not divide into {split.world_size} devices x {split.accumulate}"
+                f" accumulated batches: choose a multiple of {parts}."
+            )
+
+
+def _check_task(task: Task) -> None:
+    for split, samples in (("training", task.train_set), ("test", task.test_set)):
+        if len(samples) == 0:
+            raise InputError(f"Task '{task.name}' has no {split} images: check its folder and its settings.")
+    if len(task.class_names) < 2:
+        raise InputError(f"Task '{task.name}' has {len(task.class_names)} class names: give at least two.")
+    wrong = [template for template in task.templates if template.count("{}") != 1]
+    if wrong or not task.templates:
+        raise InputError(f"Task '{task.name}' needs templates with one {{}} for the class name, not {wrong or 'none'}.")

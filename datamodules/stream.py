@@ -1,0 +1,112 @@
+"""The training stream: which samples make up optimiser step s, for any number of ranks, workers and restarts."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.base import ImageSet
+from gift_lightning.seeding import seed_generators, stream_seed
+
+
+@dataclass(frozen=True)
+class Split:
+    """How one optimiser step is divided: over ranks, and within a rank over accumulated micro-batches."""
+
+    rank: int = 0
+    world_size: int = 1
+    accumulate: int = 1
+
+
+class StepBatches(Sampler[list[tuple[int, int]]]):
+    """This rank's micro-batches of every optimiser step, as lists of ``(sample index, ordinal of the draw)``.
+
+    The stream of draws is endless: shuffle after shuffle of the set, so a batch may span two of them. Step ``s`` takes
+    draws ``s * batch_size`` up to ``(s + 1) * batch_size``, whoever asks.
+
+    Args:
+        size: number of samples in the set.
+        batch_size: samples in one optimiser step, over all ranks and micro-batches.
+        steps: number of optimiser steps.
+        key: what identifies the stream, e.g. ``(seed, "task", 3)``.
+        shuffle: ``False`` takes the samples in order, again and again.
+        split: this rank's part.
+    """
+
+    def __init__(
+        self, size: int, batch_size: int, steps: int, key: tuple[int | str, ...], shuffle: bool, split: Split
+    ) -> None:
+        self.size, self.batch_size, self.steps = size, batch_size, steps
+        self.key, self.shuffle, self.split = key, shuffle, split
+        self.start = 0
+
+    def __len__(self) -> int:
+        return self.steps * self.split.accumulate
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        parts = self.split.world_size * self.split.accumulate
+        part_size = self.batch_size // parts
+        epoch, order = -1, []
+        for micro_batch in range(self.start, len(self)):
+            first = (micro_batch * self.split.world_size + self.split.rank) * part_size
+            batch = []
+            for ordinal in range(first, first + part_size):
+                if ordinal // self.size != epoch:
+                    epoch = ordinal // self.size
+                    order = self._order(epoch)
+                batch.append((order[ordinal % self.size], ordinal))
+            yield batch
+
+    def _order(self, epoch: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.size))
+        generator = torch.Generator().manual_seed(stream_seed(*self.key, "shuffle", epoch))
+        return torch.randperm(self.size, generator=generator).tolist()
+
+
+class SeededSamples(Dataset[tuple[Any, int]]):
+    """Transformed samples; the random part of a transform depends on the stream and the ordinal of the draw alone."""
+
+    def __init__(self, samples: ImageSet, transform: Callable[[Any], Any], key: tuple[int | str, ...]) -> None:
+        self.samples, self.transform, self.key = samples, transform, key
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[Any, int]:
+        index, ordinal = draw
+        seed_generators(stream_seed(*self.key, "augment", ordinal))
+        image, label = self.samples[index]
+        return self.transform(image), label
+
+
+class StepLoader(DataLoader[tuple[Any, int]]):
+    """A loader that remembers how many batches it delivered, so that a restart continues with the next one.
+
+    The position counts batches *delivered*, not prefetched. It belongs to one task: the state of another task's loader
+    is ignored, because Lightning restores a finished task's state into the loader of the next one. Workers start at
+    the first batch, not at ``iter()``, which Lightning calls more often than it reads.
+    """
+
+    batch_sampler: StepBatches
+
+    def __init__(self, task: int, samples: SeededSamples, batches: StepBatches, num_workers: int = 0) -> None:
+        super().__init__(samples, batch_sampler=batches, num_workers=num_workers, pin_memory=torch.cuda.is_available())
+        self.task = task
+        self.delivered = 0
+        self._resume_at = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self.delivered = self.batch_sampler.start = self._resume_at
+        for batch in super().__iter__():
+            self.delivered += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"task": self.task, "delivered": self.delivered}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        if state["task"] == self.task:
+            self._resume_at = self.delivered = state["delivered"]

@@ -1,0 +1,33 @@
+"""``python -m gift_lightning``: the command line."""
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, or 2 after a sentence about bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    stray = _stray_package()
+    if stray:
+        sys.stderr.write(f"error: {stray}\n")
+        return 2
+    from gift_lightning.cli import run  # importing the whole stack takes seconds: after the cheap check
+
+    return run(arguments)
+
+
+def _stray_package() -> str | None:
+    """A folder named like one of our packages in the current directory would be imported in its place."""
+    home = Path(__file__).resolve().parent.parent
+    for package in ("callbacks", "datamodules"):
+        spec = find_spec(package)
+        places = [Path(place).resolve() for place in (spec.submodule_search_locations or [])] if spec else []
+        if places and places[0] != home / package:
+            return f"{places[0]} hides the package '{package}' of gift-lightning: run from another folder."
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

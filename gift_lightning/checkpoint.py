@@ -1,0 +1,57 @@
+"""Checkpoints and weights that survive a kill at any moment."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gift_lightning.errors import InputError
+from gift_lightning.files import atomic_write
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one and then renames it, so that ``last.ckpt`` is always a whole checkpoint.
+
+    Lightning's own way writes through ``$TMPDIR``: on another file system the last step is a copy over the only good
+    file. Loading never unpickles code.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with atomic_write(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+        if not Path(path).is_file():
+            raise InputError(f"Checkpoint {path} does not exist.")
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a state dict as safetensors, atomically."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_write(path) as temporary:
+        save_file(state, temporary)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a safetensors state dict into ``model``.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another model.
+    """
+    if not path.is_file():
+        raise InputError(f"Weights file {path} does not exist.")
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except Exception as error:
+        raise InputError(f"Weights file {path} cannot be read: it is damaged, or not safetensors.") from error
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"Weights file {path} does not fit the model: it belongs to another one.") from error

@@ -1,0 +1,231 @@
+"""CLIP as the methods see it: an open_clip model with its own transforms and tokenizer, and exact, cheap text encoding."""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transformer import text_global_pool
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms import Compose, Normalize, PILToTensor
+
+from gift_lightning.errors import InputError, nearest
+
+TEST_LOGIT_SCALE = 100.0
+"""Scale of the logits in testing: accuracies are those of 100 x cosine, whatever scale the model was trained with."""
+
+TEXT_BATCH = 512
+"""Prompts encoded at a time in testing; a matter of memory only."""
+
+
+class CLIP(nn.Module):
+    """An image tower and a text tower with normalised features in one space.
+
+    Args:
+        model: an open_clip ``CLIP`` or ``CustomTextCLIP``.
+        train_transform: PIL image to ``[3, H, W]`` with augmentation.
+        test_transform: PIL image to ``[3, H, W]`` without.
+        tokenizer: list of ``n`` texts to ``[n, context length]`` token ids, padded with 0.
+
+    Raises:
+        InputError: the model has a logit bias (SigLIP) or BatchNorm, whose state the methods would not carry over.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_transform: Callable[[Any], Tensor],
+        test_transform: Callable[[Any], Tensor],
+        tokenizer: Callable[[list[str]], Tensor],
+    ) -> None:
+        super().__init__()
+        if getattr(model, "logit_bias", None) is not None:
+            raise InputError("This CLIP has a logit bias (a sigmoid loss): choose one trained with the softmax loss.")
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+            raise InputError(
+                "This CLIP has BatchNorm layers, whose running statistics the methods do not carry from task to task:"
+                " choose a ViT or a tower with another normalisation."
+            )
+        self.model = model
+        self.train_transform, self.test_transform, self.tokenizer = train_transform, test_transform, tokenizer
+        self.test_geometry, self.normalize = _split_transform(test_transform)
+        model.logit_scale.requires_grad_(False)  # never trained by the methods' authors either
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Factor from cosine to training logit, ``exp`` of the stored parameter."""
+        return self.model.logit_scale.exp()
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Normalised features ``[n, D]`` of normalised images ``[n, 3, H, W]``."""
+        return F.normalize(self.model.visual(images), dim=-1)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Normalised features ``[n, D]`` of token ids ``[n, L]``; a causal tower takes any ``L`` up to its context length."""
+        tower = _TextTower(self.model)
+        features = tower.encode(tokens) if tower.can_be_cut else self.model.encode_text(tokens)
+        return F.normalize(features, dim=-1)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids ``[n, L]`` on the model's device, cut where that changes no feature.
+
+        A causal tower that pools at the end token never looks behind it, so ``L`` is the length of the longest text:
+        8 to 20 positions instead of 77 for usual prompts. For other towers it is the context length.
+        """
+        tokens, tower = self.tokenizer(list(texts)), _TextTower(self.model)
+        if tower.can_be_cut:
+            tokens = tokens[:, : tower.longest(tokens)]
+        return tokens.to(self.model.logit_scale.device)
+
+    @torch.no_grad()
+    def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
+        """Class embeddings ``[C, D]`` for testing: the mean over all templates of the normalised text features, normalised."""
+        prompts = [template.format(name) for name in class_names for template in templates]
+        tokens = self.tokenize(prompts)
+        features = torch.cat([self.encode_text(part) for part in tokens.split(TEXT_BATCH)])
+        return F.normalize(features.unflatten(0, (len(class_names), len(templates))).mean(1), dim=-1)
+
+    def fingerprint(self) -> str:
+        """Hash of all weights, equal exactly if two models are bit-identical."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+@dataclass
+class CLIPSource:
+    """Where a CLIP comes from.
+
+    Attributes:
+        name: an open_clip model name (``ViT-B-16``), ``hf-hub:<id>``, ``local-dir:<folder>`` with an
+            ``open_clip_config.json``, or ``package:<module>`` for such a folder inside an installed Python package.
+        pretrained: an open_clip tag (``openai``), a weights file (safetensors or a plain state dict), or ``null`` for the
+            weights that come with the name.
+    """
+
+    name: str = "ViT-B-16"
+    pretrained: str | None = None
+
+    def load(self) -> CLIP:
+        """The model in float32 on the CPU.
+
+        Raises:
+            InputError: no such model, weights file missing, or weights that do not fit the model.
+        """
+        name = _resolve_package(self.name)
+        _check_source(name, self.pretrained)
+        tag = self.pretrained if ":" not in name else None
+        logging.getLogger("root").setLevel(logging.WARNING)  # open_clip reports every step of loading at level INFO
+        try:
+            model, train_transform, test_transform = open_clip.create_model_and_transforms(name, pretrained=tag)
+            if tag is None and self.pretrained:
+                open_clip.load_checkpoint(model, self.pretrained)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            weights = f" with weights '{self.pretrained}'" if self.pretrained else ""
+            raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {_first_line(error)}") from error
+        tokenizer = open_clip.get_tokenizer(name, **_tokenizer_files(name))
+        return CLIP(model, train_transform, test_transform, tokenizer)
+
+
+def _resolve_package(name: str) -> str:
+    if not name.startswith("package:"):
+        return name
+    module_name = name.removeprefix("package:")
+    try:
+        module = importlib.import_module(module_name)  # importing may register the model's vision tower with timm
+    except ImportError as error:
+        raise InputError(f"model.clip.name is '{name}', but {module_name} cannot be imported: {error}.") from error
+    return f"local-dir:{Path(str(module.__file__)).parent}"
+
+
+def _check_source(name: str, pretrained: str | None) -> None:
+    if name.startswith("local-dir:"):
+        config = Path(name.removeprefix("local-dir:")) / "open_clip_config.json"
+        if not config.is_file():
+            raise InputError(f"model.clip.name is '{name}', but there is no {config}.")
+    elif ":" not in name:
+        known = open_clip.list_models()
+        if name.replace("/", "-") not in known:
+            raise InputError(f"model.clip.name '{name}' is not a model of open_clip{nearest(name, known)}.")
+        if pretrained is None:
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)[:6])
+            raise InputError(f"model.clip.pretrained is not set: give a weights file or a tag of {name} ({tags}).")
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if pretrained not in tags and not Path(pretrained).is_file():
+            raise InputError(
+                f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}{nearest(pretrained, tags)}."
+            )
+        return
+    if pretrained is not None and not Path(pretrained).is_file():
+        raise InputError(f"model.clip.pretrained '{pretrained}' does not exist: give a weights file or null.")
+
+
+def _tokenizer_files(name: str) -> dict[str, str]:
+    """A merges file named in the config of a model folder lies in that folder."""
+    if not name.startswith("local-dir:"):
+        return {}
+    folder = Path(name.removeprefix("local-dir:"))
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    merges = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
+    return {"bpe_path": str(folder / merges)} if merges else {}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") + "."
+
+
+def _split_transform(transform: Callable[[Any], Tensor]) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Tensor]]:
+    """Split a test transform into what runs once on an image and what runs on every batch of it.
+
+    The first part ends in uint8, the second does what ``ToTensor`` and ``Normalize`` do, in the same order. A transform
+    of another form is all first part.
+    """
+    parts = list(getattr(transform, "transforms", []))
+    if len(parts) < 2 or not isinstance(parts[-1], Normalize) or "ToTensor" not in type(parts[-2]).__name__:
+        return transform, lambda images: images
+    normalize = parts[-1]
+    return Compose([*parts[:-2], PILToTensor()]), lambda images: normalize(images.float().div(255))
+
+
+class _TextTower:
+    """One view of the two places where open_clip keeps the parts of a text tower."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._tower: Any = getattr(model, "text", model)
+        own = self._tower is not model
+        self._pool_type: str | None = getattr(self._tower, "pool_type" if own else "text_pool_type", None)
+        self._end_id: int | None = getattr(self._tower, "eos_id" if own else "text_eos_id", None)
+
+    @property
+    def can_be_cut(self) -> bool:
+        tower = self._tower
+        return (
+            self._pool_type in ("argmax", "eos")
+            and getattr(tower, "attn_mask", None) is not None
+            and getattr(tower, "cls_emb", None) is None
+        )
+
+    def longest(self, tokens: Tensor) -> int:
+        """Number of positions up to and including the last end token of the batch."""
+        ends = tokens if self._pool_type == "argmax" else (tokens == self._end_id).int()
+        return int(ends.argmax(dim=-1).max()) + 1
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        tower, length = self._tower, tokens.shape[1]
+        dtype = tower.transformer.get_cast_dtype()
+        x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
+        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+        x = text_global_pool(x, tokens, self._pool_type, eos_token_id=self._end_id)
+        if tower.text_projection is None:
+            return x
+        return tower.text_projection(x) if isinstance(tower.text_projection, nn.Linear) else x @ tower.text_projection

@@ -1,0 +1,24 @@
+"""The one exception that a user is meant to read."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Bad input, told in one sentence: what is wrong, where, and what to do.
+
+    The command line prints the sentence and exits with status 2; every other exception keeps its traceback, because it
+    is a defect of the program and not of what the user gave it.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint `` (did you mean 'x'?)`` for a misspelt ``name``, or an empty string.
+
+    >>> nearest("Digit", ["Digits", "Flags"])
+    " (did you mean 'Digits'?)"
+    >>> nearest("zzz", ["Digits"])
+    ''
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

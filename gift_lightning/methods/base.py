@@ -1,0 +1,184 @@
+"""What all methods share: the task loss, the optimiser, the hooks of a task, evaluation."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from datamodules.base import Task
+from datamodules.test_shard import TestShard
+from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource
+from gift_lightning.errors import InputError, nearest
+from gift_lightning.schedule import warmup_cosine
+
+
+class ContinualCLIP(LightningModule):
+    """CLIP fine-tuned on one task after the other.
+
+    loss = CE(exp(s) * cos(image, class prompts), label), label-smoothed, over the classes of the current task
+
+    A method adds to this what it needs: more losses (``training_step``), a gradient that needs no graph
+    (``on_before_optimizer_step``), work at a task's boundaries (``prepare_task``, ``on_task_start``, ``on_task_end``),
+    callbacks (``configure_callbacks``), or another way to predict (``evaluate``).
+
+    Args:
+        clip: the pre-trained model.
+        lr: learning rate after warm-up; one for all tasks, or one for each by name.
+        label_smoothing: of the task loss.
+        warmup_steps: optimiser steps of linear warm-up at the start of each task; half a cosine to 0 follows.
+        weight_decay: of AdamW.
+        betas: of AdamW.
+        eval_batch_size: test images in one forward pass.
+    """
+
+    learns = True
+    """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
+
+    def __init__(
+        self,
+        clip: CLIPSource,
+        lr: float | dict[str, float] = 1e-5,
+        label_smoothing: float = 0.2,
+        warmup_steps: int = 100,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eval_batch_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.clip = clip.load()
+        self.lr, self.warmup_steps, self.weight_decay, self.betas = lr, warmup_steps, weight_decay, betas
+        self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
+        self.task = 0
+        self.loss_parts: dict[str, Tensor] = {}
+        self._class_tokens: Tensor | None = None
+
+    # --- the loss -----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        return self.record("task", self.task_loss(*batch["task"]))
+
+    def task_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Label-smoothed cross-entropy of ``[n, 3, H, W]`` images over the class prompts of the current task."""
+        assert self._class_tokens is not None
+        logits = self.clip.logit_scale * self.clip.encode_image(images) @ self.clip.encode_text(self._class_tokens).T
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+    def record(self, name: str, value: Tensor) -> Tensor:
+        """Keep a part of this step's loss for logging as ``loss/<name>``, weighted as it enters the sum; return it."""
+        self.loss_parts[name] = value.detach()
+        return value
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the parts of the loss, averaged over ranks, and stop before a checkpoint keeps weights that are not numbers."""
+        step, steps = self.trainer.global_step, self.sequence.first_step(self.task + 1)
+        if step % self.trainer.log_every_n_steps and step != steps:
+            return
+        parts = self.trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
+        if not parts.isfinite().all():
+            name = self.sequence.names[self.task]
+            raise InputError(
+                f"The loss is not finite at step {step} (task '{name}'): lower model.lr, or look for broken images."
+            )
+        self.log_dict({f"loss/{name}": part for name, part in zip(self.loss_parts, parts, strict=True)})
+        self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+
+    # --- what happens at a task's boundaries --------------------------------------------------------------------------
+
+    def on_task_start(self, task: int) -> None:
+        """Once before the first step of ``task``; may change weights in place."""
+
+    def prepare_task(self, task: int) -> None:
+        """Before the first step of ``task``, and again whenever a run resumes into it; changes no weights."""
+        self._class_tokens = self.clip.tokenize(self.sequence.tasks[task].training_prompts())
+
+    def on_task_end(self, task: int) -> None:
+        """Once after the last step of ``task``, before evaluation; may change weights in place."""
+
+    # --- prediction ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+        """Logits ``[len(shard), C]``, 100 x cosine, of a shard of the task's test set over the task's classes.
+
+        Runs without gradients and makes no collective calls, because shards differ in size from rank to rank.
+        """
+        classifier = self.clip.classifier(task.class_names, task.templates)
+        logits = [
+            TEST_LOGIT_SCALE * self.encode_shard(shard, slice(first, first + self.eval_batch_size)) @ classifier.T
+            for first in range(0, len(shard), self.eval_batch_size)
+        ]
+        return torch.cat(logits) if logits else classifier.new_empty(0, len(classifier))
+
+    def encode_shard(self, shard: TestShard, index: slice | Tensor) -> Tensor:
+        """Normalised image features ``[n, D]`` of the chosen images of a shard."""
+        return self.clip.encode_image(shard[index].to(self.device, self.clip.model.logit_scale.dtype))
+
+    def test_step(self, task: int) -> None:
+        """The accuracy matrix evaluates; Lightning only hands it the tasks."""
+
+    # --- optimisation -------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """A new AdamW and schedule for the current task; called at the start of every task."""
+        task, steps = self.task, self.sequence.steps(self.task)
+        lr = self.lr[self.sequence.names[task]] if isinstance(self.lr, dict) else self.lr
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = AdamW(parameters, lr=lr, betas=self.betas, weight_decay=self.weight_decay)
+        schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, self.warmup_steps, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self._check_learning_rates()
+
+    def _check_learning_rates(self) -> None:
+        if not isinstance(self.lr, dict):
+            return
+        names = self.sequence.names
+        for name in self.lr:
+            if name not in names:
+                raise InputError(f"model.lr names a task '{name}' that is not in the sequence{nearest(name, names)}.")
+        missing = [name for name in names if name not in self.lr]
+        if missing:
+            raise InputError(f"model.lr has no learning rate for task '{missing[0]}': add it, or give one for all.")
+
+    @property
+    def sequence(self) -> Any:
+        """The ``TaskSequence`` of the run."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+
+class FrozenCopy(nn.Module):
+    """A copy of a module that never trains: frozen parameters, always in evaluation mode.
+
+    Its weights are parameters and not buffers, because DDP sends all buffers to all ranks at every step.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = deepcopy(module).requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FrozenCopy":
+        return super().train(False)
+
+    def pairs(self, module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """The trained parameters of ``module`` and their frozen counterparts, in the same order."""
+        both = [
+            pair for pair in zip(module.parameters(), self.module.parameters(), strict=True) if pair[0].requires_grad
+        ]
+        return [trained for trained, _ in both], [frozen for _, frozen in both]
+
+    @torch.no_grad()
+    def copy_from(self, module: nn.Module) -> None:
+        """Take over the weights of ``module``."""
+        torch._foreach_copy_(list(self.module.parameters()), list(module.parameters()))
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Write these weights into ``module``, in place."""
+        torch._foreach_copy_(list(module.parameters()), list(self.module.parameters()))

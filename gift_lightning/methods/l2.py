@@ -1,0 +1,35 @@
+"""Fine-tuning with a penalty on the distance to the weights before the task."""
+
+from typing import Any
+
+from torch.optim import Optimizer
+
+from gift_lightning.consolidation import add_anchor_gradient, anchor_distance
+from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
+
+
+class L2(ContinualCLIP):
+    """Every weight is pulled back to where it stood when the task began.
+
+    loss = CE + l2 * sum (theta - theta_start)^2
+
+    Between tasks a copy of the weights is kept, the anchor ``theta_start``. It is the "l2 baseline" of the published MTIL
+    tables.
+
+    Args:
+        l2: weight of the penalty.
+        kwargs: see ``ContinualCLIP``.
+    """
+
+    def __init__(self, l2: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.l2 = l2
+        self.anchor = FrozenCopy(self.clip.model)
+
+    def on_task_start(self, task: int) -> None:
+        self.anchor.copy_from(self.clip.model)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        weights, anchors = self.anchor.pairs(self.clip.model)
+        self.record("l2", self.l2 * anchor_distance(weights, anchors))
+        add_anchor_gradient(weights, anchors, self.l2)

@@ -1,0 +1,165 @@
+"""What an accuracy matrix says about a continual learner, in the numbers the papers print.
+
+``R[i, j]`` is the accuracy on task ``j`` after learning task ``i`` (both from 0), in any unit: the metrics keep it.
+``R`` is an array, a tensor or a list of rows. It may be *unfinished*: fewer rows ``k`` than columns ``n``, for a run in
+progress. Single cells may be *unknown* (``None`` or NaN), like those above the diagonal when classes that were not seen
+yet cannot be predicted. Every metric is then the mean over what is known, as its docstring says, and NaN where nothing
+is. All arithmetic is in float64.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64] | torch.Tensor | Sequence[Sequence[float | None]]
+"""An accuracy matrix as the functions of this module take it, shape [k, n] with k <= n."""
+
+METRICS = ("transfer", "avg", "last", "forgetting", "backward_transfer")
+"""The keys of :func:`summary`, in order."""
+
+
+def transfer(R: Matrix) -> float:
+    """Zero-shot ability that is left: accuracy on a task before it was learned, averaged over tasks.
+
+    Transfer = mean over columns j = 1 .. n-1 of ( mean over rows i < j of R[i, j] ).
+
+    The inner mean is taken **per column**, so that every task weighs the same however often it was tested before its
+    turn. Averaging the rows first gives another number (40.4 instead of the published 44.6 for fine-tuning on MTIL
+    Order I). In an unfinished matrix, the rows that exist count. A column without a known cell above the diagonal is
+    left out; NaN if that leaves none (one task, or no zero-shot prediction at all).
+
+    Source: Zheng et al., "Preventing Zero-Shot Transfer Degradation in Continual Learning of Vision-Language Models",
+    ICCV 2023, arXiv 2303.06628.
+
+    >>> transfer([[90, 60, 50], [80, 95, 40], [70, 85, 99]])
+    52.5
+    """
+    a = _as_array(R)
+    return _mean([_mean(a[:j, j]) for j in range(1, a.shape[1])])
+
+
+def avg(R: Matrix) -> float:
+    """Accuracy over the whole sequence: mean over rows of the mean of the row.
+
+    Avg = mean over i of ( mean over j of R[i, j] ); on a complete matrix simply the mean of all cells. Where cells are
+    unknown above the diagonal, this is the average incremental accuracy of the class-incremental literature (each
+    row counts once). In an unfinished matrix, the rows that exist count.
+
+    Source: as :func:`transfer`.
+
+    >>> avg([[90, 60], [80, 70]])
+    75.0
+    >>> avg([[90, None], [80, 70]])
+    82.5
+    """
+    return _mean([_mean(row) for row in _as_array(R)])
+
+
+def last(R: Matrix) -> float:
+    """What the learner can do in the end: mean of the last row (of the newest one in an unfinished matrix).
+
+    Source: as :func:`transfer`.
+
+    >>> last([[90, 60], [80, 70]])
+    75.0
+    """
+    a = _as_array(R)
+    return _mean(a[-1]) if len(a) else math.nan
+
+
+def forgetting(R: Matrix) -> float:
+    """How far the learned tasks have fallen from their best: positive means forgetting.
+
+    Forgetting = mean over j < m of ( max over i < m of R[i, j] - R[m, j] ), with m the last row.
+
+    Only tasks learned before the last one count. The best may lie above the diagonal (zero-shot better than learned);
+    the value is negative where the end is better than everything before it. NaN before the second task.
+
+    Source: Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, arXiv 1801.10112.
+
+    >>> forgetting([[90, 60, 50], [80, 95, 40], [70, 85, 99]])
+    15.0
+    """
+    a = _as_array(R)
+    m = len(a) - 1
+    return _mean([_max(a[:m, j]) - a[m, j] for j in range(m)])
+
+
+def backward_transfer(R: Matrix) -> float:
+    """What later tasks did to the accuracy a task had when it was learned: **negative means forgetting**.
+
+    Backward transfer = sum over tasks j of ( R[m, j] - R[j, j] ) / m, with m the last row. The last task adds 0 to the
+    sum, hence the division by m = T - 1 for T learned tasks. NaN before the second task; unknown cells are left out of
+    sum and count.
+
+    Source: Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017, arXiv 1706.08840
+    (the authors' code of GIFT prints it as "Forget").
+
+    >>> backward_transfer([[90, 60, 50], [80, 95, 40], [70, 85, 99]])
+    -15.0
+    """
+    a = _as_array(R)
+    m = len(a) - 1
+    return _mean([a[m, j] - a[j, j] for j in range(m)])
+
+
+def summary(R: Matrix) -> dict[str, float | None]:
+    """All metrics of one matrix, ready for JSON: the keys of :data:`METRICS`, and None where a metric is undefined.
+
+    >>> summary([[90, None], [80, 70]])["transfer"] is None
+    True
+    >>> summary([[90, 60], [80, 70]])["backward_transfer"]
+    -10.0
+    """
+    functions = (transfer, avg, last, forgetting, backward_transfer)
+    values = {name: function(R) for name, function in zip(METRICS, functions, strict=True)}
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def _as_array(R: Matrix) -> NDArray[np.float64]:
+    """``R`` as a float64 array [k, n], unknown cells as NaN; an empty list becomes [0, 0].
+
+    Raises:
+        ValueError: ``R`` is not a matrix of numbers with at most as many rows as columns.
+    """
+    if isinstance(R, torch.Tensor):
+        array = R.detach().cpu().double().numpy()
+    else:
+        try:
+            array = np.asarray(R, dtype=np.float64)  # None becomes NaN
+        except (TypeError, ValueError):
+            raise ValueError(
+                "The accuracy matrix has rows of different lengths or cells that are no numbers: "
+                "every row needs one number (or None) per task."
+            ) from None
+    if array.size == 0:
+        return np.empty((0, 0))
+    if array.ndim != 2:
+        raise ValueError(
+            f"The accuracy matrix has shape {list(array.shape)} where [learned tasks, tasks] is needed: "
+            "one row per learned task and one column per task."
+        )
+    if array.shape[0] > array.shape[1]:
+        raise ValueError(
+            f"The accuracy matrix has {array.shape[0]} rows but only {array.shape[1]} columns: "
+            "a sequence of n tasks has at most n rows, one after each task."
+        )
+    if np.isinf(array).any():
+        raise ValueError("The accuracy matrix holds an infinite value: an unknown cell is None or NaN.")
+    return array
+
+
+def _mean(values: NDArray[np.float64] | Sequence[float]) -> float:
+    """Mean of the known values; NaN (and no warning) where there is none."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _max(values: NDArray[np.float64]) -> float:
+    """Largest known value; NaN where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.max()) if known.size else math.nan

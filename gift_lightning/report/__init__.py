@@ -1,0 +1,21 @@
+"""What a run found, for people: tables in the terminal and in Markdown, a CSV file, a heatmap.
+
+Every function takes the plain content of ``results.json`` (or a list of runs with the same keys), writes or returns,
+and changes nothing; the same input gives the same output, byte for byte.
+"""
+
+from gift_lightning.report.accuracy_csv import NamedMatrix, parse_accuracy_csv, read_accuracy_csv, write_accuracy_csv
+from gift_lightning.report.comparison import comparison_markdown, comparison_table
+from gift_lightning.report.heatmap import plot_accuracy_matrix
+from gift_lightning.report.table import accuracy_table
+
+__all__ = [
+    "NamedMatrix",
+    "accuracy_table",
+    "comparison_markdown",
+    "comparison_table",
+    "parse_accuracy_csv",
+    "plot_accuracy_matrix",
+    "read_accuracy_csv",
+    "write_accuracy_csv",
+]

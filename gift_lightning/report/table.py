@@ -1,0 +1,59 @@
+"""The accuracy matrix as a table for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from gift_lightning.report.words import metrics_of, percent, run_name, short_names, zero_shot_transfer
+
+_WIDTH = 80
+"""Characters the table may take: the narrowest terminal it has to look right in."""
+_CELL = 5  # "100.0"
+
+
+def accuracy_table(results: Mapping[str, Any]) -> Group:
+    """Accuracies in percent: the zero-shot row, then one row per learned task, one column per task of the sequence.
+
+    The diagonal (a task right after it was learned) stands out, the cells above it (tasks still to come, hence
+    zero-shot ability) are dim. The caption holds the metrics. Up to 11 tasks fit in 80 columns.
+
+    Args:
+        results: content of ``results.json``: needs ``method``, ``tasks`` and ``R``; uses ``seed``, ``zero_shot`` and
+            ``metrics`` where they are there.
+    """
+    tasks: list[str] = list(results["tasks"])
+    first = max(len(name) for name in [*tasks, "zero-shot"])
+    share = (_WIDTH - first) // len(tasks)  # characters per column with the space before it
+    padding = 1 if share > _CELL + 1 else 0  # the box adds one space by itself
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding, 0, 0))
+    table.add_column("after", no_wrap=True)
+    for name in short_names(tasks, max(_CELL, share - 1 - padding)):
+        table.add_column(name, justify="right", no_wrap=True, min_width=_CELL)
+    if results.get("zero_shot"):
+        table.add_row("zero-shot", *_cells(results["zero_shot"], -1), end_section=True)
+    for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
+        table.add_row(name, *_cells(row, task))
+    # title and metrics stand beside the table, not in it: its own would be wrapped to the width of its columns
+    return Group(Text(f"{run_name(results)}  (accuracy, %)", style="bold"), table, _caption(results))
+
+
+def _cells(row: Sequence[float | None], task: int) -> list[Text]:
+    """The cells of the row after ``task`` (-1: before the first one), styled by their place in the matrix."""
+    styles = ["" if j < task else "bold green" if j == task else "dim" for j in range(len(row))]
+    return [Text(percent(value), style=style) for value, style in zip(row, styles, strict=True)]
+
+
+def _caption(results: Mapping[str, Any]) -> Text:
+    values = metrics_of(results)
+    parts = Text(style="not italic")
+    for label, key in (("Transfer", "transfer"), ("Avg", "avg"), ("Last", "last"), ("Forgetting", "forgetting")):
+        parts.append("   " if parts else "")
+        parts.append(f"{label} ")
+        parts.append(percent(values.get(key)), style="bold")
+        if key == "transfer" and (reference := zero_shot_transfer(results)) is not None:
+            parts.append(f" (zero-shot {percent(reference)})", style="dim")
+    return parts

@@ -1,0 +1,66 @@
+"""How the reports name things and write numbers: one rule for the terminal, the heatmap and the comparison."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gift_lightning import metrics
+
+UNKNOWN = "–"
+
+
+def percent(value: float | None) -> str:
+    """One decimal, as the papers print it; a dash where the value is unknown.
+
+    >>> percent(62.6163), percent(None)
+    ('62.6', '–')
+    """
+    return UNKNOWN if value is None or value != value else f"{value:.1f}"
+
+
+def run_name(results: Mapping[str, Any]) -> str:
+    """Method and seed, and the progress of a run that is not finished.
+
+    >>> run_name({"method": "Finetune", "seed": 0, "tasks": ["A", "B"], "R": [[90.0, 60.0]]})
+    'Finetune, seed 0, after task 1 of 2'
+    """
+    name = f"{results['method']}"
+    if results.get("seed") is not None:
+        name += f", seed {results['seed']}"
+    learned, tasks = len(results["R"]), len(results["tasks"])
+    return name if learned == tasks else f"{name}, after task {learned} of {tasks}"
+
+
+def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """The stored metrics of a run, computed from its matrix where they are missing."""
+    stored: dict[str, float | None] | None = results.get("metrics")
+    return stored or metrics.summary(results["R"])
+
+
+def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:
+    """What Transfer would be had nothing been learned: mean zero-shot accuracy of all tasks but the first, percent."""
+    known = [value for value in (results.get("zero_shot") or [])[1:] if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def short_names(names: Sequence[str], width: int) -> list[str]:
+    """Column heads of at most ``width`` characters (at least 3), all different.
+
+    A name that fits stays; else its digits at the end go, else its last word is taken, else it is cut. Names that
+    would then look the same become numbers from 1, the position in the sequence.
+
+    >>> short_names(["Aircraft", "CIFAR100", "StanfordCars", "MNIST"], 5)
+    ['Airc.', 'CIFAR', 'Cars', 'MNIST']
+    >>> short_names(["classes_00_09", "classes_10_19"], 5)
+    ['1', '2']
+    """
+    short = [_short(name, width) for name in names]
+    return short if len(set(short)) == len(short) else [str(position + 1) for position in range(len(names))]
+
+
+def _short(name: str, width: int) -> str:
+    words = re.findall(r"[A-Z][a-z]+$", name)
+    for candidate in (name, name.rstrip("0123456789"), *words):
+        if 0 < len(candidate) <= width:
+            return candidate
+    return name[: width - 1] + "."

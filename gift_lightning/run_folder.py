@@ -1,0 +1,65 @@
+"""The folder that a run leaves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gift_lightning.files import read_json
+
+SCHEMA = 1
+"""Version of ``results.json``; raised when a field changes its meaning."""
+
+
+@dataclass
+class RunFolder:
+    """Where a run writes.
+
+    Attributes:
+        root: folder of all runs.
+        name: name of this run, a folder below ``root``.
+        checkpoint_every: optimiser steps between two checkpoints within a task; at each task's end one is always written.
+    """
+
+    root: str = "runs"
+    name: str = "run"
+    checkpoint_every: int = 100
+
+    @property
+    def path(self) -> Path:
+        return Path(self.root) / self.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def matrix_csv(self) -> Path:
+        return self.path / "accuracy_matrix.csv"
+
+    @property
+    def matrix_png(self) -> Path:
+        return self.path / "accuracy_matrix.png"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    def task_weights(self, task: int) -> Path:
+        """Weights after task number ``task`` (from 0), a plain open_clip state dict; files count from 1."""
+        return self.checkpoints / f"task{task + 1:02d}.safetensors"
+
+    def read_results(self) -> dict[str, Any] | None:
+        """What an earlier run of this name recorded, or ``None`` if there was none."""
+        return read_json(self.results) if self.results.exists() else None

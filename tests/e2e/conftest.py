@@ -1,0 +1,84 @@
+"""Runs of the command line in processes of their own, cheaply: the stack is imported once and then forked."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+CONFIG = str(Path(__file__).parent / "three_tasks.yaml")
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["gift_lightning.cli"])
+
+Fit = Callable[..., int]
+
+
+def _command(argv: Sequence[str], log: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    with open(log, "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        from gift_lightning.__main__ import main
+
+        status = main(argv)
+    os._exit(status)
+
+
+def run_command(argv: Sequence[str], log: Path, **environment: str) -> int:
+    """Run a command in a new process; returns its exit status, negative after a signal."""
+    process = _processes.Process(target=_command, args=(list(argv), str(log), environment))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Fit:
+    """``fit(*flags)``: a run of three small tasks below ``tmp_path``; returns the exit status."""
+
+    def call(*flags: str, **environment: str) -> int:
+        log = tmp_path / "log.txt"
+        return run_command(["fit", "--config", CONFIG, "--run.root", str(tmp_path), *flags], log, **environment)
+
+    return call
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def final_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights after the last task, from the weights file; they must be those of the last checkpoint."""
+    weights = load_file(folder / "checkpoints" / "task03.safetensors")
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, checkpoint[f"clip.model.{name}"]), name
+    return weights
+
+
+def assert_same_run(folder: Path, reference: Path) -> None:
+    """Two runs left bit-identical results and weights."""
+    ours, theirs = read_results(folder), read_results(reference)
+    for key in ("R", "zero_shot", "metrics", "protocol", "complete"):
+        assert ours[key] == theirs[key], key
+    mine, other = final_weights(folder), final_weights(reference)
+    assert mine.keys() == other.keys()
+    for name in mine:
+        assert torch.equal(mine[name], other[name]), name
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of an uninterrupted run."""
+    root = tmp_path_factory.mktemp("reference")
+    status = run_command(["fit", "--config", CONFIG, "--run.root", str(root)], root / "log.txt")
+    assert status == 0, (root / "log.txt").read_text()
+    return root / "three_tasks"

@@ -1,0 +1,82 @@
+"""A run killed at any moment and resumed ends bit-identical to one that was left alone."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Fit, assert_same_run, read_results
+
+MOMENTS = {
+    "before the first checkpoint": ("on_task_start", 0),
+    "mid-task": ("step", 11),
+    "last step of a task, its checkpoint written": ("on_task_end", 0),
+    "last step of a longer task": ("on_task_end", 1),
+    "last step of the last task": ("on_task_end", 2),
+    "boundary evaluation": ("on_task_evaluate", 1),
+    "after the row, before its checkpoint": ("on_task_report", 1),
+    "start of a task": ("on_task_start", 1),
+    "writing a checkpoint within a task": ("checkpoint", 3),
+    "writing a checkpoint at a boundary": ("checkpoint", 7),
+}
+
+
+def kill_at(event: str, number: int) -> list[str]:
+    return [
+        "--trainer.callbacks+=tests.e2e.kill.KillAt",
+        f"--trainer.callbacks.event={event}",
+        f"--trainer.callbacks.number={number}",
+    ]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_run_resumes_bit_identical(moment: str, fit: Fit, tmp_path: Path, reference: Path) -> None:
+    assert fit(*kill_at(*MOMENTS[moment])) == -9, (tmp_path / "log.txt").read_text()
+    assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "three_tasks", reference)
+
+
+def test_killed_twice_in_the_same_task(fit: Fit, tmp_path: Path, reference: Path) -> None:
+    assert fit(*kill_at("on_task_end", 0)) == -9
+    assert fit("--ckpt_path", "last", *kill_at("step", 10)) == -9
+    assert fit("--ckpt_path", "last", *kill_at("step", 14)) == -9
+    assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "three_tasks", reference)
+
+
+def test_temporary_folder_on_another_file_system(fit: Fit, tmp_path: Path, reference: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system at /dev/shm")
+    assert fit(*kill_at("checkpoint", 7), TMPDIR=str(elsewhere)) == -9
+    assert fit("--ckpt_path", "last", TMPDIR=str(elsewhere)) == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "three_tasks", reference)
+
+
+def test_resuming_a_finished_run_changes_nothing(fit: Fit, tmp_path: Path) -> None:
+    assert fit() == 0
+    folder = tmp_path / "three_tasks"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert fit("--ckpt_path", "last") == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_metrics_file_of_a_resumed_run_is_whole(fit: Fit, tmp_path: Path, reference: Path) -> None:
+    assert fit(*kill_at("on_task_evaluate", 1)) == -9
+    assert fit("--ckpt_path", "last") == 0
+    ours, theirs = (_rows(folder / "metrics.csv") for folder in (tmp_path / "three_tasks", reference))
+    assert ours == theirs
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_last_checkpoint_holds_all_rows(reference: Path) -> None:
+    import torch
+
+    checkpoint = torch.load(reference / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["callbacks"]["AccuracyMatrix"]["rows"] == read_results(reference)["R"]
+    assert not [name for name in os.listdir(reference / "checkpoints") if "tmp" in name]

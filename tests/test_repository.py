@@ -1,0 +1,123 @@
+"""The repository itself: what it declares, what it promises, what a stranger types first."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("gift_lightning", "callbacks", "datamodules")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+
+
+def imported_modules(folder):
+    """Top-level names of everything that the Python files below ``folder`` import."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module.split(".")[0])
+    return names
+
+
+def canonical(requirement):
+    """The distribution's name in a requirement, spelled as PyPI compares names."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement).group()).lower()
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks", "tests"])
+def test_every_imported_library_is_declared(folder):
+    own = {*PACKAGES, "benchmarks", "tests", "conftest"}
+    libraries = imported_modules(ROOT / folder) - set(sys.stdlib_module_names) - own - {"tomli"}
+    declared = {canonical(line) for line in PYPROJECT["project"]["dependencies"]}
+    if folder == "tests":
+        declared |= {canonical(line) for line in PYPROJECT["project"]["optional-dependencies"]["dev"]}
+    providers = importlib.metadata.packages_distributions()
+    missing = {name for name in libraries if not {canonical(d) for d in providers.get(name, [])} & declared}
+    assert not missing, f"{folder} imports {sorted(missing)}, which pyproject.toml does not declare"
+
+
+def test_torch_is_not_pinned_to_a_build():
+    torch = next(line for line in PYPROJECT["project"]["dependencies"] if canonical(line) == "torch")
+    assert torch.startswith("torch>=") and "+" not in torch and "@" not in torch
+
+
+def test_the_wheel_names_the_three_packages_and_git_ignores_none_of_their_files():
+    assert PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == list(PACKAGES)
+    ignored = (ROOT / ".gitignore").read_text().split()  # what git ignores, the wheel leaves out
+    assert not [line for line in ignored if re.search(r"json|safetensors|gz|csv|md$", line)]
+
+
+def test_licence_is_mit():
+    licence = (ROOT / "LICENSE").read_text()
+    assert licence.startswith("MIT License") and "the gift-lightning authors" in licence
+    assert PYPROJECT["project"]["license"] == "MIT" == CITATION["license"]
+
+
+def test_citation_is_valid_and_names_the_papers():
+    """The required keys of CFF 1.2.0, for the software and for each reference."""
+    assert CITATION["cff-version"] == "1.2.0"
+    from gift_lightning import __version__
+
+    assert CITATION["version"] == __version__
+    for work in (CITATION, *CITATION["references"]):
+        assert work["type"] and work["title"] and work["authors"]
+        assert all(set(author) <= {"name", "given-names", "family-names"} for author in work["authors"])
+    arxiv = [reference["identifiers"][0]["value"] for reference in CITATION["references"]]
+    assert arxiv == ["arXiv:2503.04229", "arXiv:2303.06628", "arXiv:2503.10705", "arXiv:2403.11549"]
+
+
+def make(*arguments):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_make_alone_lists_every_target():
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1).split()
+    listed = [line.split()[1] for line in make("--no-print-directory").splitlines()]
+    assert listed == declared
+
+
+def test_make_installs_only_when_pyproject_changed(tmp_path):
+    (tmp_path / "pyvenv.cfg").touch()
+    first = make("--dry-run", f"VENV={tmp_path}", "quickstart")
+    assert "pip install" in first and "-m venv" not in first
+    for stamp in (".installed-base", ".installed-dev"):
+        (tmp_path / stamp).touch()
+    for target in ("quickstart", "test"):
+        assert "pip install" not in make("--dry-run", f"VENV={tmp_path}", target)
+    os.utime(tmp_path / ".installed-base", (0, 0))
+    assert "pip install" in make("--dry-run", f"VENV={tmp_path}", "quickstart")
+
+
+def test_quickstart_is_the_command_the_readme_explains():
+    command = "-m gift_lightning fit --config conf/quickstart.yaml"
+    assert f"{command} --ckpt_path last" in make("--dry-run", "quickstart")
+    assert f"python {command}" in (ROOT / "README.md").read_text()
+
+
+def test_continuous_integration_runs_the_tests():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in script.read_text() and "make test" in script.read_text()
+
+
+def test_files_the_readme_links_to_exist():
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    assert links and not [link for link in links if not (ROOT / link).exists()]
