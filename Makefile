@@ -43,9 +43,9 @@ $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
 
 $(BASE): pyproject.toml | $(VENV)/pyvenv.cfg
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	$(RUN) -m pip install --disable-pip-version-check -e .
 	@touch $@
 
 $(DEV): pyproject.toml | $(VENV)/pyvenv.cfg
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(RUN) -m pip install --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(BASE)

@@ -1,4 +1,4 @@
-"""MiniMTIL: an embedded multi-domain benchmark of six small tasks, with a small CLIP pre-trained on a general world of its own."""
+"""MiniMTIL: an embedded benchmark of six small tasks, with a small CLIP pre-trained on a general world of its own."""
 
 from datamodules.mini.tasks import Counting, Digits, Flags, LandUse, Shapes, Textures
 

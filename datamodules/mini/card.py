@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import torch
+from open_clip.model import CLIP
 from torch import Tensor, nn
 
 from datamodules.mini import Counting, Digits, Flags, LandUse, Shapes, Textures
-from datamodules.mini.pretrain import encode_text, to_input, tokenizer
+from datamodules.mini.pretrain import DECAY, PEAK_RATE, WARM_UP, encode_text, to_input, tokenizer
 from datamodules.mini.tasks import TASKS_VERSION, MiniTask
 from datamodules.mini.world import WORLD_VERSION
 
@@ -14,7 +15,7 @@ TASKS: tuple[type[MiniTask], ...] = (Counting, Digits, Flags, LandUse, Shapes, T
 
 
 @torch.no_grad()
-def image_features(model: nn.Module, task: MiniTask) -> tuple[Tensor, Tensor]:
+def image_features(model: CLIP, task: MiniTask) -> tuple[Tensor, Tensor]:
     """Features (N, D) of a task's test images, and their labels."""
     images = torch.from_numpy(task.test_set.images).permute(0, 3, 1, 2)
     features = [model.visual(to_input(part)) for part in images.split(250)]
@@ -22,14 +23,14 @@ def image_features(model: nn.Module, task: MiniTask) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def classifier(model: nn.Module, task: MiniTask, folder: Path) -> Tensor:
+def classifier(model: CLIP, task: MiniTask, folder: Path) -> Tensor:
     """Class embeddings (K, D): the mean over all templates, normalised."""
     tokenize = tokenizer(folder)
     prompts = [encode_text(model, tokenize([t.format(name) for name in task.class_names])) for t in task.templates]
     return nn.functional.normalize(torch.stack(prompts).mean(0), dim=-1)
 
 
-def zero_shot(model: nn.Module, folder: Path, test_size: int = 800) -> dict[str, float]:
+def zero_shot(model: CLIP, folder: Path, test_size: int = 800) -> dict[str, float]:
     """Zero-shot accuracy on each task, in percent."""
     model.eval()
     accuracies = {}
@@ -44,9 +45,10 @@ def zero_shot(model: nn.Module, folder: Path, test_size: int = 800) -> dict[str,
 
 _CARD = """# Mini CLIP
 
-The pre-trained model of MiniMTIL, an embedded benchmark for continual learning of vision-language models: an open_clip model of
-{parameters:.2f} M parameters for 32 x 32 pictures and a vocabulary of its own ({vocabulary} tokens, 16 per text). It knows a procedurally drawn world of
-shapes, objects, letters, digits, textures, counts, land uses and flags, and nothing else. It is there to be fine-tuned and to forget.
+The pre-trained model of MiniMTIL, an embedded benchmark for continual learning of vision-language models: an open_clip
+model of {parameters:.2f} M parameters for 32 x 32 pictures, with a vocabulary of its own ({vocabulary} tokens, 16 per
+text). It knows a procedurally drawn world of shapes, objects, letters, digits, textures, counts, land uses and flags,
+and nothing else. It is there to be fine-tuned and to forget.
 
 ```python
 import open_clip
@@ -62,28 +64,34 @@ tokenize = open_clip.get_tokenizer(f"local-dir:{{FOLDER}}", bpe_path=str(FOLDER 
 | text tower | causal transformer, width 128, 2 layers, 4 heads |
 | command | `python -m datamodules.mini.pretrain --steps {steps} --seed {seed} --batch-size {batch}` |
 | data | the general world, version {world}; {seen:,} captioned pictures, each seen once |
-| optimiser | AdamW, peak learning rate {peak}, {warm_up} steps of warm-up, cosine to zero, weight decay 0.05 on matrices |
-| seconds | {seconds:.0f} ({threads} CPU thread) |
+| optimiser | AdamW, rate {peak}, {warm_up} steps of warm-up, cosine to zero over the last {decay:.0%} of the steps |
+| time | {seconds:.0f} s on {threads} CPU thread(s) |
 | weights | fp16 safetensors |
 
 Zero-shot accuracy in percent, all templates averaged (tasks version {tasks}):
 
 {table}
 
-Licence: MIT. The pictures are drawn by this package; the digits of the task `Digits`, which the model was not trained on, are those of
-scikit-learn (UCI Optical Recognition of Handwritten Digits).
+Licence: MIT. The pictures are drawn by this package. The digits of the task `Digits`, which the model was not trained
+on, come with scikit-learn (UCI Optical Recognition of Handwritten Digits).
 """
 
 
-def write_card(folder: Path, model: nn.Module, steps: int, seed: int, batch: int, seconds: float, test_size: int = 800) -> dict[str, float]:
+def write_card(
+    folder: Path, model: CLIP, steps: int, seed: int, batch: int, seconds: float, test_size: int = 800
+) -> dict[str, float]:
     """Evaluate ``model`` as it is stored (rounded to fp16) and write ``README.md``; returns the accuracies."""
-    from datamodules.mini.pretrain import PEAK_RATE, WARM_UP
-
     model.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})
     accuracies = zero_shot(model, folder, test_size)
     names = [*accuracies, "mean"]
     values = [*accuracies.values(), sum(accuracies.values()) / len(accuracies)]
-    table = "\n".join(["| " + " | ".join(names) + " |", "|---" * len(names) + "|", "| " + " | ".join(f"{v:.1f}" for v in values) + " |"])
+    table = "\n".join(
+        [
+            "| " + " | ".join(names) + " |",
+            "|---" * len(names) + "|",
+            "| " + " | ".join(f"{v:.1f}" for v in values) + " |",
+        ]
+    )
     text = _CARD.format(
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         vocabulary=model.token_embedding.num_embeddings,
@@ -94,6 +102,7 @@ def write_card(folder: Path, model: nn.Module, steps: int, seed: int, batch: int
         seen=steps * batch,
         peak=PEAK_RATE,
         warm_up=WARM_UP,
+        decay=DECAY,
         seconds=seconds,
         threads=torch.get_num_threads(),
         tasks=TASKS_VERSION,

@@ -1,7 +1,8 @@
-"""Pre-train the small CLIP of MiniMTIL on the general world: ``python -m datamodules.mini.pretrain --steps N --seed 0 --out DIR``.
+"""Pre-train the small CLIP of MiniMTIL: ``python -m datamodules.mini.pretrain --steps N --seed 0 --out DIR``.
 
-Contrastive learning as in CLIP (Radford et al. 2021, arXiv 2103.00020), except that equal captions of a batch are encoded once and all
-count as positives. A step draws its pictures from ``(seed, step)``, so a run that was stopped goes on exactly where its last snapshot is.
+Contrastive learning on the general world as in CLIP (Radford et al. 2021, arXiv 2103.00020), except that equal captions
+of a batch are encoded once and all count as positives. The pictures of a step follow from the seed and the step, so a
+run that was stopped goes on exactly where its last snapshot is.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,17 +29,18 @@ from datamodules.mini.world import stream
 log = logging.getLogger(__name__)
 
 BATCH = 192
-PEAK_RATE = 3e-3
+PEAK_RATE = 2e-3
 WARM_UP = 200
+DECAY = 0.4  # share of the steps over which the rate falls to zero
 LARGEST_SCALE = 60.0
 _BLOCK = 4  # batches drawn at a time; their captions share their opening words
 _SNAPSHOT_SECONDS = 120
 
 
-def new_model(folder: Path) -> nn.Module:
+def new_model(folder: Path) -> CLIP:
     """The open_clip model that ``folder`` describes, with fresh weights."""
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
-    return open_clip.model.CLIP(**config)
+    return CLIP(**config)
 
 
 def tokenizer(folder: Path) -> open_clip.SimpleTokenizer:
@@ -46,8 +49,8 @@ def tokenizer(folder: Path) -> open_clip.SimpleTokenizer:
     return open_clip.SimpleTokenizer(bpe_path=str(folder / "merges.txt.gz"), context_length=length)
 
 
-def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Normalised text features (N, D). Causal attention never looks past the end token, so longer padding is cut off."""
+def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
+    """Normalised text features (N, D). Causal attention never looks past the end token, so padding is cut off."""
     end = tokens.argmax(1)
     length = int(end.max()) + 1
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
@@ -88,11 +91,22 @@ def batches(seed: int, first: int, steps: int, batch: int) -> Iterator[tuple[Ten
 
 
 def rate(step: int, steps: int) -> float:
-    """Learning rate: linear warm-up, then cosine to zero, by step."""
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+    """Learning rate by step: linear warm-up, constant, then a cosine to zero.
+
+    Until the decay begins it does not depend on ``steps``, so a run can be made shorter or longer on the way and stay
+    reproducible.
+    """
+    done = max(0.0, (step - (1 - DECAY) * steps) / (DECAY * steps))
+    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * done))
 
 
-def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, captions: list[str], tokenize: open_clip.SimpleTokenizer) -> float:
+def train_step(
+    model: CLIP,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    captions: list[str],
+    tokenize: open_clip.SimpleTokenizer,
+) -> float:
     """One optimiser step on one batch; returns the loss."""
     number = {text: i for i, text in enumerate(dict.fromkeys(captions))}
     text = encode_text(model, tokenize(list(number)))
@@ -104,10 +118,10 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tenso
     optimizer.step()
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(LARGEST_SCALE))
-    return loss.item()
+    return float(loss.detach())
 
 
-def new_optimizer(model: nn.Module) -> torch.optim.AdamW:
+def new_optimizer(model: CLIP) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -115,7 +129,7 @@ def new_optimizer(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
+def save_weights(model: CLIP, path: Path) -> None:
     """fp16 safetensors, put in place in one move."""
     part = path.with_suffix(".part")
     save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, part)
@@ -123,20 +137,34 @@ def save_weights(model: nn.Module, path: Path) -> None:
     os.replace(part, path)
 
 
-def pretrain(steps: int, seed: int, out: Path, batch: int = BATCH) -> tuple[nn.Module, float]:
-    """Train for ``steps`` steps, or what is left of them after the snapshot in ``out``; returns the model and the seconds taken."""
+def _resume(path: Path, steps: int, model: CLIP, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Load a snapshot that lies on the way of a run of ``steps`` steps: the next step and the seconds used so far."""
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True)
+    if state["steps"] != steps and state["step"] > (1 - DECAY) * min(steps, state["steps"]):
+        raise ValueError(
+            f"{path} is from a run of {state['steps']} steps whose learning rate already falls: "
+            "remove it or ask for as many steps"
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    log.info("going on from step %d", state["step"])
+    return state["step"], state["seconds"]
+
+
+def pretrain(steps: int, seed: int, out: Path, batch: int = BATCH) -> tuple[CLIP, float]:
+    """Train for ``steps`` steps, or what is left of them after the snapshot in ``out``.
+
+    Returns:
+        the model and the seconds taken.
+    """
     tokenize = tokenizer(out)
     torch.manual_seed(seed)
     model = new_model(out).to(memory_format=torch.channels_last)
     optimizer = new_optimizer(model)
-    snapshot = out / f"snapshot-{steps}-{seed}-{batch}.pt"
-    first, earlier = 0, 0.0
-    if snapshot.exists():
-        state = torch.load(snapshot, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first, earlier = state["step"], state["seconds"]
-        log.info("going on from step %d", first)
+    snapshot = out / f"snapshot-{seed}-{batch}.pt"
+    first, earlier = _resume(snapshot, steps, model, optimizer)
     began = saved = time.monotonic()
     for step, (images, captions) in enumerate(batches(seed, first, steps, batch), first):
         for group in optimizer.param_groups:
@@ -146,12 +174,27 @@ def pretrain(steps: int, seed: int, out: Path, batch: int = BATCH) -> tuple[nn.M
         if now - saved > _SNAPSHOT_SECONDS:
             saved = now
             seconds = earlier + now - began
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+                "steps": steps,
+                "seconds": seconds,
+            }
             part = snapshot.with_suffix(".part")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "seconds": seconds}, part)
+            torch.save(state, part)
             os.replace(part, snapshot)
             save_weights(model, out / "open_clip_model.safetensors")
             left = (now - began) / (step + 1 - first) * (steps - step - 1)
-            log.info("step %d/%d  loss %.3f  scale %.1f  %.0f s, %.0f s left", step + 1, steps, loss, model.logit_scale.exp(), seconds, left)
+            log.info(
+                "step %d/%d  loss %.3f  scale %.1f  %.0f s, %.0f s left",
+                step + 1,
+                steps,
+                loss,
+                float(model.logit_scale.detach().exp()),
+                seconds,
+                left,
+            )
     save_weights(model, out / "open_clip_model.safetensors")
     snapshot.unlink(missing_ok=True)
     return model, earlier + time.monotonic() - began
@@ -164,10 +207,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Pre-train the small CLIP of MiniMTIL on the general world.")
     parser.add_argument("--steps", type=int, default=8000, help="optimiser steps (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first weights and of the pictures")
-    parser.add_argument("--batch-size", type=int, default=BATCH, help="captioned pictures in a step (default %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=BATCH, help="captioned pictures in a step (default %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="model folder to write (default: the one in this package)")
-    parser.add_argument("--test-size", type=int, default=800, help="test images per task for the accuracies on the model card")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, help="model folder to write (default: the one in this package)"
+    )
+    parser.add_argument(
+        "--test-size", type=int, default=800, help="test images per task for the accuracies on the model card"
+    )
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)

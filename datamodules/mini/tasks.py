@@ -1,4 +1,4 @@
-"""The six tasks of MiniMTIL: five drawn ones, each in a manner of its own that the general world does not have, and real digits."""
+"""The six tasks of MiniMTIL: real digits, and five drawn ones, each in a manner the general world does not have."""
 
 import hashlib
 import json
@@ -28,10 +28,15 @@ class MiniTask(Task):
         test_size: test images, likewise.
     """
 
+    train_set: Pictures
+    test_set: Pictures
+
     def __init__(self, train_size: int = 1000, test_size: int = 800) -> None:
         super().__init__()
         if train_size < 1 or test_size < 1:
-            raise ValueError(f"{self.name} needs at least one training and one test image, not {train_size} and {test_size}")
+            raise ValueError(
+                f"{self.name} needs at least one training and one test image, not {train_size} and {test_size}"
+            )
         self.train_size, self.test_size = train_size, test_size
 
     def setup(self, stage: str | None = None) -> None:
@@ -102,7 +107,11 @@ class Digits(MiniTask):
     _TRAIN, _TEST = 1000, 797
 
     def __init__(self, train_size: int = _TRAIN, test_size: int = _TEST) -> None:
-        super().__init__(min(train_size, self._TRAIN), min(test_size, self._TEST))
+        super().__init__(train_size, test_size)
+        if train_size > self._TRAIN or test_size > self._TEST:
+            raise ValueError(
+                f"Digits has {self._TRAIN} training and {self._TEST} test images, not {train_size} and {test_size}"
+            )
 
     def _rows(self, split: str, size: int) -> list[int]:
         order = Random(_seed(self.name, "split")).sample(range(self._TRAIN + self._TEST), self._TRAIN + self._TEST)
@@ -127,16 +136,33 @@ class Flags(DrawnTask):
     """Whose flag it is: worn cloth, strongly waving."""
 
     name = "Flags"
-    class_names = ["armenia", "austria", "belgium", "bulgaria", "colombia", "denmark", "estonia", "finland", "france", "germany", "guinea", "hungary",
-                   "indonesia", "ireland", "italy", "japan", "lithuania", "mali", "netherlands", "nigeria", "peru", "poland", "romania", "russia",
-                   "sweden", "ukraine", "vietnam", "yemen"]  # fmt: skip
-    templates = ["a photo of the flag of {}", "a picture of the flag of {}", "the flag of {}", "a photo of a waving flag of {}"]
+    class_names = [
+        "armenia", "austria", "belgium", "bulgaria", "colombia", "denmark", "estonia", "finland", "france", "germany",
+        "guinea", "hungary", "indonesia", "ireland", "italy", "japan", "lithuania", "mali", "netherlands", "nigeria",
+        "peru", "poland", "romania", "russia", "sweden", "ukraine", "vietnam", "yemen",
+    ]  # fmt: skip
+    templates = [
+        "a photo of the flag of {}",
+        "a picture of the flag of {}",
+        "the flag of {}",
+        "a photo of a waving flag of {}",
+    ]
 
     def draw(self, names: list[str], generator: Generator) -> Tensor:
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.flags import draw
 
-        style = Style(scale=(0.3, 0.8), rotation=0.7, wave=(0.06, 0.2), speck=0.2, cast=0.15, haze=0.4, blur=0.4, fade=0.4, noise=0.12)
+        style = Style(
+            scale=(0.3, 0.8),
+            rotation=0.7,
+            wave=(0.06, 0.2),
+            speck=0.2,
+            cast=0.15,
+            haze=0.4,
+            blur=0.4,
+            fade=0.4,
+            noise=0.12,
+        )
         return photograph(draw(names, style, generator).images, style, generator)
 
 
@@ -144,8 +170,10 @@ class LandUse(DrawnTask):
     """What the land is used for, seen from above in the near infrared."""
 
     name = "LandUse"
-    class_names = ["beach", "desert", "downtown", "farmland", "forest", "golf", "harbor", "highway", "industrial", "lake", "meadow", "orchard", "parking",
-                   "railway", "residential", "river", "runway", "sea", "swamp", "vineyard"]  # fmt: skip
+    class_names = [
+        "beach", "desert", "downtown", "farmland", "forest", "golf", "harbor", "highway", "industrial", "lake",
+        "meadow", "orchard", "parking", "railway", "residential", "river", "runway", "sea", "swamp", "vineyard",
+    ]  # fmt: skip
     templates = ["an aerial view of {}", "a satellite image of {}", "{} seen from above", "a photo of {} from the air"]
 
     def draw(self, names: list[str], generator: Generator) -> Tensor:
@@ -160,8 +188,10 @@ class Shapes(DrawnTask):
     """Which shape it is: hatched and contoured drawings on a cluttered ground."""
 
     name = "Shapes"
-    class_names = ["arrow", "chevron", "circle", "crescent", "cross", "diamond", "drop", "frame", "heart", "hexagon", "octagon", "oval", "pentagon",
-                   "rectangle", "ring", "semicircle", "square", "star", "trapezoid", "triangle"]  # fmt: skip
+    class_names = [
+        "arrow", "chevron", "circle", "crescent", "cross", "diamond", "drop", "frame", "heart", "hexagon", "octagon",
+        "oval", "pentagon", "rectangle", "ring", "semicircle", "square", "star", "trapezoid", "triangle",
+    ]  # fmt: skip
     templates = ["a drawing of a {}", "a sketch of a {}", "a photo of a {}"]
 
     def draw(self, names: list[str], generator: Generator) -> Tensor:
@@ -169,15 +199,19 @@ class Shapes(DrawnTask):
         from datamodules.mini.world.scenes import draw_sprites
 
         style = Style(scale=(0.4, 0.8), rotation=0.6, wobble=0.05, hatch=0.4, outline=0.4, speck=0.3, noise=0.12)
-        return photograph(draw_sprites(names, style, generator, pattern_share=0.0, every_colour=True).images, style, generator)
+        return photograph(
+            draw_sprites(names, style, generator, pattern_share=0.0, every_colour=True).images, style, generator
+        )
 
 
 class Textures(DrawnTask):
     """Which texture it is: mostly colourless, at other scales, worn."""
 
     name = "Textures"
-    class_names = ["banded", "blotchy", "bubbly", "checkered", "cracked", "crosshatched", "dotted", "grid", "honeycombed", "marbled", "plaid", "ringed",
-                   "scaly", "speckled", "spiral", "striped", "wavy", "woven", "zigzag", "pebbled"]  # fmt: skip
+    class_names = [
+        "banded", "blotchy", "bubbly", "checkered", "cracked", "crosshatched", "dotted", "grid", "honeycombed",
+        "marbled", "plaid", "ringed", "scaly", "speckled", "spiral", "striped", "wavy", "woven", "zigzag", "pebbled",
+    ]  # fmt: skip
     templates = ["a photo of a {} texture", "a picture of a {} pattern", "a {} texture", "a photo of a {} surface"]
 
     def draw(self, names: list[str], generator: Generator) -> Tensor:

@@ -38,7 +38,8 @@ def accuracy_table(results: Mapping[str, Any]) -> Group:
     for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
         table.add_row(name, *_cells(row, task))
     # title and metrics stand beside the table, not in it: its own would be wrapped to the width of its columns
-    return Group(Text(f"{run_name(results)}  (accuracy, %)", style="bold"), table, _caption(results))
+    # and the empty line keeps it apart from what a run printed before
+    return Group("", Text(f"{run_name(results)}  (accuracy, %)", style="bold"), table, _caption(results))
 
 
 def _cells(row: Sequence[float | None], task: int) -> list[Text]:

@@ -65,7 +65,7 @@ def test_table_fits_and_holds_every_cell(n, width):
 def test_table_names_run_and_metrics():
     matrix = published.matrix("I", "finetune")
     text = rendered(accuracy_table(results_of(matrix.tasks, matrix.R, zero_shot=[0.0] + [69.4] * 10)))
-    assert text.startswith("Finetune, seed 0  (accuracy, %)\n")
+    assert text.startswith("\nFinetune, seed 0  (accuracy, %)\n")
     assert "Transfer 44.6 (zero-shot 69.4)   Avg 55.9   Last 77.3   Forgetting 12.0\n" in text
 
 

@@ -1,6 +1,7 @@
 """The small CLIP that MiniMTIL starts from, as an open_clip model folder.
 
-Importing this package registers its vision tower with timm, after which ``open_clip.create_model(f"local-dir:{FOLDER}")`` builds it.
+Importing this package registers its vision tower with timm; then ``open_clip.create_model(f"local-dir:{FOLDER}")``
+builds it.
 """
 
 from pathlib import Path

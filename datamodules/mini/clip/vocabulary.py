@@ -1,16 +1,19 @@
 """The vocabulary of the small CLIP: byte-pair merges under which every word of the world is one token.
 
-The file is read by open_clip's own ``SimpleTokenizer``; any other text still becomes bytes or shorter pieces, so nothing is unknown.
+The file is read by open_clip's own ``SimpleTokenizer``. Any other text becomes bytes or shorter pieces, so nothing is
+unknown.
 """
 
 import gzip
 import io
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 _FUNCTION_WORDS = (
-    "a an the of on in with and over this is from photo picture image good bad blurry drawing sketch background digit letter handwritten texture "
-    "pattern surface object objects flag waving vertical horizontal bands quarters disc saltire wedge plus seen above air aerial view satellite"
+    "a an the of on in with and over this is from photo picture image good bad blurry drawing sketch background digit "
+    "letter handwritten texture pattern surface object objects flag waving vertical horizontal bands quarters disc "
+    "saltire wedge plus seen above air aerial view satellite"
 )
 
 
@@ -35,7 +38,7 @@ def merges(vocabulary: list[str]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     while True:
         # A string that two different merges could make would have two ids: only its first merge is allowed.
-        pairs = Counter(pair for word in pieces for pair in zip(word, word[1:], strict=False) if "".join(pair) not in known)
+        pairs = Counter(pair for word in pieces for pair in pairwise(word) if "".join(pair) not in known)
         if not pairs:
             break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -60,7 +63,7 @@ def _apply(pair: tuple[str, str], word: list[str]) -> list[str]:
 
 
 def write_merges(path: Path) -> int:
-    """Write the merges file, byte for byte the same on every machine, and return the size of the vocabulary it makes."""
+    """Write the merges file, byte for byte the same on every machine; returns the size of the vocabulary it makes."""
     found = merges(words())
     text = "\n".join(["#version: MiniMTIL 1", *(" ".join(pair) for pair in found)])
     buffer = io.BytesIO()

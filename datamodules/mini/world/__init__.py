@@ -1,8 +1,8 @@
 """The general world of MiniMTIL: captioned 32 x 32 pictures, a stand-in for the data CLIP is pre-trained on.
 
-``KINDS`` says which class names each kind of picture can show, :func:`draw` shows any of them in the world's own style, and
-:func:`stream` is the endless captioned mixture that the small CLIP is pre-trained on. All randomness comes from the generator or
-the seed that the caller passes; nothing is rendered at import.
+``KINDS`` says which class names each kind of picture can show, :func:`draw` shows any of them in the world's own style,
+and :func:`stream` is the endless captioned mixture that the small CLIP is pre-trained on. All randomness comes from the
+generator or the seed that the caller passes; nothing is rendered at import.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,9 +44,21 @@ KINDS: dict[str, Kind] = {
 PHOTO = Style()
 SKETCH = Style(outline=0.45, hatch=0.35, wobble=0.04, noise=0.03)
 ROUGH = Style(
-    scale=(0.45, 0.85), rotation=0.45, wobble=0.04, wave=(0.04, 0.13), zoom=(0.8, 1.2), hatch=0.1, outline=0.1, speck=0.18, cast=0.10, gray=0.15,
-    haze=0.3, blur=0.35, fade=0.4, noise=0.09,
-)  # fmt: skip
+    scale=(0.45, 0.85),
+    rotation=0.45,
+    wobble=0.04,
+    wave=(0.04, 0.13),
+    zoom=(0.8, 1.2),
+    hatch=0.1,
+    outline=0.1,
+    speck=0.18,
+    cast=0.10,
+    gray=0.15,
+    haze=0.3,
+    blur=0.35,
+    fade=0.4,
+    noise=0.09,
+)
 _SHARES = {"photo": 0.62, "sketch": 0.13, "rough": 0.25}
 _STYLES = {"photo": (PHOTO, captions.PHOTO), "sketch": (SKETCH, captions.SKETCH), "rough": (ROUGH, captions.ROUGH)}
 
@@ -73,7 +85,7 @@ def _captioned(kind: str, how: str, n: int, rng: Random, generator: Generator) -
     drawing = family.draw(names, style, generator)
     blank = [""] * n
     facts = zip(names, drawing.first or blank, drawing.second or blank, drawing.detail or blank, strict=True)
-    # One opening for all: "a photo of a star" and "a picture of a star" in one batch would push each other away for nothing.
+    # One opening for all: "a photo of a star" and "a picture of a star" in one batch would only push each other away.
     opening = rng.choice(openings)
     told = [opening.format(family.tell(name, first, second, detail, rng)) for name, first, second, detail in facts]
     return photograph(drawing.images, style, generator), told
@@ -92,12 +104,33 @@ def stream(n: int, seed: int) -> tuple[Tensor, list[str]]:
     mixture = [(kind, how) for kind in KINDS for how in _SHARES]
     shares = [KINDS[kind].share * _SHARES[how] for kind, how in mixture]
     drawn = rng.choices(range(len(mixture)), shares, k=n)
-    parts = [_captioned(kind, how, drawn.count(i), rng, generator) for i, (kind, how) in enumerate(mixture) if i in drawn]
+    parts = [
+        _captioned(kind, how, drawn.count(i), rng, generator) for i, (kind, how) in enumerate(mixture) if i in drawn
+    ]
     images = torch.cat([part[0] for part in parts])
     told = [caption for part in parts for caption in part[1]]
     order = torch.randperm(n, generator=generator)
     return images[order], [told[i] for i in order.tolist()]
 
 
-__all__ = ["COLOURS", "COUNTS", "DIGITS", "KINDS", "LETTERS", "NEVER_SHOWN", "OBJECTS", "PHOTO", "ROUGH", "SHAPES", "SIZE", "SKETCH", "SPRITES",
-           "WORLD_VERSION", "Kind", "Style", "draw", "photograph", "stream"]  # fmt: skip
+__all__ = [
+    "COLOURS",
+    "COUNTS",
+    "DIGITS",
+    "KINDS",
+    "LETTERS",
+    "NEVER_SHOWN",
+    "OBJECTS",
+    "PHOTO",
+    "ROUGH",
+    "SHAPES",
+    "SIZE",
+    "SKETCH",
+    "SPRITES",
+    "WORLD_VERSION",
+    "Kind",
+    "Style",
+    "draw",
+    "photograph",
+    "stream",
+]

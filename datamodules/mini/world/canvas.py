@@ -1,4 +1,4 @@
-"""What every renderer shares: the pixel grid, the palette, random numbers from a generator, and how a picture is taken."""
+"""What every renderer shares: pixel grid, palette, random numbers from a generator, and how a picture is taken."""
 
 import math
 from collections.abc import Sequence
@@ -62,8 +62,9 @@ class Style:
 class Drawing:
     """Rendered pictures and what a caption may say about them.
 
-    ``images``: (n, 3, SIZE, SIZE) float, before the camera (:func:`photograph`). ``first``, ``second``: colour names, one per picture,
-    or empty when the kind has none. ``detail``: a further word per picture (the counted sprite, the pattern of a fill), or empty strings.
+    ``images``: (n, 3, SIZE, SIZE) float, before the camera (:func:`photograph`). ``first``, ``second``: colour names,
+    one per picture, or empty when the kind has none. ``detail``: a further word per picture (the counted sprite, the
+    pattern of a fill), or empty strings.
     """
 
     images: Tensor
@@ -117,7 +118,11 @@ def ground(rgb: Tensor, style: Style, g: Generator) -> Tensor:
     slope = uniform(n, -0.25, 0.25, g) * X + uniform(n, -0.25, 0.25, g) * Y
     image = rgb + slope * happens(n, 0.6, g) + smooth_noise(n, 5, g) * 0.05 * happens(n, 0.4, g)
     if style.speck:
-        image = image + smooth_noise(n, 8, g, 3) * style.speck * 0.6 + (torch.sigmoid(8 * smooth_noise(n, 6, g)) - 0.5) * style.speck
+        image = (
+            image
+            + smooth_noise(n, 8, g, 3) * style.speck * 0.6
+            + (torch.sigmoid(8 * smooth_noise(n, 6, g)) - 0.5) * style.speck
+        )
     return image
 
 
@@ -132,7 +137,7 @@ def erode(mask: Tensor) -> Tensor:
 
 
 def compose(mask: Tensor, rgb: Tensor, behind: Tensor, style: Style, g: Generator) -> Tensor:
-    """Put an object of the colours ``rgb`` (n, 3, 1, 1) where ``mask`` (n, 1, SIZE, SIZE) is, in front of ``behind``."""
+    """Put an object of colours ``rgb`` (n, 3, 1, 1) where ``mask`` (n, 1, SIZE, SIZE) is, in front of ``behind``."""
     n = len(mask)
     if style.shadow:
         cast = F.pad(mask, (3, 0, 3, 0))[:, :, :SIZE, :SIZE]
@@ -153,7 +158,7 @@ def compose(mask: Tensor, rgb: Tensor, behind: Tensor, style: Style, g: Generato
 
 
 def photograph(image: Tensor, style: Style, g: Generator) -> Tensor:
-    """The camera: colour response, haze, focus, exposure and noise. Float (n, 3, SIZE, SIZE) -> uint8 of the same shape."""
+    """The camera: colour response, haze, focus, exposure and noise. Float (n, 3, SIZE, SIZE) -> uint8, same shape."""
     n = len(image)
     if style.infrared:
         share = uniform(n, max(0.0, 2 * style.infrared - 1), min(1.0, 2 * style.infrared), g)

@@ -13,6 +13,7 @@ _PLURALS = {"cross": "crosses", "fish": "fishes", "leaf": "leaves", "butterfly":
 
 
 def plural(name: str) -> str:
+    """The plural of a sprite."""
     return _PLURALS.get(name, name + "s")
 
 
@@ -24,6 +25,7 @@ def article(phrase: str, rng: Random | None = None) -> str:
 
 
 def sprite(name: str, colour: str, behind: str, fill: str, rng: Random) -> str:
+    """A shape or object."""
     roll = rng.random()
     if fill and roll < 0.8:
         return article(f"{fill} {colour} {name}" if roll < 0.4 else f"{fill} {name}", rng)
@@ -35,6 +37,7 @@ def sprite(name: str, colour: str, behind: str, fill: str, rng: Random) -> str:
 
 
 def glyph(name: str, colour: str, behind: str, hand: str, rng: Random) -> str:
+    """A letter or digit."""
     sort = "digit" if name in DIGITS else "letter"
     roll = rng.random()
     if hand and roll < 0.5:
@@ -47,6 +50,7 @@ def glyph(name: str, colour: str, behind: str, hand: str, rng: Random) -> str:
 
 
 def texture(name: str, first: str, second: str, _: str, rng: Random) -> str:
+    """A texture."""
     roll = rng.random()
     if roll < 0.65:
         return article(f"{name} {rng.choice(('texture', 'pattern', 'texture', 'surface'))}", rng)
@@ -54,6 +58,7 @@ def texture(name: str, first: str, second: str, _: str, rng: Random) -> str:
 
 
 def count(name: str, colour: str, _: str, what: str, rng: Random) -> str:
+    """Several things."""
     thing, objects = (what, "object") if name == "one" and rng.random() < 0.7 else (plural(what), "objects")
     roll = rng.random()
     if roll < 0.45:
@@ -64,10 +69,14 @@ def count(name: str, colour: str, _: str, what: str, rng: Random) -> str:
 
 
 def land(name: str, _: str, __: str, ___: str, rng: Random) -> str:
-    return rng.choice(("{} seen from above", "{} from the air", "an aerial view of {}", "a satellite image of {}")).format(name)
+    """A land use."""
+    return rng.choice(
+        ("{} seen from above", "{} from the air", "an aerial view of {}", "a satellite image of {}")
+    ).format(name)
 
 
 def flag(name: str, _: str, __: str, ___: str, rng: Random) -> str:
+    """A flag, by its country or by what is on it."""
     roll = rng.random()
     if roll < 0.6:
         return f"the flag of {name}"

@@ -89,7 +89,9 @@ def _cloth(layout: str, c: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
     elif layout == "cross":
         mark = torch.maximum(_soft(0.16 - (x + 0.3).abs()), _soft(0.2 - y.abs()))
     elif layout == "plus":
-        mark = torch.maximum(_soft(0.17 - x.abs()) * _soft(0.72 - y.abs()), _soft(0.24 - y.abs()) * _soft(0.5 - x.abs()))
+        mark = torch.maximum(
+            _soft(0.17 - x.abs()) * _soft(0.72 - y.abs()), _soft(0.24 - y.abs()) * _soft(0.5 - x.abs())
+        )
     elif layout == "saltire":
         mark = _soft(0.2 - (x.abs() - y.abs()).abs())
     else:

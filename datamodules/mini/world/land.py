@@ -156,12 +156,18 @@ def _roundabout(s: _Site) -> Tensor:
 def _residential(s: _Site) -> Tensor:
     m = _edge(torch.minimum((s.f * s.u).sin(), (s.f * s.v).sin()) - 0.15, 10)
     roof = _hash(torch.floor(s.f * s.u / (2 * math.pi)) * 3.3 + torch.floor(s.f * s.v / (2 * math.pi)) * 7.7)
-    return _over(m, _rgb(0.65, 0.30, 0.22) * roof + _rgb(0.75, 0.70, 0.66) * (1 - roof), _rgb(0.42, 0.48, 0.36) + s.noise(12) * 0.05)
+    return _over(
+        m,
+        _rgb(0.65, 0.30, 0.22) * roof + _rgb(0.75, 0.70, 0.66) * (1 - roof),
+        _rgb(0.42, 0.48, 0.36) + s.noise(12) * 0.05,
+    )
 
 
 def _downtown(s: _Site) -> Tensor:
     m = _edge(torch.minimum((s.f * 1.1 * s.u).sin(), (s.f * 0.9 * s.v).sin()) + 0.5, 14)
-    height = _hash(torch.floor(s.f * 1.1 * s.u / (2 * math.pi)) * 5.1 + torch.floor(s.f * 0.9 * s.v / (2 * math.pi)) * 9.3)
+    height = _hash(
+        torch.floor(s.f * 1.1 * s.u / (2 * math.pi)) * 5.1 + torch.floor(s.f * 0.9 * s.v / (2 * math.pi)) * 9.3
+    )
     return _over(m, _rgb(0.55, 0.58, 0.64) * (0.55 + 0.9 * height), _rgb(0.25, 0.25, 0.27))
 
 
@@ -179,14 +185,18 @@ def _parking(s: _Site) -> Tensor:
 def _harbor(s: _Site) -> Tensor:
     water = _rgb(0.14, 0.26, 0.40) + s.noise(5) * 0.02
     piers = _edge((4.6 * s.u + 4 * s.o).cos() - 0.86, 30) * _edge(s.v + 0.5, 20)
-    boats = _edge(torch.minimum((4.6 * s.u + 4 * s.o).sin().abs() - 0.55, (11 * s.v).sin() - 0.2), 10) * _edge(s.v + 0.5, 20)
+    boats = _edge(torch.minimum((4.6 * s.u + 4 * s.o).sin().abs() - 0.55, (11 * s.v).sin() - 0.2), 10) * _edge(
+        s.v + 0.5, 20
+    )
     quay = _edge(-0.55 - s.v, 20)
     return _over(boats, _rgb(0.93, 0.92, 0.90), _over(torch.maximum(piers, quay), _rgb(0.60, 0.56, 0.50), water))
 
 
 def _stadium(s: _Site) -> Tensor:
     r = ((s.u / 1.3) ** 2 + s.v**2).sqrt()
-    stands = _over(_edge(0.68 - r, 20), _rgb(0.72, 0.66, 0.64) + s.noise(20) * 0.06, _rgb(0.48, 0.47, 0.46) + s.noise(6) * 0.03)
+    stands = _over(
+        _edge(0.68 - r, 20), _rgb(0.72, 0.66, 0.64) + s.noise(20) * 0.06, _rgb(0.48, 0.47, 0.46) + s.noise(6) * 0.03
+    )
     track = _over(_edge(0.50 - r, 20), _rgb(0.70, 0.33, 0.22), stands)
     return _over(_edge(0.38 - r, 20), _rgb(0.24, 0.56, 0.22), track)
 

@@ -31,7 +31,9 @@ def _names(colours: Tensor) -> list[str]:
     return [COLOURS[i] for i in colours.tolist()]
 
 
-def draw_sprites(names: Sequence[str], style: Style, g: Generator, pattern_share: float = 0.12, every_colour: bool = False) -> Drawing:
+def draw_sprites(
+    names: Sequence[str], style: Style, g: Generator, pattern_share: float = 0.12, every_colour: bool = False
+) -> Drawing:
     """One shape or object per picture; a share of them filled with a pattern (``detail``)."""
     n = len(names)
     index = torch.tensor([SPRITES.index(name) for name in names])
@@ -51,7 +53,7 @@ def draw_sprites(names: Sequence[str], style: Style, g: Generator, pattern_share
 
 
 def draw_glyphs(names: Sequence[str], style: Style, g: Generator, handwritten: float = 0.3) -> Drawing:
-    """One letter or digit per picture, in a random font; a share of them with shaky outlines, as if by hand (``detail``)."""
+    """One letter or digit per picture, in a random font; a share with shaky outlines, as if by hand (``detail``)."""
     n = len(names)
     index = torch.tensor([GLYPHS.index(name) for name in names]) * FONTS + torch.randint(FONTS, (n,), generator=g)
     first, second = _colours(None, n, g)
@@ -67,10 +69,17 @@ def draw_glyphs(names: Sequence[str], style: Style, g: Generator, handwritten: f
 
 
 def draw_counts(names: Sequence[str], style: Style, g: Generator, mixed: bool = False) -> Drawing:
-    """As many sprites as the name says in the cells of a jittered 3 x 3 grid: copies of one (``detail``), or ``mixed`` kinds of any colour."""
+    """As many sprites as the name says in the cells of a jittered 3 x 3 grid.
+
+    They are copies of one sprite (``detail``), or ``mixed`` ones of any colour.
+    """
     n = len(names)
     count = torch.tensor([COUNTS.index(name) + 1 for name in names])
-    index = torch.randint(len(SPRITES), (n, 9), generator=g) if mixed else torch.randint(len(SPRITES), (n, 1), generator=g).expand(n, 9)
+    index = (
+        torch.randint(len(SPRITES), (n, 9), generator=g)
+        if mixed
+        else torch.randint(len(SPRITES), (n, 1), generator=g).expand(n, 9)
+    )
     first, second = _colours(None if mixed else index[:, 0], n, g)
     bank = sprite_bank()
     cell = torch.rand(n, 9, generator=g).argsort(1)

@@ -6,7 +6,19 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-from datamodules.mini.world.canvas import COLOURS, SIZE, Drawing, Style, X, Y, any_direction, contrasting, paint, smooth_noise, uniform
+from datamodules.mini.world.canvas import (
+    COLOURS,
+    SIZE,
+    Drawing,
+    Style,
+    X,
+    Y,
+    any_direction,
+    contrasting,
+    paint,
+    smooth_noise,
+    uniform,
+)
 
 
 class _Frame:
@@ -51,7 +63,9 @@ def _woven(c: _Frame) -> Tensor:
 def _bricked(c: _Frame) -> Tensor:
     height = c.v * c.f * 0.3 + c.p
     along = c.u * c.f * 0.16 + 0.5 * torch.remainder(torch.floor(height), 2) + c.q
-    joint = torch.maximum((torch.remainder(along, 1) - 0.5).abs() - 0.42, (torch.remainder(height, 1) - 0.5).abs() - 0.4)
+    joint = torch.maximum(
+        (torch.remainder(along, 1) - 0.5).abs() - 0.42, (torch.remainder(height, 1) - 0.5).abs() - 0.4
+    )
     return 1 - _step(joint, 40)
 
 
@@ -73,7 +87,9 @@ def _plaid(c: _Frame) -> Tensor:
 
 def _crosshatched(c: _Frame) -> Tensor:
     slanted = 0.6 * c.u + 0.8 * c.v
-    return torch.maximum(_step((c.f * 1.3 * c.u + c.p).cos() - 0.75, 12), _step((c.f * 1.3 * slanted + c.q).cos() - 0.75, 12))
+    return torch.maximum(
+        _step((c.f * 1.3 * c.u + c.p).cos() - 0.75, 12), _step((c.f * 1.3 * slanted + c.q).cos() - 0.75, 12)
+    )
 
 
 def _bubbly(c: _Frame) -> Tensor:
@@ -103,7 +119,9 @@ TEXTURES: dict[str, Callable[[_Frame], Tensor]] = {
     "checkered": lambda c: _step((c.f * 0.7 * c.u + c.p).sin() * (c.f * 0.7 * c.v + c.q).sin(), 9),
     "dotted": lambda c: _step((c.f * c.u + c.p).cos() + (c.f * c.v + c.q).cos() - 0.9, 7),
     "zigzag": _zigzag,
-    "grid": lambda c: _step(torch.maximum((c.f * 0.7 * c.u + c.p).cos().abs(), (c.f * 0.7 * c.v + c.q).cos().abs()) - 0.9, 22),
+    "grid": lambda c: _step(
+        torch.maximum((c.f * 0.7 * c.u + c.p).cos().abs(), (c.f * 0.7 * c.v + c.q).cos().abs()) - 0.9, 22
+    ),
     "spiral": lambda c: _step((c.f * 0.8 * c.r + c.integers(1, 3) * c.theta * torch.sign(c.q - math.pi) + c.p).sin()),
     "ringed": lambda c: _step((c.f * c.r + c.p).sin()),
     "wavy": lambda c: _step((c.f * 0.9 * (c.v + 0.22 * (c.u * c.f * 0.5 + c.p).sin()) + c.q).sin()),

@@ -1,0 +1,91 @@
+"""The general world: reproducible, balanced in what it can show, and honest about the pairs it never shows."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from datamodules.mini.world import COLOURS, KINDS, NEVER_SHOWN, ROUGH, SIZE, SKETCH, SPRITES, draw, stream
+from datamodules.mini.world.scenes import draw_counts, draw_sprites
+
+_IN_ANOTHER_PROCESS = """
+import hashlib, torch
+torch.set_num_threads(1)
+from datamodules.mini import Flags
+from datamodules.mini.world import stream
+images, captions = stream(96, 5)
+task = Flags(train_size=3, test_size=3)
+task.setup()
+parts = [images.numpy().tobytes(), "|".join(captions).encode(), task.test_set.images.tobytes(), task.fingerprint.encode()]
+print(hashlib.sha256(b"".join(parts)).hexdigest())
+"""
+
+
+def test_stream_is_a_function_of_its_seed() -> None:
+    images, captions = stream(64, 3)
+    torch.manual_seed(1)
+    again, told_again = stream(64, 3)
+    other, _ = stream(64, 4)
+    assert images.shape == (64, 3, SIZE, SIZE) and images.dtype == torch.uint8
+    assert torch.equal(images, again) and captions == told_again
+    assert not torch.equal(images, other)
+
+
+def test_drawing_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    stream(8, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_process_draws_the_same() -> None:
+    from datamodules.mini import Flags
+
+    images, captions = stream(96, 5)
+    task = Flags(train_size=3, test_size=3)
+    task.setup()
+    parts = [images.numpy().tobytes(), "|".join(captions).encode(), task.test_set.images.tobytes()]
+    expected = hashlib.sha256(b"".join([*parts, task.fingerprint.encode()])).hexdigest()
+    run = subprocess.run(
+        [sys.executable, "-c", _IN_ANOTHER_PROCESS],
+        env={**os.environ, "PYTHONHASHSEED": "77"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_name_can_be_drawn_in_every_style(kind: str) -> None:
+    names = KINDS[kind].names
+    for style in (SKETCH, ROUGH):
+        images = draw(kind, names, torch.Generator().manual_seed(0), style)
+        assert images.shape == (len(names), 3, SIZE, SIZE)
+    plain = draw(kind, names, torch.Generator().manual_seed(0)).float()
+    assert (plain.std((1, 2, 3)) > 2).all(), "an empty picture"
+
+
+def test_an_unknown_name_is_named() -> None:
+    with pytest.raises(ValueError, match="unicorn"):
+        draw("sprite", ["star", "unicorn"], torch.Generator())
+
+
+def test_pairs_that_are_never_shown() -> None:
+    assert len(NEVER_SHOWN) == len(SPRITES)
+    g = torch.Generator().manual_seed(0)
+    for drawing in (draw_sprites(SPRITES * 40, SKETCH, g), draw_counts(["two"] * 2000, SKETCH, g)):
+        names = drawing.detail if drawing.detail[0] in SPRITES else SPRITES * 40
+        shown = set(zip(drawing.first, names, strict=True))
+        assert not shown & NEVER_SHOWN
+        assert len(shown) > 0.6 * len(COLOURS) * len(SPRITES)
+
+
+def test_pairs_that_are_never_told() -> None:
+    captions = " . ".join(caption for seed in range(4) for caption in stream(800, seed)[1])
+    told = [pair for pair in NEVER_SHOWN if re.search(rf"\b{pair[0]} {pair[1]}s?\b", captions)]
+    assert not told
+    assert re.search(r"\bred star\b", captions)

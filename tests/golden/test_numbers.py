@@ -1,0 +1,49 @@
+"""Schedule, metrics and evaluation against the numbers of the authors' code."""
+
+import re
+
+import pytest
+import torch
+
+from datamodules.test_shard import TestShard
+from gift_lightning import metrics
+from gift_lightning.methods import ZeroShot
+from gift_lightning.schedule import warmup_cosine
+from tests.golden.golden import GoldenTask, TinyCLIP, numbers
+
+
+def test_learning_rate_schedule() -> None:
+    for setting, rates in numbers("lr_schedule.json").items():
+        found = re.fullmatch(r"lr=(\S+),warmup=(\d+),total=(\d+)", setting)
+        assert found, setting
+        lr, warmup, total = float(found[1]), int(found[2]), int(found[3])
+        for step, rate in rates.items():
+            assert lr * warmup_cosine(int(step), warmup, total) == pytest.approx(rate, rel=1e-12, abs=1e-20)
+
+
+def test_metrics() -> None:
+    ours = {"Avg.": metrics.avg, "Last": metrics.last, "Transfer": metrics.transfer, "Forget": metrics.backward_transfer}
+    for case in numbers("metrics.json").values():
+        for name, value in case["precise"].items():
+            assert ours[name](case["matrix"]) == pytest.approx(value, abs=1e-8), name
+        for name, text in case["official_formatted"].items():
+            assert f"{ours[name](case['matrix']):.2f}" == text, name
+
+
+@pytest.mark.parametrize("weights", ["tiny_clip", "finetune"])
+@pytest.mark.parametrize("letter", ["A", "B", "R"])
+def test_evaluation(weights: str, letter: str) -> None:
+    stored, expected = numbers("evaluation.safetensors"), numbers("evaluation.json")
+    key = f"{weights}/Task{letter}_test"
+    source = TinyCLIP("tiny_clip" if weights == "tiny_clip" else f"weights/{weights}")
+    module, task = ZeroShot(clip=source).double().eval(), GoldenTask(letter)
+    with torch.no_grad():
+        classifier = module.clip.classifier(task.class_names, task.templates)
+        logits = module.evaluate(task, TestShard(task.test_set, torch.as_tensor, lambda images: images.double()))
+    assert (classifier.T - stored[f"{key}/zeroshot_weights"]).abs().max() < 1e-9
+    assert (logits - stored[f"{key}/logits"]).abs().max() < 1e-9
+    labels = torch.tensor([task.test_set[index][1] for index in range(len(task.test_set))])
+    ranks = logits.argsort(dim=1, descending=True)
+    for k in (1, 5):
+        top = (ranks[:, :k] == labels[:, None]).any(1).double().mean().item() * 100
+        assert top == pytest.approx(expected[key][f"top{k}"], abs=1e-9)
