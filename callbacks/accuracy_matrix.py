@@ -3,16 +3,15 @@
 from typing import Any
 
 import torch
-from lightning import LightningModule, Trainer
 
-from callbacks.task_callback import TaskCallback
+from callbacks.task_callback import Module, TaskCallback, Trainer
 
 
 class AccuracyMatrix(TaskCallback):
     """Fills ``R[i, j]``, the accuracy in percent on task ``j`` after task ``i``, and the zero-shot row before task 0.
 
-    Accuracies are ratios of integer counts, summed over ranks by one all-reduce, of test sets that are neither padded nor
-    truncated. Prediction is the module's: ``module.evaluate(task, shard)`` gives the logits.
+    Accuracies are ratios of integer counts, summed over ranks by one all-reduce, of test sets that are neither padded
+    nor truncated. Prediction is the module's: ``module.evaluate(task, shard)`` gives the logits.
 
     Attributes:
         rows: ``R`` so far, one list of percentages for each finished task.
@@ -29,26 +28,26 @@ class AccuracyMatrix(TaskCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.zero_shot = state_dict["rows"], state_dict["zero_shot"]
 
-    def on_sequence_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
         self.zero_shot = self.evaluate(trainer, module)
 
-    def on_task_evaluate(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def on_task_evaluate(self, trainer: Trainer, module: Module, task: int) -> None:
         if len(self.rows) != task:
             raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
         known = not module.learns and self.zero_shot is not None
         self.rows.append(list(self.zero_shot) if known and self.zero_shot else self.evaluate(trainer, module))
 
-    def on_test_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+    def on_test_batch_end(self, trainer: Trainer, module: Module, *_: Any) -> None:
         """``test`` hands over one task at a time, but a row is cheapest and safest as a whole: see ``on_test_end``."""
 
-    def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: Trainer, module: Module) -> None:
         row = self.evaluate(trainer, module)
         self.rows = [row]
         module.log_dict({f"test/{name}": value for name, value in zip(trainer.datamodule.names, row, strict=True)})
 
     @torch.no_grad()
-    def evaluate(self, trainer: Trainer, module: LightningModule) -> list[float]:
-        """Accuracy in percent on every task, with the module as it is; its training mode and gradients stay untouched."""
+    def evaluate(self, trainer: Trainer, module: Module) -> list[float]:
+        """Accuracy in percent on every task, with the module as it is; its mode and gradients stay untouched."""
         sequence = trainer.datamodule
         modes = {part: part.training for part in module.modules()}
         module.eval()

@@ -8,12 +8,11 @@ from importlib import metadata
 from typing import Any
 
 import torch
-from lightning import LightningModule, Trainer
 from rich.console import Console
 
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.task_boundary import TaskBoundary
-from callbacks.task_callback import TaskCallback, callback_of
+from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
 from gift_lightning import metrics
 from gift_lightning.files import write_json, write_text
 from gift_lightning.report import accuracy_table, plot_accuracy_matrix, write_accuracy_csv
@@ -45,24 +44,24 @@ class RunRecord(TaskCallback):
         self.seconds, self.peak_memory = state_dict["seconds"], state_dict["peak_memory"]
         self._task_seconds = state_dict["task_seconds"]
 
-    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: Module) -> None:
         self._clock = time.perf_counter()
         if self.folder is not None and trainer.is_global_zero:
             write_text(self.folder.config, self.config)
             write_json(self.folder.environment, environment(trainer))
 
-    def on_sequence_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
         self._write(trainer, module)
 
-    def on_task_start(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
-    def on_task_end(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
         now = time.perf_counter()
         self.seconds["train"].append(self._task_seconds + now - self._clock if module.learns else 0.0)
         self._clock, self._task_seconds = now, 0.0
 
-    def on_task_report(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def on_task_report(self, trainer: Trainer, module: Module, task: int) -> None:
         now = time.perf_counter()
         self.seconds["evaluate"].append(now - self._clock)
         self._clock = now
@@ -75,7 +74,7 @@ class RunRecord(TaskCallback):
         if trainer.is_global_zero:
             Console().print(accuracy_table(results))
 
-    def _write(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    def _write(self, trainer: Trainer, module: Module) -> dict[str, Any]:
         results = self.results(trainer, module)
         if self.folder is not None and trainer.is_global_zero:
             write_json(self.folder.results, results)
@@ -83,7 +82,7 @@ class RunRecord(TaskCallback):
             plot_accuracy_matrix(self.folder.matrix_png, results)
         return results
 
-    def results(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    def results(self, trainer: Trainer, module: Module) -> dict[str, Any]:
         """The content of ``results.json``; accuracies in percent."""
         matrix: AccuracyMatrix = callback_of(trainer, AccuracyMatrix)
         boundary: TaskBoundary = callback_of(trainer, TaskBoundary)
@@ -127,7 +126,7 @@ def _resident_memory() -> int:
     return 0
 
 
-def _count(module: LightningModule, trainable: bool) -> int:
+def _count(module: Module, trainable: bool) -> int:
     """Parameters that learn, or that are kept beside the model from task to task."""
     if trainable:
         return sum(p.numel() for p in module.parameters() if p.requires_grad) if module.learns else 0

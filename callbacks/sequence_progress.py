@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from callbacks.task_callback import TaskCallback
+from callbacks.task_callback import Module, TaskCallback, Trainer
 
 
 class SequenceProgress(TaskCallback, ProgressBar):
@@ -27,7 +26,7 @@ class SequenceProgress(TaskCallback, ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
         console = Console()
         if not (self._enabled and console.is_terminal and trainer.is_global_zero and module.learns):
             return
@@ -48,10 +47,10 @@ class SequenceProgress(TaskCallback, ProgressBar):
         self._bar = self._progress.add_task("zero-shot", total=total, completed=trainer.global_step, loss="")
         self._progress.start()
 
-    def on_task_start(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         self._describe(trainer, task)
 
-    def prepare_task(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
         self._describe(trainer, task)
 
     def _describe(self, trainer: Trainer, task: int, suffix: str = "") -> None:
@@ -60,22 +59,20 @@ class SequenceProgress(TaskCallback, ProgressBar):
             description = f"task {task + 1}/{sequence.num_tasks} {sequence.names[task]}{suffix}"
             self._progress.update(self._bar, description=description)
 
-    def on_task_end(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
         self._describe(trainer, task, suffix=" (evaluating)")
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._progress is not None:
             self._progress.update(self._bar, completed=trainer.global_step)
             if trainer.global_step % trainer.log_every_n_steps == 0:
                 parts = "  ".join(f"{name} {value.item():.3f}" for name, value in module.loss_parts.items())
                 self._progress.update(self._bar, loss=parts)
 
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: Module) -> None:
         self._stop()
 
-    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
         self._stop()
 
     def _stop(self) -> None:

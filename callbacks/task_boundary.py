@@ -3,10 +3,9 @@
 from typing import Any
 
 import torch
-from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
-from callbacks.task_callback import TaskCallback
+from callbacks.task_callback import Module, TaskCallback, Trainer
 from gift_lightning.checkpoint import save_weights
 from gift_lightning.errors import InputError
 from gift_lightning.protocol import protocol
@@ -42,7 +41,7 @@ class TaskBoundary(Callback):
         progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
         return progress | {"protocol": self.protocol["id"]}
 
-    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""
         if trainer.testing:
             return
@@ -59,13 +58,13 @@ class TaskBoundary(Callback):
 
     # --- Lightning's hooks --------------------------------------------------------------------------------------------
 
-    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: Module, stage: str) -> None:
         if stage == "fit":
             self._check_trainer(trainer)
             # before a checkpoint is restored: the protocol names the starting weights
             self.protocol = protocol(trainer.datamodule.tasks, module.clip)
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
         if not self.opened:
             self._send(trainer, "on_sequence_start")
             self.opened = True
@@ -82,10 +81,10 @@ class TaskBoundary(Callback):
             else:
                 self._send(trainer, "prepare_task", self.started)
 
-    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         self._begin(trainer, module, trainer.current_epoch)
 
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: Module, batch: Any, batch_idx: int) -> None:
         step = trainer.datamodule.first_step(self.started) + batch_idx // trainer.accumulate_grad_batches
         if trainer.current_epoch != self.started or trainer.global_step != step:
             raise RuntimeError(
@@ -94,10 +93,10 @@ class TaskBoundary(Callback):
             )
         torch.manual_seed(stream_seed(trainer.datamodule.seed, "step", step, batch_idx, trainer.global_rank))
 
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: Module) -> None:
         self._finish(trainer, module, self.started)
 
-    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, module: Module) -> None:
         # resumed at the very last step of the sequence, Lightning does not even call on_train_start
         if self.started > self.finished and self._is_trained(trainer.datamodule, trainer.global_step):
             self._finish(trainer, module, self.started)
@@ -107,13 +106,13 @@ class TaskBoundary(Callback):
 
     # --- the events ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def _begin(self, trainer: Trainer, module: Module, task: int) -> None:
         self.started = module.task = task
         self._send(trainer, "on_task_start", task)
         trainer.strategy.setup_optimizers(trainer)
         self._send(trainer, "prepare_task", task)
 
-    def _finish(self, trainer: Trainer, module: LightningModule, task: int) -> None:
+    def _finish(self, trainer: Trainer, module: Module, task: int) -> None:
         self._send(trainer, "on_task_end", task)
         self.finished = task
         self._send(trainer, "on_task_evaluate", task)
@@ -154,8 +153,8 @@ def _ignore(*_: int) -> None:
 def _place_between_epochs(checkpoint: dict[str, Any], epoch: int) -> None:
     """Make the saved loop state say: ``epoch`` epochs are over, the next has not begun.
 
-    Left alone, Lightning skips ``on_train_epoch_start`` of the next epoch, and may carry the finished epoch's batch count
-    into it, when the checkpoint was written at the last batch or inside ``on_train_epoch_end``.
+    Left alone, Lightning skips ``on_train_epoch_start`` of the next epoch, and may carry the finished epoch's batch
+    count into it, when the checkpoint was written at the last batch or inside ``on_train_epoch_end``.
     """
     loop = checkpoint["loops"]["fit_loop"]
     for scope in ("total", "current"):

@@ -130,8 +130,8 @@ class TaskSequence(LightningDataModule):
         parts = split.world_size * split.accumulate
         if self.batch_size % parts:
             raise InputError(
-                f"data.batch_size {self.batch_size} does not divide into {split.world_size} devices x {split.accumulate}"
-                f" accumulated batches: choose a multiple of {parts}."
+                f"data.batch_size {self.batch_size} does not divide into {split.world_size} devices x"
+                f" {split.accumulate} accumulated batches: choose a multiple of {parts}."
             )
 
 

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentError, set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,7 @@ from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, TaskBoundary
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
 from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights
+from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.errors import InputError
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import ContinualCLIP
@@ -36,7 +38,6 @@ SEQUENCE_DEFAULTS = {
 
 def run(argv: list[str]) -> int:
     """Run one command and turn bad input into one sentence on stderr; returns the exit status."""
-    console = Console(stderr=True, soft_wrap=True)
     _quiet_libraries()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
@@ -48,14 +49,14 @@ def run(argv: list[str]) -> int:
             auto_configure_optimizers=False,
             save_config_callback=None,
             trainer_defaults=SEQUENCE_DEFAULTS,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
             args=argv,
         )
-    except InputError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
-        return 2
-    except ArgumentError as error:
-        console.print(f"error: {_sentence(error)}", style="red", markup=False, highlight=False)
+    except Exception as error:
+        told = find_input_error(error)
+        if told is None:
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"error: {told}", style="red", markup=False, highlight=False)
         return 2
     return 0
 
@@ -75,7 +76,13 @@ class SequenceCLI(LightningCLI):
         parser.set_defaults({"trainer.logger": None})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            told = find_input_error(error)
+            parsers = self._subcommand_parsers.values()
+            known = [key for sub in parsers for key, _ in sub.get_defaults(skip_validation=True).items()]
+            raise told or InputError(sentence(str(error), known)) from error
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyper-parameters come from the config, never silently from a checkpoint."""
@@ -107,7 +114,10 @@ class SequenceCLI(LightningCLI):
         config["enable_checkpointing"] = writes
         if config.get("logger") is None:
             config["logger"] = MetricsCSV(str(self.folder.path)) if writes else False
-        return super().instantiate_trainer(**{**config, **kwargs})
+        try:
+            return super().instantiate_trainer(**{**config, **kwargs})
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise InputError(f"The trainer's settings do not go together: {error}") from error
 
     # --- fit ----------------------------------------------------------------------------------------------------------
 
@@ -127,8 +137,8 @@ class SequenceCLI(LightningCLI):
         difference = self._difference(results)
         if difference:
             raise InputError(
-                f"{self.folder.path} holds a finished run with another {difference}: choose another --run.name, or delete"
-                " the folder."
+                f"{self.folder.path} holds a finished run with another {difference}: choose another --run.name, or"
+                " delete the folder."
             )
         console = Console()
         console.print(accuracy_table(results))
@@ -136,7 +146,7 @@ class SequenceCLI(LightningCLI):
         raise SystemExit(0)
 
     def after_fit(self) -> None:
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero and not self._get(self.config, "trainer").fast_dev_run:
             Console().print(f"Results: {self.folder.path}", soft_wrap=True, highlight=False)
 
     def _difference(self, results: dict[str, Any]) -> str | None:
@@ -203,11 +213,6 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _sentence(error: Exception) -> str:
-    """The part of a parser's message that says what is wrong."""
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-
-
 def _quiet_libraries() -> None:
     """Silence what the libraries say about things that are as they should be here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -217,5 +222,7 @@ def _quiet_libraries() -> None:
         ".*treespec, LeafSpec.*",
         ".*number of training batches.*",
         ".*exists and is not empty.*",
+        ".*in eval mode at the start of training.*",
+        ".*Checkpoint directory .* exists.*",
     ):
         warnings.filterwarnings("ignore", message=message)

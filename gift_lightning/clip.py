@@ -1,4 +1,4 @@
-"""CLIP as the methods see it: an open_clip model with its own transforms and tokenizer, and exact, cheap text encoding."""
+"""CLIP as the methods see it: an open_clip model with its own transforms and tokenizer, and text at its true length."""
 
 import hashlib
 import importlib
@@ -54,7 +54,7 @@ class CLIP(nn.Module):
                 "This CLIP has BatchNorm layers, whose running statistics the methods do not carry from task to task:"
                 " choose a ViT or a tower with another normalisation."
             )
-        self.model = model
+        self.model: Any = model
         self.train_transform, self.test_transform, self.tokenizer = train_transform, test_transform, tokenizer
         self.test_geometry, self.normalize = _split_transform(test_transform)
         model.logit_scale.requires_grad_(False)  # never trained by the methods' authors either
@@ -69,7 +69,7 @@ class CLIP(nn.Module):
         return F.normalize(self.model.visual(images), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Normalised features ``[n, D]`` of token ids ``[n, L]``; a causal tower takes any ``L`` up to its context length."""
+        """Normalised features ``[n, D]`` of token ids ``[n, L]``; a causal tower takes any ``L`` up to its context."""
         tower = _TextTower(self.model)
         features = tower.encode(tokens) if tower.can_be_cut else self.model.encode_text(tokens)
         return F.normalize(features, dim=-1)
@@ -87,7 +87,7 @@ class CLIP(nn.Module):
 
     @torch.no_grad()
     def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
-        """Class embeddings ``[C, D]`` for testing: the mean over all templates of the normalised text features, normalised."""
+        """Class embeddings ``[C, D]`` for testing: text features averaged over all templates, and normalised again."""
         prompts = [template.format(name) for name in class_names for template in templates]
         tokens = self.tokenize(prompts)
         features = torch.cat([self.encode_text(part) for part in tokens.split(TEXT_BATCH)])
@@ -109,8 +109,8 @@ class CLIPSource:
     Attributes:
         name: an open_clip model name (``ViT-B-16``), ``hf-hub:<id>``, ``local-dir:<folder>`` with an
             ``open_clip_config.json``, or ``package:<module>`` for such a folder inside an installed Python package.
-        pretrained: an open_clip tag (``openai``), a weights file (safetensors or a plain state dict), or ``null`` for the
-            weights that come with the name.
+        pretrained: an open_clip tag (``openai``), a weights file (safetensors or a plain state dict), or ``null`` for
+            the weights that come with the name.
     """
 
     name: str = "ViT-B-16"
@@ -130,7 +130,7 @@ class CLIPSource:
             model, train_transform, test_transform = open_clip.create_model_and_transforms(name, pretrained=tag)
             if tag is None and self.pretrained:
                 open_clip.load_checkpoint(model, self.pretrained)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except Exception as error:  # of many kinds: no network, a damaged file, other shapes
             weights = f" with weights '{self.pretrained}'" if self.pretrained else ""
             raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {_first_line(error)}") from error
         tokenizer = open_clip.get_tokenizer(name, **_tokenizer_files(name))
@@ -163,7 +163,8 @@ def _check_source(name: str, pretrained: str | None) -> None:
         tags = open_clip.list_pretrained_tags_by_model(name)
         if pretrained not in tags and not Path(pretrained).is_file():
             raise InputError(
-                f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}{nearest(pretrained, tags)}."
+                f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}"
+                f"{nearest(pretrained, tags)}."
             )
         return
     if pretrained is not None and not Path(pretrained).is_file():
@@ -217,7 +218,7 @@ class _TextTower:
 
     def longest(self, tokens: Tensor) -> int:
         """Number of positions up to and including the last end token of the batch."""
-        ends = tokens if self._pool_type == "argmax" else (tokens == self._end_id).int()
+        ends: Tensor = tokens if self._pool_type == "argmax" else tokens.eq(self._end_id or 0).int()
         return int(ends.argmax(dim=-1).max()) + 1
 
     def encode(self, tokens: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from gift_lightning.files import write_text
 class MetricsCSV(Logger):
     """Writes ``metrics.csv``, a row for each logged step.
 
-    A resumed run keeps the rows of its first part. Rows from the first step that it logs again onwards are dropped, so that
-    the file is the one of an uninterrupted run. (Lightning's own CSV logger deletes the file.)
+    A resumed run keeps the rows of its first part. Rows from the first step that it logs again onwards are dropped, so
+    that the file is the one of an uninterrupted run. (Lightning's own CSV logger deletes the file.)
 
     Args:
         save_dir: folder of the file.

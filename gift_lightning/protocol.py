@@ -11,8 +11,8 @@ from gift_lightning.clip import CLIP
 def protocol(tasks: list[Task], clip: CLIP) -> dict[str, Any]:
     """Identity of an evaluation: ``{"id", "label_space", "fingerprints", "weights"}``.
 
-    The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test transform
-    and the starting weights. Seed and method stay out: they are what one compares.
+    The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test
+    transform and the starting weights. Seed and method stay out: they are what one compares.
 
     Args:
         tasks: the tasks in order, set up.

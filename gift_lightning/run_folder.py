@@ -17,7 +17,7 @@ class RunFolder:
     Attributes:
         root: folder of all runs.
         name: name of this run, a folder below ``root``.
-        checkpoint_every: optimiser steps between two checkpoints within a task; at each task's end one is always written.
+        checkpoint_every: optimiser steps between two checkpoints within a task; a task's end always writes one.
     """
 
     root: str = "runs"

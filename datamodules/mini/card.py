@@ -35,7 +35,8 @@ def zero_shot(model: CLIP, folder: Path, test_size: int = 800) -> dict[str, floa
     model.eval()
     accuracies = {}
     for kind in TASKS:
-        task = kind(train_size=1, test_size=test_size)
+        task = kind(train_size=1)
+        task.test_size = min(test_size, task.test_size)
         task.setup()
         features, labels = image_features(model, task)
         predicted = (features @ classifier(model, task, folder).T).argmax(1)

@@ -74,11 +74,12 @@ class ContinualCLIP(LightningModule):
         return value
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the parts of the loss, averaged over ranks, and stop before a checkpoint keeps weights that are not numbers."""
-        step, steps = self.trainer.global_step, self.sequence.first_step(self.task + 1)
-        if step % self.trainer.log_every_n_steps and step != steps:
+        """Log the parts of the loss, averaged over ranks, and stop if they are not numbers."""
+        trainer: Any = self.trainer
+        step, steps = trainer.global_step, self.sequence.first_step(self.task + 1)
+        if step % trainer.log_every_n_steps and step != steps:
             return
-        parts = self.trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
+        parts = trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
         if not parts.isfinite().all():
             name = self.sequence.names[self.task]
             raise InputError(

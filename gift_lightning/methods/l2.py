@@ -13,8 +13,8 @@ class L2(ContinualCLIP):
 
     loss = CE + l2 * sum (theta - theta_start)^2
 
-    Between tasks a copy of the weights is kept, the anchor ``theta_start``. It is the "l2 baseline" of the published MTIL
-    tables.
+    Between tasks a copy of the weights is kept, the anchor ``theta_start``. It is the "l2 baseline" of the
+    published MTIL tables.
 
     Args:
         l2: weight of the penalty.

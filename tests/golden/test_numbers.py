@@ -22,7 +22,12 @@ def test_learning_rate_schedule() -> None:
 
 
 def test_metrics() -> None:
-    ours = {"Avg.": metrics.avg, "Last": metrics.last, "Transfer": metrics.transfer, "Forget": metrics.backward_transfer}
+    ours = {
+        "Avg.": metrics.avg,
+        "Last": metrics.last,
+        "Transfer": metrics.transfer,
+        "Forget": metrics.backward_transfer,
+    }
     for case in numbers("metrics.json").values():
         for name, value in case["precise"].items():
             assert ours[name](case["matrix"]) == pytest.approx(value, abs=1e-8), name

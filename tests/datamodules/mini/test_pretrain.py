@@ -30,7 +30,8 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
     pretrain.pretrain(6, 0, tmp_path / "straight", batch=8)
 
     monkeypatch.setattr(pretrain, "_SNAPSHOT_SECONDS", 0)
-    real, seen = pretrain.train_step, []
+    real = pretrain.train_step
+    seen: list[int] = []
 
     def stop_in_the_fifth(*args: object) -> float:
         if len(seen) == 4:
@@ -51,7 +52,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
 
 def test_rate_does_not_know_the_length_until_it_falls() -> None:
     assert [pretrain.rate(step, 1000) for step in range(600)] == [pretrain.rate(step, 5000) for step in range(600)]
-    assert pretrain.rate(999, 1000) < 1e-2 * pretrain.PEAK_RATE < pretrain.rate(0, 1000)
+    assert pretrain.rate(999, 1000) < 1e-4 * pretrain.PEAK_RATE < pretrain.rate(0, 1000)
 
 
 def test_contrastive_loss_counts_equal_captions_as_positives() -> None:

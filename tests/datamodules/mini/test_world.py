@@ -20,8 +20,8 @@ from datamodules.mini.world import stream
 images, captions = stream(96, 5)
 task = Flags(train_size=3, test_size=3)
 task.setup()
-parts = [images.numpy().tobytes(), "|".join(captions).encode(), task.test_set.images.tobytes(), task.fingerprint.encode()]
-print(hashlib.sha256(b"".join(parts)).hexdigest())
+parts = [images.numpy().tobytes(), "|".join(captions).encode(), task.test_set.images.tobytes()]
+print(hashlib.sha256(b"".join([*parts, task.fingerprint.encode()])).hexdigest())
 """
 
 

@@ -1,0 +1,105 @@
+"""What the parser says about bad input, told in one sentence with the nearest right name."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable
+
+from gift_lightning.errors import InputError, nearest
+
+
+def find_input_error(error: BaseException | None) -> InputError | None:
+    """The ``InputError`` behind an exception: the parser wraps what a constructor raises."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def sentence(message: str, options: Iterable[str]) -> str:
+    """One sentence for a message of the parser.
+
+    Args:
+        message: what the parser said, often many lines.
+        options: the names of all options, as ``data.steps``.
+    """
+    text = " ".join(message.split())
+    options = list(options)
+    for pattern, tell in _PATTERNS:
+        found = re.search(pattern, text)
+        if found:
+            return tell(found, text, options)
+    return text
+
+
+def _unknown_flag(found: re.Match[str], text: str, options: list[str]) -> str:
+    name = found[1].split("=")[0]
+    return f"{name} is not an option{nearest(name, [f'--{option}' for option in options])}."
+
+
+def _unknown_key(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"The config has a key '{found[1]}' that does not exist{nearest(found[1], options)}."
+
+
+def _unknown_argument(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{_key(text)}{found[1]} has no option '{found[2]}'{nearest(found[2], _arguments(found[1]))}."
+
+
+def _unknown_class(found: re.Match[str], text: str, options: list[str]) -> str:
+    module, name = found[1].rsplit(".", 1) if "." in found[1] else ("", found[1])
+    return f"{_key(text)}there is no class '{found[1]}'{nearest(name, _classes(module))}."
+
+
+def _wrong_type(found: re.Match[str], text: str, options: list[str]) -> str:
+    kinds = [kind for kind in re.findall(r"Expected an? (.+?)(?= - | Given|\. Got|$)", text) if "NoneType" not in kind]
+    names = dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", kind).strip() for kind in kinds)
+    keys = re.findall(r'[Pp]arser key "([^"]+)"', text)
+    return f"{'.'.join(keys) or 'A value'} is '{found[1]}', but must be of type {' or '.join(names)}."
+
+
+def _key(text: str) -> str:
+    found = re.search(r'[Pp]arser key "([^"]+)"', text)
+    return f"{found[1]}: " if found else ""
+
+
+def _classes(module: str) -> list[str]:
+    try:
+        return [name for name, value in vars(importlib.import_module(module)).items() if inspect.isclass(value)]
+    except ImportError:
+        return []
+
+
+def _arguments(class_path: str) -> list[str]:
+    """The constructor arguments of a class and its bases."""
+    module, _, name = class_path.rpartition(".")
+    bases = getattr(importlib.import_module(module), name).__mro__
+    return [argument for base in bases for argument in inspect.signature(base.__init__).parameters]
+
+
+def _linked(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{found[2]} cannot be set: it follows from {found[1]}."
+
+
+def _no_file(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{_key(text)}the file {found[1]} does not exist."
+
+
+def _no_command(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"Name a command, one of {found[1].replace(',', ', ')}; --help tells what they do."
+
+
+_PATTERNS = [
+    (r'expected "subcommand" to be one of \{([^}]*)\}', _no_command),
+    (r"argument (\S+) --> (\S+): invalid", _linked),
+    (r"File does not exist: '?([^' ]+)", _no_file),
+    (r"unrecognized arguments: (\S+)", _unknown_flag),
+    (r"given class_path '([^']+)': Option '([^']+)' is not accepted", _unknown_argument),
+    (r"given class_path '([^']+)': (?:module .* has no attribute|No module named|Import path)", _unknown_class),
+    (r"Problem with given class_path '([^']+)': .*(?:not a subclass|does not correspond)", _unknown_class),
+    (r"Expected a path but (\S+) either not accessible", _unknown_class),
+    (r"Key '([^']+)' is not expected", _unknown_key),
+    (r"Option '([^']+)' is not accepted", _unknown_key),
+    (r"Expected an? .*?Given value: (.*?)(?: - | Given|$)", _wrong_type),
+    (r"Expected an? .*?Got value: (.*?)(?: - | Given|$)", _wrong_type),
+]

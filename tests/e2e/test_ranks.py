@@ -1,0 +1,95 @@
+"""Two ranks compute what one process computes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.e2e.conftest import CONFIG, assert_same_run, final_weights, read_results, run_command
+
+KEY_BIAS = "attn.in_proj_bias"
+LAUNCHERS = {
+    "lightning": [sys.executable, "-m", "gift_lightning"],
+    "torchrun": [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "gift_lightning",
+    ],
+}
+TWO_RANKS = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+FLOAT64 = ["--trainer.precision", "64-true"]
+
+
+def fit_on_two_ranks(launcher: str, root: Path, *flags: str) -> Path:
+    command = [*LAUNCHERS[launcher], "fit", "--config", CONFIG, "--run.root", str(root), *TWO_RANKS, *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root / "three_tasks"
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float64 run in one process."""
+    root = tmp_path_factory.mktemp("one")
+    assert run_command(["fit", "--config", CONFIG, "--run.root", str(root), *FLOAT64], root / "log") == 0
+    return root / "three_tasks"
+
+
+def largest_difference(ours: Path, theirs: Path) -> float:
+    """Largest difference between two runs' final weights, the key bias excluded (it is rounding noise)."""
+    mine, other = final_weights(ours), final_weights(theirs)
+    differences = []
+    for name, weight in mine.items():
+        difference = (weight.double() - other[name].double()).abs().flatten()
+        if name.endswith(KEY_BIAS):
+            third = len(difference) // 3
+            difference = torch.cat([difference[:third], difference[2 * third :]])
+        differences.append(difference.max().item())
+    return max(differences)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_ranks_equal_one_process(launcher: str, one_process: Path, tmp_path: Path) -> None:
+    folder = fit_on_two_ranks(launcher, tmp_path, *FLOAT64)
+    ours, theirs = read_results(folder), read_results(one_process)
+    assert ours["R"] == theirs["R"]
+    assert ours["zero_shot"] == theirs["zero_shot"]
+    assert largest_difference(folder, one_process) < 1e-9
+
+
+def test_float32_stays_close(reference: Path, tmp_path: Path) -> None:
+    folder = fit_on_two_ranks("lightning", tmp_path)
+    assert largest_difference(folder, reference) < 1e-4
+
+
+def test_accumulated_batches_equal_whole_ones(one_process: Path, tmp_path: Path) -> None:
+    flags = [*FLOAT64, "--trainer.accumulate_grad_batches", "4"]
+    assert run_command(["fit", "--config", CONFIG, "--run.root", str(tmp_path), *flags], tmp_path / "log") == 0
+    assert read_results(tmp_path / "three_tasks")["R"] == read_results(one_process)["R"]
+    assert largest_difference(tmp_path / "three_tasks", one_process) < 1e-9
+
+
+def test_workers_change_nothing(reference: Path, tmp_path: Path) -> None:
+    flags = ["--data.num_workers", "2"]
+    assert run_command(["fit", "--config", CONFIG, "--run.root", str(tmp_path), *flags], tmp_path / "log") == 0
+    assert_same_run(tmp_path / "three_tasks", reference)
+
+
+def test_second_run_of_a_seed_is_the_same_and_another_seed_is_not(reference: Path, tmp_path: Path) -> None:
+    command = ["fit", "--config", CONFIG, "--run.root", str(tmp_path)]
+    assert run_command([*command, "--run.name", "same"], tmp_path / "log") == 0
+    same, expected = read_results(tmp_path / "same"), read_results(reference)
+    assert {**same, "cost": None} == {**expected, "cost": None}
+    assert run_command([*command, "--run.name", "other", "--seed_everything", "4"], tmp_path / "log") == 0
+    other = read_results(tmp_path / "other")
+    assert other["zero_shot"] == expected["zero_shot"]
+    assert other["protocol"] == expected["protocol"]
+    assert other["R"] != expected["R"]
