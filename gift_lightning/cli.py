@@ -35,6 +35,20 @@ SEQUENCE_DEFAULTS = {
     "enable_model_summary": False,
 }
 
+COMMANDS = {
+    "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
+    "test": "Evaluate a checkpoint or weights (--ckpt_path FILE) on all tasks of a sequence.",
+}
+USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...]"
+PARSER = {
+    "prog": "python -m gift_lightning",
+    "usage": USAGE,
+    "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200.",
+    "parser_mode": "omegaconf+",
+    "exit_on_error": False,
+    "allow_abbrev": False,
+}
+
 
 def run(argv: list[str]) -> int:
     """Run one command and turn bad input into one sentence on stderr; returns the exit status."""
@@ -49,7 +63,7 @@ def run(argv: list[str]) -> int:
             auto_configure_optimizers=False,
             save_config_callback=None,
             trainer_defaults=SEQUENCE_DEFAULTS,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
+            parser_kwargs=PARSER | {name: {"usage": USAGE, "description": text} for name, text in COMMANDS.items()},
             args=argv,
         )
     except Exception as error:
@@ -68,6 +82,11 @@ class SequenceCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         internal = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
         return {"fit": internal, "test": internal | {"verbose"}}
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        for action in parser._subcommands_action._choices_actions:  # Lightning describes its trainer's methods there
+            action.help = COMMANDS[action.dest]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunFolder, "run")

@@ -100,6 +100,6 @@ _PATTERNS = [
     (r"Expected a path but (\S+) either not accessible", _unknown_class),
     (r"Key '([^']+)' is not expected", _unknown_key),
     (r"Option '([^']+)' is not accepted", _unknown_key),
-    (r"Expected an? .*?Given value: (.*?)(?: - | Given|$)", _wrong_type),
     (r"Expected an? .*?Got value: (.*?)(?: - | Given|$)", _wrong_type),
+    (r"Expected an? .*?Given value: (.*?)(?: - | Given|$)", _wrong_type),
 ]

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from datamodules.base import Task
 from datamodules.mini.pictures import Pictures
+from gift_lightning.errors import InputError
 
 TASKS_VERSION = 1  # raised whenever a task would come out with other pictures or labels
 _CHUNK = 200  # pictures drawn at a time; a seed belongs to a chunk, so a smaller set is a prefix of a larger one
@@ -18,6 +19,13 @@ _CHUNK = 200  # pictures drawn at a time; a seed belongs to a chunk, so a smalle
 def _seed(*key: object) -> int:
     """A 63-bit seed from a key, the same in every process."""
     return int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:8], "big") >> 1
+
+
+def _photocopy(images: Tensor) -> Tensor:
+    """Shades of gray, stretched so that every picture keeps its contrast: float (n, 3, H, W)."""
+    gray = images.mean(1, keepdim=True)
+    low, high = gray.amin((2, 3), keepdim=True), gray.amax((2, 3), keepdim=True)
+    return (0.15 + 0.7 * (gray - low) / (high - low).clamp(min=0.05)).expand_as(images)
 
 
 class MiniTask(Task):
@@ -34,8 +42,8 @@ class MiniTask(Task):
     def __init__(self, train_size: int = 1000, test_size: int = 800) -> None:
         super().__init__()
         if train_size < 1 or test_size < 1:
-            raise ValueError(
-                f"{self.name} needs at least one training and one test image, not {train_size} and {test_size}"
+            raise InputError(
+                f"Task '{self.name}' needs training and test images: train_size is {train_size}, test_size {test_size}."
             )
         self.train_size, self.test_size = train_size, test_size
 
@@ -198,14 +206,14 @@ class Shapes(DrawnTask):
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.scenes import draw_sprites
 
-        style = Style(scale=(0.4, 0.8), rotation=0.6, wobble=0.05, hatch=0.4, outline=0.4, speck=0.3, noise=0.12)
+        style = Style(scale=(0.5, 0.85), rotation=0.5, wobble=0.05, hatch=0.4, outline=0.6, speck=0.22, noise=0.08)
         return photograph(
             draw_sprites(names, style, generator, pattern_share=0.0, every_colour=True).images, style, generator
         )
 
 
 class Textures(DrawnTask):
-    """Which texture it is: mostly colourless, at other scales, worn."""
+    """Which texture it is: pale photocopies, at scales of their own."""
 
     name = "Textures"
     class_names = [
@@ -218,5 +226,5 @@ class Textures(DrawnTask):
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.textures import draw
 
-        style = Style(zoom=(0.7, 1.25), speck=0.12, gray=0.6, fade=0.5, blur=0.2, noise=0.12)
-        return photograph(draw(names, style, generator).images, style, generator)
+        style = Style(zoom=(0.75, 1.2), speck=0.12, fade=0.4, blur=0.2, noise=0.08)
+        return photograph(_photocopy(draw(names, style, generator).images), style, generator)

@@ -1,0 +1,305 @@
+"""The commands a user types: what they print, what they refuse, what they leave."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from gift_lightning.__main__ import main
+from tests.e2e.conftest import CONFIG, read_results
+from tests.e2e.test_ranks import LAUNCHERS, TWO_RANKS
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if path.parent.name != "trainer")
+OVERLAYS = sorted((ROOT / "conf" / "trainer").glob("*.yaml"))
+
+
+def call(*argv: str) -> tuple[int, str, str]:
+    """Run a command in this process: exit status, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = main(argv)
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return status, out.getvalue(), err.getvalue()
+
+
+def fit(root: Path, *flags: str) -> tuple[int, str, str]:
+    return call("fit", "--config", CONFIG, "--run.root", str(root), *flags)
+
+
+# --- reading configs --------------------------------------------------------------------------------------------------
+
+
+def printed_config(*argv: str) -> dict:
+    status, out, err = call(*argv, "--print_config")
+    assert status == 0, err
+    return yaml.safe_load(out)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_complete(path: Path) -> None:
+    config = printed_config("fit", "--config", str(path))
+    assert config["data"]["tasks"]
+    assert config["run"]["name"]
+    assert config["model"]["init_args"]["clip"]["name"]
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_overlays_change_only_the_trainer(path: Path) -> None:
+    plain = printed_config("fit", "--config", CONFIG)
+    changed = printed_config("fit", "--config", CONFIG, "--config", str(path))
+    assert plain.pop("trainer") != changed.pop("trainer")
+    assert plain == changed
+
+
+def test_interpolation_stays_right_across_files_and_flags(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("run: {name: first}\ntrainer: {default_root_dir: '${run.root}/${run.name}'}\n")
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("run: {name: second}\n")
+    files = ["fit", "--config", CONFIG, "--config", str(base)]
+    assert printed_config(*files)["trainer"]["default_root_dir"] == "runs/first"
+    files += ["--config", str(overlay)]
+    assert printed_config(*files)["trainer"]["default_root_dir"] == "runs/second"
+    assert printed_config(*files, "--run.root", "elsewhere")["trainer"]["default_root_dir"] == "elsewhere/second"
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_help_explains_the_options(command: str) -> None:
+    status, out, _ = call(command, "--help")
+    assert status == 0
+    assert "images in one optimiser step, over all devices" in " ".join(out.split())
+    assert len(out.split("options:")[0].splitlines()) < 6
+
+
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+
+
+def test_run_folder(reference: Path) -> None:
+    files = {str(path.relative_to(reference)) for path in reference.rglob("*") if path.is_file()}
+    assert files == {
+        "config.yaml",
+        "environment.json",
+        "results.json",
+        "accuracy_matrix.csv",
+        "accuracy_matrix.png",
+        "metrics.csv",
+        *(f"checkpoints/{name}" for name in ("last.ckpt", *(f"task0{t}.safetensors" for t in (1, 2, 3)))),
+    }
+
+
+def test_results_file(reference: Path) -> None:
+    results = read_results(reference)
+    assert results["schema"] == 1
+    assert (results["method"], results["seed"], results["complete"]) == ("L2", 3, True)
+    assert results["tasks"] == ["Flags", "Shapes", "Counting"]
+    assert len(results["zero_shot"]) == 3
+    assert [len(row) for row in results["R"]] == [3, 3, 3]
+    sizes = [43, 31, 25]
+    for row in [results["zero_shot"], *results["R"]]:
+        for accuracy, size in zip(row, sizes, strict=True):
+            assert accuracy * size / 100 == pytest.approx(round(accuracy * size / 100), abs=1e-9)
+    assert set(results["metrics"]) == {"transfer", "avg", "last", "forgetting", "backward_transfer"}
+    assert set(results["protocol"]["fingerprints"]) == set(results["tasks"])
+    cost = results["cost"]
+    assert len(cost["train_seconds"]) == len(cost["evaluate_seconds"]) == 3
+    assert cost["stored_parameters"] > cost["trainable_parameters"] > 1e6
+    assert cost["peak_memory_bytes"] > 1e6
+
+
+def test_saved_config_repeats_the_run(reference: Path, tmp_path: Path) -> None:
+    config = str(reference / "config.yaml")
+    assert call("fit", "--config", config, "--run.root", str(tmp_path))[0] == 0
+    assert read_results(tmp_path / "three_tasks")["R"] == read_results(reference)["R"]
+
+
+def test_fast_dev_run_leaves_nothing(tmp_path: Path) -> None:
+    status, out, err = fit(tmp_path, "--trainer.fast_dev_run", "true")
+    assert status == 0, err
+    assert "Flags" in out
+    assert not list(tmp_path.iterdir())
+
+
+# --- running again ----------------------------------------------------------------------------------------------------
+
+
+def test_finished_run_is_shown_not_repeated(reference: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in reference.rglob("*")}
+    for flags in ([], ["--ckpt_path", "last"]):
+        status, out, err = fit(reference.parent, *flags)
+        assert status == 0, err
+        assert "Transfer" in out
+        assert str(reference.name) in out
+    assert {path: path.stat().st_mtime_ns for path in reference.rglob("*")} == before
+
+
+def test_finished_run_with_other_settings_is_refused(reference: Path) -> None:
+    status, _, err = fit(reference.parent, "--model.l2", "0.5")
+    assert status == 2
+    assert "holds a finished run with another model.init_args.l2 (0.1 there, 0.5 here)" in err
+
+
+def test_finished_run_with_other_weights_is_refused(reference: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "three_tasks"
+    moved.mkdir()
+    for name in ("results.json", "config.yaml"):
+        (moved / name).write_bytes((reference / name).read_bytes())
+    results = read_results(moved)
+    results["protocol"]["id"] = "0" * 64
+    (moved / "results.json").write_text(json.dumps(results))
+    config = (moved / "config.yaml").read_text().replace(str(reference.parent), str(tmp_path))
+    (moved / "config.yaml").write_text(config)
+    status, _, err = fit(tmp_path)
+    assert status == 2
+    assert "another protocol" in err
+
+
+def test_unfinished_run_is_not_overwritten(reference: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "three_tasks"
+    folder.mkdir()
+    results = {**read_results(reference), "complete": False}
+    (folder / "results.json").write_text(json.dumps(results))
+    status, _, err = fit(tmp_path)
+    assert status == 2
+    assert "holds an unfinished run: continue it with --ckpt_path last" in err
+    assert read_results(folder) == results
+
+
+# --- test -------------------------------------------------------------------------------------------------------------
+
+
+def accuracies(table: str) -> list[float]:
+    found = re.findall(r"^ *\S+ +(\d+\.\d\d) *$", table, re.MULTILINE)
+    return [float(number) for number in found]
+
+
+@pytest.mark.parametrize("file", ["last.ckpt", "task03.safetensors"])
+def test_command_test_gives_the_last_row(file: str, reference: Path) -> None:
+    path = reference / "checkpoints" / file
+    status, out, err = call("test", "--config", CONFIG, "--ckpt_path", str(path))
+    assert status == 0, err
+    row = read_results(reference)["R"][-1]
+    assert accuracies(out) == pytest.approx([*row, sum(row) / 3], abs=0.006)
+
+
+def test_command_test_on_two_ranks_counts_every_image_once(reference: Path) -> None:
+    path = reference / "checkpoints" / "task02.safetensors"
+    command = [*LAUNCHERS["lightning"], "test", "--config", CONFIG, *TWO_RANKS, "--ckpt_path", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    row = read_results(reference)["R"][1]
+    assert accuracies(done.stdout) == pytest.approx([*row, sum(row) / 3], abs=0.006)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+BAD_INPUT = {
+    "misspelt key": (["--data.stepz", "3"], "--data.stepz is not an option (did you mean '--data.steps'?)."),
+    "misspelt argument of a method": (
+        ["--model.label_smooting", "0"],
+        "model: gift_lightning.methods.L2 has no option 'label_smooting' (did you mean 'label_smoothing'?).",
+    ),
+    "misspelt method": (
+        ["--model", "gift_lightning.methods.Finetun"],
+        "model: there is no class 'gift_lightning.methods.Finetun' (did you mean 'Finetune'?).",
+    ),
+    "misspelt task": (
+        ["--data.tasks", "[{class_path: datamodules.mini.Digit}]"],
+        "there is no class 'datamodules.mini.Digit' (did you mean 'Digits'?).",
+    ),
+    "wrong type": (["--data.steps", "many"], "data.steps is 'many', but must be of type int or Literal['epoch']."),
+    "word for a number": (["--model.l2", "strong"], "model.l2 is 'strong', but must be of type float."),
+    "missing config": (["--config", "nowhere.yaml"], "nowhere.yaml does not exist."),
+    "missing weights": (["--model.clip.pretrained", "nowhere.pt"], "model.clip.pretrained 'nowhere.pt' does not exist"),
+    "unknown CLIP": (
+        ["--model.clip.name", "ViT-B-61"],
+        "model.clip.name 'ViT-B-61' is not a model of open_clip (did you mean 'ViT-B-16'?).",
+    ),
+        ["--model.clip.name", "ViT-B-61"],
+        "'ViT-B-61' is not a model of open_clip (did you mean 'ViT-B-16'?)",
+    ),
+    "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], "Checkpoint nowhere.ckpt does not exist."),
+    "batch that does not divide": (
+        ["--trainer.accumulate_grad_batches", "3"],
+        "data.batch_size 8 does not divide into 1 devices x 3 accumulated batches: choose a multiple of 3.",
+    ),
+    "empty dataset": (
+        ["--data.tasks", "[{class_path: datamodules.mini.Flags, init_args: {train_size: 0}}]"],
+        "Flags",
+    ),
+    "no tasks": (["--data.tasks", "[]"], "data.tasks is empty: name at least one task."),
+    "the same task twice": (
+        ["--data.tasks", "[datamodules.mini.Flags, datamodules.mini.Flags]"],
+        "data.tasks has more than one task named 'Flags': give each task its own name.",
+    ),
+    "learning rate of an unknown task": (["--model.lr", "{Flaggs: 1e-3}"], "(did you mean 'Flags'?)"),
+    "learning rate missing": (["--model.lr", "{Flags: 1e-3}"], "model.lr has no learning rate for task 'Shapes'"),
+    "random seed": (["--seed_everything", "true"], "seed_everything must be a number"),
+    "epochs": (["--trainer.max_epochs", "2"], "trainer.max_epochs cannot be set: it follows from data.num_tasks."),
+    "steps of the trainer": (["--trainer.max_steps", "2"], "set data.tasks and data.steps instead"),
+    "unknown device": (["--trainer.accelerator", "abacus"], "abacus"),
+    "no steps": (["--data.steps", "0"], "data.steps is 0: give at least 1 optimiser step per task, or 'epoch'."),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_gets_one_sentence(case: str, tmp_path: Path) -> None:
+    flags, expected = BAD_INPUT[case]
+    status, _, err = fit(tmp_path, *flags)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert expected in err
+    assert not (tmp_path / "three_tasks" / "results.json").exists()
+
+
+def test_checkpoint_of_another_sequence(reference: Path, tmp_path: Path) -> None:
+    path = str(reference / "checkpoints" / "last.ckpt")
+    shorter = "[{class_path: datamodules.mini.Flags, init_args: {train_size: 45, test_size: 43}}]"
+    status, _, err = fit(tmp_path, "--ckpt_path", path, "--data.tasks", shorter, "--model.lr", "1e-3")
+    assert status == 2
+    assert "The checkpoint belongs to another sequence" in err
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_damaged_checkpoint(content: bytes, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(content)
+    status, _, err = fit(tmp_path, "--ckpt_path", str(damaged))
+    assert status == 2
+    assert f"Checkpoint {damaged} cannot be read" in err.replace("\n", "")
+
+
+def test_weights_of_another_model(reference: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    status, _, err = call("test", "--config", CONFIG, "--ckpt_path", str(tmp_path / "other.safetensors"))
+    assert status == 2
+    assert "does not fit the model" in err
+
+
+def test_no_command() -> None:
+    status, _, err = call()
+    assert status == 2
+    assert "Name a command, one of fit, test" in err
+
+
+def test_folder_that_hides_a_package(tmp_path: Path) -> None:
+    (tmp_path / "callbacks").mkdir()
+    (tmp_path / "callbacks" / "__init__.py").touch()
+    command = [sys.executable, "-m", "gift_lightning", "fit", "--config", CONFIG]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "hides the package 'callbacks' of gift-lightning: run from another folder." in done.stderr

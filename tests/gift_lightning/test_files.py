@@ -1,0 +1,228 @@
+"""Files are the old version or the new one, whatever happens in between; what cannot be read is named."""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights, save_weights
+from gift_lightning.errors import InputError
+from gift_lightning.files import atomic_write, read_json, write_json, write_text
+from gift_lightning.logger import MetricsCSV
+
+
+class Calls:
+    """An object that calls a function when it is pickled (``now``) or else when it is unpickled."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, now: bool = False) -> None:
+        self.function, self.arguments, self.now = function, arguments, now
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.now:
+            return self.function, self.arguments
+        self.function(*self.arguments)
+        return dict, ()
+
+
+def fail() -> None:
+    raise OSError("the disk is full")
+
+
+# --- atomic files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(OSError, match="full"), atomic_write(path) as temporary:
+        temporary.write_text("half of the n")
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == path.parent
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_what_a_killed_write_left_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with atomic_write(path) as temporary:
+        temporary.write_text("first")
+    temporary.write_text("left by a process that was killed")
+    write_text(path, "second")
+    assert path.read_text() == "second"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    value = {"R": [[0.1, 2], []], "name": "é", "none": None}
+    write_json(tmp_path / "value.json", value)
+    assert read_json(tmp_path / "value.json") == value
+
+
+def test_unserialisable_json_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    write_json(path, 1)
+    with pytest.raises(TypeError):
+        write_json(path, {"tensor": torch.zeros(1)})
+    assert read_json(path) == 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"R": [1, ', b"\xff\xfe\x00"])
+def test_json_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=str(path)):
+        read_json(path)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    checkpoint = {"state_dict": {"weight": torch.arange(3.0)}, "rows": [[1.0, 2.0]], "task": 2, "best": None}
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+    loaded = AtomicCheckpointIO().load_checkpoint(path)
+    assert torch.equal(loaded.pop("state_dict")["weight"], torch.arange(3.0))
+    assert loaded == {"rows": [[1.0, 2.0]], "task": 2, "best": None}
+
+
+def test_checkpoint_is_written_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    seen: list[list[str]] = []
+
+    def look() -> None:
+        seen.append(os.listdir(folder) + os.listdir(elsewhere))
+
+    AtomicCheckpointIO().save_checkpoint({}, folder / "last.ckpt")
+    AtomicCheckpointIO().save_checkpoint({"spy": Calls(look, now=True)}, folder / "last.ckpt")
+    assert [len(names) for names in seen] == [2]
+    assert "last.ckpt" in seen[0]
+    assert os.listdir(folder) == ["last.ckpt"]
+    assert not os.listdir(elsewhere)
+
+
+def test_a_failed_checkpoint_leaves_the_old_one_alone(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"task": 1}, path)
+    with pytest.raises(OSError, match="full"):
+        AtomicCheckpointIO().save_checkpoint({"task": 2, "bad": Calls(fail, now=True)}, path)
+    assert AtomicCheckpointIO().load_checkpoint(path) == {"task": 1}
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
+def test_checkpoint_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "code": Calls(os.mkdir, str(tmp_path / "made"))}, path)
+    for weights_only in (None, True, False):
+        with pytest.raises(InputError, match=str(path)):
+            AtomicCheckpointIO().load_checkpoint(path, weights_only=weights_only)
+    assert not (tmp_path / "made").exists()
+
+
+def test_truncated_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"weight": torch.zeros(1000)}, path)
+    for size in (path.stat().st_size // 2, 0):
+        os.truncate(path, size)
+        with pytest.raises(InputError, match=str(path)):
+            AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{tmp_path / 'last.ckpt'} does not exist"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def test_weights_round_trip(tmp_path: Path) -> None:
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_weights(model, tmp_path / "task01.safetensors")
+    load_weights(other, tmp_path / "task01.safetensors")
+    assert torch.equal(model.weight, other.weight)
+    assert os.listdir(tmp_path) == ["task01.safetensors"]
+
+
+def test_weights_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "task01.safetensors"
+    with pytest.raises(InputError, match=f"{path} does not exist"):
+        load_weights(nn.Linear(3, 2), path)
+    save_weights(nn.Linear(3, 2), path)
+    for other in (nn.Linear(3, 4), nn.Linear(3, 2, bias=False), nn.Sequential(nn.Linear(3, 2))):
+        with pytest.raises(InputError, match=f"{path} does not fit"):
+            load_weights(other, path)
+    os.truncate(path, 100)
+    with pytest.raises(InputError, match=f"{path} cannot be read"):
+        load_weights(nn.Linear(3, 2), path)
+
+
+# --- metrics.csv ------------------------------------------------------------------------------------------------------
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def log(folder: Path, rows: dict[int, dict[str, float]]) -> MetricsCSV:
+    logger = MetricsCSV(str(folder))
+    for step, metrics in rows.items():
+        logger.log_metrics(metrics, step)
+        logger.save()
+        assert len(read_rows(folder)) >= 1
+    return logger
+
+
+def test_resumed_file_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    rows: dict[int, dict[str, float]] = {0: {"loss": 9.5}, 2: {"loss": 7.25}, 4: {"cl/avg": 60.0, "loss": 0.1}}
+    log(tmp_path / "whole", rows).finalize("success")
+    log(tmp_path / "resumed", {**rows, 4: {"loss": 99.0}, 5: {"killed": 1.0}})
+    log(tmp_path / "resumed", {4: rows[4]}).finalize("success")
+    whole, resumed = ((tmp_path / name / "metrics.csv").read_bytes() for name in ("whole", "resumed"))
+    assert resumed == whole
+    assert json.dumps(read_rows(tmp_path / "whole")[0]) == '{"step": "0", "cl/avg": "", "loss": "9.5"}'
+
+
+def test_a_new_column_appears_in_all_rows(tmp_path: Path) -> None:
+    log(tmp_path, {1: {"b": 1.0}, 2: {"c": 2.0}, 3: {"a": 3.0}})
+    empty = {"a": "", "b": "", "c": ""}
+    expected = [{"step": "1", "b": "1.0"}, {"step": "2", "c": "2.0"}, {"step": "3", "a": "3.0"}]
+    assert read_rows(tmp_path) == [{**empty, **row} for row in expected]
+
+
+def test_values_of_one_step_share_a_row_unless_they_repeat(tmp_path: Path) -> None:
+    logger = MetricsCSV(str(tmp_path))
+    for metrics in ({"loss": 1.0}, {"lr": 2.0}, {"loss": 3.0}):
+        logger.log_metrics(metrics, 7)
+    logger.save()
+    rows = [{"step": "7", "loss": "1.0", "lr": "2.0"}, {"step": "7", "loss": "3.0", "lr": ""}]
+    assert read_rows(tmp_path) == rows
+
+
+def test_a_logger_that_logged_nothing_keeps_the_file(tmp_path: Path) -> None:
+    log(tmp_path, {1: {"loss": 1.0}})
+    before = (tmp_path / "metrics.csv").read_bytes()
+    MetricsCSV(str(tmp_path)).finalize("success")
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+    assert os.listdir(tmp_path) == ["metrics.csv"]
