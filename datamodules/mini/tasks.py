@@ -117,8 +117,9 @@ class Digits(MiniTask):
     def __init__(self, train_size: int = _TRAIN, test_size: int = _TEST) -> None:
         super().__init__(train_size, test_size)
         if train_size > self._TRAIN or test_size > self._TEST:
-            raise ValueError(
-                f"Digits has {self._TRAIN} training and {self._TEST} test images, not {train_size} and {test_size}"
+            raise InputError(
+                f"Task 'Digits' has {self._TRAIN} training and {self._TEST} test images, not {train_size} and"
+                f" {test_size}: lower train_size or test_size."
             )
 
     def _rows(self, split: str, size: int) -> list[int]:

@@ -225,9 +225,6 @@ BAD_INPUT = {
         ["--model.clip.name", "ViT-B-61"],
         "model.clip.name 'ViT-B-61' is not a model of open_clip (did you mean 'ViT-B-16'?).",
     ),
-        ["--model.clip.name", "ViT-B-61"],
-        "'ViT-B-61' is not a model of open_clip (did you mean 'ViT-B-16'?)",
-    ),
     "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], "Checkpoint nowhere.ckpt does not exist."),
     "batch that does not divide": (
         ["--trainer.accumulate_grad_batches", "3"],
@@ -235,7 +232,7 @@ BAD_INPUT = {
     ),
     "empty dataset": (
         ["--data.tasks", "[{class_path: datamodules.mini.Flags, init_args: {train_size: 0}}]"],
-        "Flags",
+        "Task 'Flags' needs training and test images: train_size is 0",
     ),
     "no tasks": (["--data.tasks", "[]"], "data.tasks is empty: name at least one task."),
     "the same task twice": (
