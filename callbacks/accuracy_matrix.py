@@ -34,15 +34,13 @@ class AccuracyMatrix(TaskCallback):
     def on_task_evaluate(self, trainer: Trainer, module: Module, task: int) -> None:
         if len(self.rows) != task:
             raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
-        known = not module.learns and self.zero_shot is not None
-        self.rows.append(list(self.zero_shot) if known and self.zero_shot else self.evaluate(trainer, module))
-
-    def on_test_batch_end(self, trainer: Trainer, module: Module, *_: Any) -> None:
-        """``test`` hands over one task at a time, but a row is cheapest and safest as a whole: see ``on_test_end``."""
+        unchanged = self.zero_shot if not module.learns else None
+        self.rows.append(unchanged or self.evaluate(trainer, module))
 
     def on_test_epoch_end(self, trainer: Trainer, module: Module) -> None:
-        row = self.evaluate(trainer, module)
-        self.rows = [row]
+        """The row of ``test``. Lightning hands over one task at a time, but a row is evaluated as a whole."""
+        self.rows = [self.evaluate(trainer, module)]
+        row = self.rows[-1]
         module.log_dict({f"test/{name}": value for name, value in zip(trainer.datamodule.names, row, strict=True)})
 
     @torch.no_grad()

@@ -31,7 +31,7 @@ class RunRecord(TaskCallback):
 
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
         self.folder, self.config = folder, config
-        self.seconds: dict[str, list[float]] = {"train": [], "evaluate": []}
+        self.seconds: dict[str, list[float]] = {"zero_shot": [], "train": [], "evaluate": []}
         self.peak_memory = 0
         self._task_seconds = 0.0
         self._clock = time.perf_counter()
@@ -51,6 +51,7 @@ class RunRecord(TaskCallback):
             write_json(self.folder.environment, environment(trainer))
 
     def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
+        self.seconds["zero_shot"] = [time.perf_counter() - self._clock]
         self._write(trainer, module)
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
@@ -71,7 +72,7 @@ class RunRecord(TaskCallback):
             accuracies = zip(results["tasks"], results["R"][-1], strict=True)
             named |= {f"cl/accuracy/{name}": value for name, value in accuracies}
             logger.log_metrics({"cl/task": task + 1, **named}, step=trainer.global_step)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and (module.learns or results["complete"]):
             Console().print(accuracy_table(results))
 
     def _write(self, trainer: Trainer, module: Module) -> dict[str, Any]:
@@ -97,8 +98,7 @@ class RunRecord(TaskCallback):
             "R": matrix.rows,
             "metrics": metrics.summary(matrix.rows) if matrix.rows else {},
             "cost": {
-                "train_seconds": [round(seconds, 3) for seconds in self.seconds["train"]],
-                "evaluate_seconds": [round(seconds, 3) for seconds in self.seconds["evaluate"]],
+                **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
                 "peak_memory_bytes": self._measure_memory(),
                 "trainable_parameters": _count(module, trainable=True),
                 "stored_parameters": _count(module, trainable=False),

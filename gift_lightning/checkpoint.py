@@ -1,10 +1,14 @@
 """Checkpoints and weights that survive a kill at any moment."""
 
+import contextlib
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,7 +24,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with atomic_write(path) as temporary:
+        with atomic_write(path) as temporary, _as_os_error():
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
@@ -35,8 +39,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a state dict as safetensors, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, _as_os_error():
         save_file(state, temporary)
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """torch and safetensors tell of a full disk by errors of their own."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        raise OSError(errno.EIO, str(error).splitlines()[0]) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -185,7 +185,7 @@ class SequenceCLI(LightningCLI):
         config = self.config[self.subcommand].clone()
         for key in ("config", "ckpt_path"):
             config.pop(key, None)
-        return self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True)
+        return self._parser(self.subcommand).dump(config, skip_validation=True)
 
     # --- test ---------------------------------------------------------------------------------------------------------
 
@@ -243,5 +243,7 @@ def _quiet_libraries() -> None:
         ".*exists and is not empty.*",
         ".*in eval mode at the start of training.*",
         ".*Checkpoint directory .* exists.*",
+        ".*there is no last checkpoint available.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -16,19 +16,29 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     The temporary file lies in the same folder, so that the rename never crosses a file system. Its name is fixed, so
     that what a killed process left behind is overwritten by the next write.
+
+    Raises:
+        InputError: the file cannot be written (disk full, read-only folder); the old version is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise InputError(
+                f"{path} cannot be written ({reason}): free space or choose another folder; what was written before is"
+                " whole, and a run continues with --ckpt_path last."
+            ) from error
         raise
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

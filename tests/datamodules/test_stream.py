@@ -12,12 +12,11 @@ from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
 
 SIZE, BATCH_SIZE, STEPS = 10, 16, 5
 KEY = (0, "task", 1)
+WHOLE = Split()
 
 
-def step_batches(
-    split: Split = Split(), key: tuple[int | str, ...] = KEY, shuffle: bool = True, batch_size: int = BATCH_SIZE
-) -> StepBatches:
-    return StepBatches(SIZE, batch_size, STEPS, key, shuffle, split)
+def step_batches(split: Split = WHOLE, key: tuple[int | str, ...] = KEY, shuffle: bool = True) -> StepBatches:
+    return StepBatches(SIZE, BATCH_SIZE, STEPS, key, shuffle, split)
 
 
 def indices(batches: StepBatches) -> list[int]:

@@ -205,6 +205,7 @@ def test_weights_file_replaces_the_weights_of_the_folder(tmp_path: Path) -> None
         ("ViT-B-16", "opnai", r"'opnai' is neither .* of ViT-B-16 \(did you mean 'openai'\?\)"),
         ("ViT-B-16", "no/such/file.safetensors", "'no/such/file.safetensors' is neither a file nor a tag"),
         ("ViT-B-16", None, r"model.clip.pretrained is not set.*\(openai"),
+        ("ViT-B/16", None, r"model.clip.pretrained is not set.*\(openai"),
         (MINI, "no/such/file.pt", "'no/such/file.pt' does not exist"),
         ("local-dir:no/such/folder", None, "no/such/folder"),
         ("package:no.such.package", None, "no.such.package"),
@@ -223,6 +224,13 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
         damaged.write_bytes(content)
         with pytest.raises(InputError, match=str(damaged)):
             CLIPSource(MINI, str(damaged)).load()
+
+
+def test_weights_file_without_weights_is_named(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.safetensors"
+    save_file({}, empty)
+    with pytest.raises(InputError, match=str(empty)):
+        CLIPSource(MINI, str(empty)).load()
 
 
 def test_weights_of_another_model_are_named(folder: Folder) -> None:
@@ -245,8 +253,8 @@ def test_folder_without_weights_is_refused(folder: Folder) -> None:
     name = folder()
     path = Path(name.removeprefix("local-dir:"))
     weights = path / "open_clip_model.safetensors"
-    elsewhere = weights.rename(path / "weights.elsewhere")
+    (path / "elsewhere").mkdir()
+    elsewhere = weights.rename(path / "elsewhere" / weights.name)
+    assert CLIPSource(name, str(elsewhere)).load()
     with pytest.raises(InputError, match=str(path)):
         CLIPSource(name).load()
-    elsewhere.rename(path.parent / f"{path.name}.safetensors")
-    assert CLIPSource(name, str(path.parent / f"{path.name}.safetensors")).load()
