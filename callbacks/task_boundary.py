@@ -54,7 +54,9 @@ class TaskBoundary(Callback):
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
         module.task = max(self.started, 0)
         if self.finished == self.started or self._is_trained(trainer.datamodule, checkpoint["global_step"]):
-            _place_between_epochs(checkpoint, self.started + 1)
+            # the last epoch stays open until its task is finished: Lightning would not even call on_train_start
+            last = trainer.datamodule.num_tasks - (self.finished < self.started)
+            _place_between_epochs(checkpoint, min(self.started + 1, last))
 
     # --- Lightning's hooks --------------------------------------------------------------------------------------------
 
@@ -63,6 +65,8 @@ class TaskBoundary(Callback):
             self._check_trainer(trainer)
             # before a checkpoint is restored: the protocol names the starting weights
             self.protocol = protocol(trainer.datamodule.tasks, module.clip)
+            # Lightning converts the module after restoring it, which would round float64 weights to float32
+            trainer.precision_plugin.convert_module(module)
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
         if not self.opened:
@@ -73,13 +77,13 @@ class TaskBoundary(Callback):
             for task in range(self.finished + 1, trainer.datamodule.num_tasks):
                 self.started = module.task = task
                 self._finish(trainer, module, task)
-            trainer.should_stop = True
         elif self.started > self.finished:
             # a checkpoint written at a task's last step: Lightning calls no hook that ends the task
             if self._is_trained(trainer.datamodule, trainer.global_step):
                 self._finish(trainer, module, self.started)
             else:
                 self._send(trainer, "prepare_task", self.started)
+        trainer.should_stop = self.finished == trainer.datamodule.num_tasks - 1
 
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         self._begin(trainer, module, trainer.current_epoch)
@@ -95,11 +99,6 @@ class TaskBoundary(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: Module) -> None:
         self._finish(trainer, module, self.started)
-
-    def on_fit_end(self, trainer: Trainer, module: Module) -> None:
-        # resumed at the very last step of the sequence, Lightning does not even call on_train_start
-        if self.started > self.finished and self._is_trained(trainer.datamodule, trainer.global_step):
-            self._finish(trainer, module, self.started)
 
     def _is_trained(self, sequence: Any, global_step: int) -> bool:
         return self.started >= 0 and global_step == sequence.first_step(self.started + 1)

@@ -85,7 +85,8 @@ class SequenceCLI(LightningCLI):
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
-        for action in parser._subcommands_action._choices_actions:  # Lightning describes its trainer's methods there
+        commands: Any = parser._subcommands_action
+        for action in commands._choices_actions:  # Lightning describes its trainer's methods there
             action.help = COMMANDS[action.dest]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

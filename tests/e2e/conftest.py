@@ -4,6 +4,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ _processes.set_forkserver_preload(["gift_lightning.cli"])
 Fit = Callable[..., int]
 
 
-def _command(argv: Sequence[str], log: str, environment: dict[str, str]) -> None:
+def _command(argv: Sequence[str], log: str, largest_file: int | None, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     torch.set_num_threads(1)
     with open(log, "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         from gift_lightning.__main__ import main
@@ -31,9 +34,12 @@ def _command(argv: Sequence[str], log: str, environment: dict[str, str]) -> None
     os._exit(status)
 
 
-def run_command(argv: Sequence[str], log: Path, **environment: str) -> int:
-    """Run a command in a new process; returns its exit status, negative after a signal."""
-    process = _processes.Process(target=_command, args=(list(argv), str(log), environment))
+def run_command(argv: Sequence[str], log: Path, largest_file: int | None = None, **environment: str) -> int:
+    """Run a command in a new process; returns its exit status, negative after a signal.
+
+    ``largest_file``: bytes beyond which the system refuses to write, as on a full disk.
+    """
+    process = _processes.Process(target=_command, args=(list(argv), str(log), largest_file, environment))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -44,11 +50,20 @@ def run_command(argv: Sequence[str], log: Path, **environment: str) -> int:
 def fit(tmp_path: Path) -> Fit:
     """``fit(*flags)``: a run of three small tasks below ``tmp_path``; returns the exit status."""
 
-    def call(*flags: str, **environment: str) -> int:
+    def call(*flags: str, **options: Any) -> int:
         log = tmp_path / "log.txt"
-        return run_command(["fit", "--config", CONFIG, "--run.root", str(tmp_path), *flags], log, **environment)
+        return run_command(["fit", "--config", CONFIG, "--run.root", str(tmp_path), *flags], log, **options)
 
     return call
+
+
+def kill_at(event: str, number: int) -> list[str]:
+    """Flags that kill the run: see ``KillAt``."""
+    return [
+        "--trainer.callbacks+=tests.e2e.kill.KillAt",
+        f"--trainer.callbacks.event={event}",
+        f"--trainer.callbacks.number={number}",
+    ]
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Fit, assert_same_run, read_results
+from tests.e2e.conftest import Fit, assert_same_run, kill_at, read_results
 
 MOMENTS = {
     "before the first checkpoint": ("on_task_start", 0),
@@ -20,14 +20,6 @@ MOMENTS = {
     "writing a checkpoint within a task": ("checkpoint", 3),
     "writing a checkpoint at a boundary": ("checkpoint", 7),
 }
-
-
-def kill_at(event: str, number: int) -> list[str]:
-    return [
-        "--trainer.callbacks+=tests.e2e.kill.KillAt",
-        f"--trainer.callbacks.event={event}",
-        f"--trainer.callbacks.number={number}",
-    ]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -51,6 +43,16 @@ def test_temporary_folder_on_another_file_system(fit: Fit, tmp_path: Path, refer
         pytest.skip("no second file system at /dev/shm")
     assert fit(*kill_at("checkpoint", 7), TMPDIR=str(elsewhere)) == -9
     assert fit("--ckpt_path", "last", TMPDIR=str(elsewhere)) == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "three_tasks", reference)
+
+
+def test_full_disk_is_told_in_one_sentence_and_loses_nothing(fit: Fit, tmp_path: Path, reference: Path) -> None:
+    assert fit(*kill_at("step", 11)) == -9
+    before = (tmp_path / "three_tasks" / "checkpoints" / "last.ckpt").read_bytes()
+    assert fit("--ckpt_path", "last", largest_file=len(before) // 2) == 2
+    assert "last.ckpt cannot be written" in (tmp_path / "log.txt").read_text()
+    assert (tmp_path / "three_tasks" / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
     assert_same_run(tmp_path / "three_tasks", reference)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gift_lightning.checkpoint import save_weights
-from tests.e2e.conftest import CONFIG, assert_same_run, final_weights, read_results, run_command
+from tests.e2e.conftest import CONFIG, assert_same_run, final_weights, kill_at, read_results, run_command
 
 KEY_BIAS = "attn.in_proj_bias"
 LAUNCHERS = {
@@ -65,6 +65,14 @@ def test_two_ranks_equal_one_process(launcher: str, one_process: Path, tmp_path:
     ours, theirs = read_results(folder), read_results(one_process)
     assert ours["R"] == theirs["R"]
     assert ours["zero_shot"] == theirs["zero_shot"]
+    assert largest_difference(folder, one_process) < 1e-9
+
+
+def test_killed_on_one_rank_resumed_on_two(one_process: Path, tmp_path: Path) -> None:
+    command = ["fit", "--config", CONFIG, "--run.root", str(tmp_path), *FLOAT64, *kill_at("step", 11)]
+    assert run_command(command, tmp_path / "log") == -9
+    folder = fit_on_two_ranks("lightning", tmp_path, *FLOAT64, "--ckpt_path", "last")
+    assert read_results(folder)["R"] == read_results(one_process)["R"]
     assert largest_difference(folder, one_process) < 1e-9
 
 
