@@ -55,6 +55,8 @@ class AccuracyMatrix(TaskCallback):
             shard = sequence.test_shard(index, limit)
             with trainer.precision_plugin.val_step_context():
                 logits = module.evaluate(task, shard)
+            if len(logits) != len(shard):
+                raise RuntimeError(f"{len(logits)} logits for {len(shard)} test images of task '{task.name}'.")
             counts[index, 0] = (logits.argmax(1).cpu() == shard.labels).sum()
             counts[index, 1] = len(logits)
         counts = trainer.strategy.reduce(counts, reduce_op="sum")

@@ -34,12 +34,13 @@ class TaskBoundary(Callback):
         self.opened = False
         self.started = self.finished = -1
         self.protocol: dict[str, Any] = {}
+        self.stream: dict[str, Any] = {}
 
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
-        return progress | {"protocol": self.protocol["id"]}
+        return progress | {"protocol": self.protocol["id"], "stream": self.stream}
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""
@@ -50,6 +51,12 @@ class TaskBoundary(Callback):
             raise InputError(
                 "The checkpoint belongs to another sequence: its tasks, data, prompts or starting weights differ from"
                 " those of the config. Resume with the config of that run, or start a new run.name."
+            )
+        changed = [key for key, value in self.stream.items() if state["stream"][key] != value]
+        if changed:
+            raise InputError(
+                f"The checkpoint was written with {changed[0]} {state['stream'][changed[0]]}, the config has"
+                f" {self.stream[changed[0]]}: a run continues only with the same training stream."
             )
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
         module.task = max(self.started, 0)
@@ -65,6 +72,9 @@ class TaskBoundary(Callback):
             self._check_trainer(trainer)
             # before a checkpoint is restored: the protocol names the starting weights
             self.protocol = protocol(trainer.datamodule.tasks, module.clip)
+            sequence = trainer.datamodule
+            steps = [sequence.steps(task) for task in range(sequence.num_tasks)]
+            self.stream = {"seed": sequence.seed, "batch size": sequence.batch_size, "steps": steps}
             # Lightning converts the module after restoring it, which would round float64 weights to float32
             trainer.precision_plugin.convert_module(module)
 

@@ -63,6 +63,7 @@ class TaskSequence(LightningDataModule):
             task.prepare_data()
 
     def setup(self, stage: str | None = None) -> None:
+        self._shards.clear()  # they depend on the trainer's ranks and the model's transform
         for task in self.tasks:
             task.setup(stage or "fit")
             _check_task(task)

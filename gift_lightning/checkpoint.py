@@ -24,7 +24,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with atomic_write(path) as temporary, _as_os_error():
+        weights = checkpoint.get("state_dict", {}).values()
+        if not all(weight.isfinite().all() for weight in weights if weight.is_floating_point()):
+            raise InputError(
+                "The weights are no longer finite numbers: lower model.lr, or look for broken images;"
+                f" {path} keeps the last weights that were."
+            )
+        with atomic_write(path) as temporary, _as_os_error(RuntimeError):
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
@@ -39,17 +45,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a state dict as safetensors, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_write(path) as temporary, _as_os_error():
+    with atomic_write(path) as temporary, _as_os_error(SafetensorError):
         save_file(state, temporary)
 
 
 @contextlib.contextmanager
-def _as_os_error() -> Iterator[None]:
+def _as_os_error(kind: type[Exception]) -> Iterator[None]:
     """torch and safetensors tell of a full disk by errors of their own."""
     try:
         yield
-    except (RuntimeError, SafetensorError) as error:
-        raise OSError(errno.EIO, str(error).splitlines()[0]) from error
+    except kind as error:
+        raise OSError(errno.EIO, str(error).split("\n")[0]) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -124,11 +124,14 @@ class CLIPSource:
         """
         name = _resolve_package(self.name)
         _check_source(name, self.pretrained)
-        tag = self.pretrained if ":" not in name else None
+        own_file = ":" in name and self.pretrained is not None
         logging.getLogger("root").setLevel(logging.WARNING)  # open_clip reports every step of loading at level INFO
         try:
-            model, train_transform, test_transform = open_clip.create_model_and_transforms(name, pretrained=tag)
-            if tag is None and self.pretrained:
+            # open_clip ignores a file given beside a folder or hub id, and only warns when it finds no weights at all
+            model, train_transform, test_transform = open_clip.create_model_and_transforms(
+                name, pretrained=self.pretrained, require_pretrained=not own_file
+            )
+            if own_file:
                 open_clip.load_checkpoint(model, self.pretrained)
         except Exception as error:  # of many kinds: no network, a damaged file, other shapes
             weights = f" with weights '{self.pretrained}'" if self.pretrained else ""
@@ -154,8 +157,8 @@ def _check_source(name: str, pretrained: str | None) -> None:
         if not config.is_file():
             raise InputError(f"model.clip.name is '{name}', but there is no {config}.")
     elif ":" not in name:
-        known = open_clip.list_models()
-        if name.replace("/", "-") not in known:
+        known, name = open_clip.list_models(), name.replace("/", "-")
+        if name not in known:
             raise InputError(f"model.clip.name '{name}' is not a model of open_clip{nearest(name, known)}.")
         if pretrained is None:
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)[:6])
@@ -182,7 +185,7 @@ def _tokenizer_files(name: str) -> dict[str, str]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") + "."
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + "."
 
 
 def _split_transform(transform: Callable[[Any], Tensor]) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Tensor]]:

@@ -268,6 +268,28 @@ def test_checkpoint_of_another_sequence(reference: Path, tmp_path: Path) -> None
     assert "The checkpoint belongs to another sequence" in err
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--data.steps", "4"], "written with steps [6, 10, 8], the config has [4, 4, 4]"),
+        (["--seed_everything", "4"], "written with seed 3, the config has 4"),
+        (["--data.batch_size", "4"], "written with batch size 8, the config has 4"),
+    ],
+)
+def test_checkpoint_of_another_training_stream(flags: list[str], told: str, reference: Path, tmp_path: Path) -> None:
+    status, _, err = fit(tmp_path, "--ckpt_path", str(reference / "checkpoints" / "last.ckpt"), *flags)
+    assert status == 2
+    assert told in err
+
+
+def test_weights_that_are_not_finite_never_replace_a_checkpoint(tmp_path: Path) -> None:
+    status, _, err = fit(tmp_path, "--model.lr", "1e30", "--trainer.log_every_n_steps", "1000")
+    assert status == 2
+    assert "not finite" in err or "no longer finite" in err
+    weights = torch.load(tmp_path / "three_tasks" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
 def test_damaged_checkpoint(content: bytes, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.ckpt"
