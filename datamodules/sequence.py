@@ -8,8 +8,8 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from datamodules.base import Task
+from datamodules.shard import TestShard
 from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
-from datamodules.test_shard import TestShard
 from gift_lightning.errors import InputError
 
 

@@ -11,7 +11,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.base import Task
-from datamodules.test_shard import TestShard
+from datamodules.shard import TestShard
 from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.schedule import warmup_cosine

@@ -13,7 +13,7 @@ from callbacks import AccuracyMatrix, TaskBoundary
 from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
 from datamodules.mini import Counting, Flags, Shapes
-from datamodules.test_shard import TestShard
+from datamodules.shard import TestShard
 from gift_lightning.cli import SEQUENCE_DEFAULTS
 from gift_lightning.clip import CLIP, CLIPSource
 from gift_lightning.methods import ContinualCLIP, Finetune, ZeroShot

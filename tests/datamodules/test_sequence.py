@@ -9,7 +9,7 @@ from PIL import Image
 
 from datamodules import Task, TaskSequence
 from datamodules.base import ImageSet
-from datamodules.test_shard import TestShard
+from datamodules.shard import TestShard
 from gift_lightning.clip import CLIP, CLIPSource
 from gift_lightning.errors import InputError
 

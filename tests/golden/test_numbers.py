@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from datamodules.test_shard import TestShard
+from datamodules.shard import TestShard
 from gift_lightning import metrics
 from gift_lightning.methods import ZeroShot
 from gift_lightning.schedule import warmup_cosine
