@@ -35,10 +35,11 @@ class RunRecord(TaskCallback):
         self.peak_memory = 0
         self._task_seconds = 0.0
         self._clock = time.perf_counter()
+        self._complete = False
 
     def state_dict(self) -> dict[str, Any]:
         running = self._task_seconds + time.perf_counter() - self._clock
-        return {"seconds": self.seconds, "peak_memory": self._measure_memory(), "task_seconds": running}
+        return {"seconds": self.seconds, "peak_memory": self.peak_memory, "task_seconds": running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.peak_memory = state_dict["seconds"], state_dict["peak_memory"]
@@ -72,7 +73,13 @@ class RunRecord(TaskCallback):
             accuracies = zip(results["tasks"], results["R"][-1], strict=True)
             named |= {f"cl/accuracy/{name}": value for name, value in accuracies}
             logger.log_metrics({"cl/task": task + 1, **named}, step=trainer.global_step)
-        if trainer.is_global_zero and (module.learns or results["complete"]):
+        if trainer.is_global_zero and module.learns and task < trainer.datamodule.num_tasks - 1:
+            Console().print(accuracy_table(results))
+
+    def on_sequence_end(self, trainer: Trainer, module: Module) -> None:
+        self._complete = True
+        results = self._write(trainer, module)
+        if trainer.is_global_zero:
             Console().print(accuracy_table(results))
 
     def _write(self, trainer: Trainer, module: Module) -> dict[str, Any]:
@@ -99,21 +106,25 @@ class RunRecord(TaskCallback):
             "metrics": metrics.summary(matrix.rows) if matrix.rows else {},
             "cost": {
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
-                "peak_memory_bytes": self._measure_memory(),
+                "peak_memory_bytes": self._measure_memory(trainer),
                 "trainable_parameters": _count(module, trainable=True),
                 "stored_parameters": _count(module, trainable=False),
             },
             "versions": versions(),
-            "complete": len(matrix.rows) == sequence.num_tasks,
+            "complete": self._complete,
         }
 
-    def _measure_memory(self) -> int:
-        if torch.cuda.is_available():
+    def _measure_memory(self, trainer: Trainer) -> int:
+        if trainer.strategy.root_device.type == "cuda":
             used = torch.cuda.max_memory_allocated()
         else:
             used = _resident_memory()
         self.peak_memory = max(self.peak_memory, used)
         return self.peak_memory
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
 
 
 def _resident_memory() -> int:
@@ -153,7 +164,7 @@ def environment(trainer: Trainer) -> dict[str, Any]:
         "versions": versions(),
         "platform": platform.platform(),
         "device": str(trainer.strategy.root_device),
-        "device_name": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+        "device_name": _device_name(trainer.strategy.root_device),
         "world_size": trainer.world_size,
         "precision": trainer.precision,
         "threads": torch.get_num_threads(),

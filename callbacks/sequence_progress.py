@@ -44,7 +44,7 @@ class SequenceProgress(TaskCallback, ProgressBar):
         )
         sequence = trainer.datamodule
         total = sequence.first_step(sequence.num_tasks)
-        self._bar = self._progress.add_task("zero-shot", total=total, completed=trainer.global_step, loss="")
+        self._bar = self._progress.add_task("starting", total=total, completed=trainer.global_step, loss="")
         self._progress.start()
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
@@ -65,7 +65,7 @@ class SequenceProgress(TaskCallback, ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._progress is not None:
             self._progress.update(self._bar, completed=trainer.global_step)
-            if trainer.global_step % trainer.log_every_n_steps == 0:
+            if trainer.log_every_n_steps and trainer.global_step % trainer.log_every_n_steps == 0:
                 parts = "  ".join(f"{name} {value.item():.3f}" for name, value in module.loss_parts.items())
                 self._progress.update(self._bar, loss=parts)
 

@@ -21,6 +21,7 @@ class TaskBoundary(Callback):
     * start of t: ``on_task_start`` -> new optimiser and schedule -> ``prepare_task``
     * resume into t: ``prepare_task`` alone
     * end of t: ``on_task_end`` -> ``on_task_evaluate`` -> ``on_task_report`` -> weights and checkpoint
+    * before the first and after the last task: ``on_sequence_start``, ``on_sequence_end``
 
     Which tasks have started and finished is part of the checkpoint, and is never inferred from the Lightning hook that
     fired: a run killed at any moment continues with the same event that an uninterrupted run would have seen next.
@@ -61,20 +62,25 @@ class TaskBoundary(Callback):
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
         module.task = max(self.started, 0)
         if self.finished == self.started or self._is_trained(trainer.datamodule, checkpoint["global_step"]):
-            # the last epoch stays open until its task is finished: Lightning would not even call on_train_start
-            last = trainer.datamodule.num_tasks - (self.finished < self.started)
-            _place_between_epochs(checkpoint, min(self.started + 1, last))
+            # the last epoch stays open: of a loop that is done, Lightning does not even call on_train_start
+            _place_between_epochs(checkpoint, min(self.started + 1, trainer.datamodule.num_tasks - 1))
 
     # --- Lightning's hooks --------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, module: Module, stage: str) -> None:
+        if not trainer.fast_dev_run:
+            _check_trainer(trainer, stage)
         if stage == "fit":
-            self._check_trainer(trainer)
             # before a checkpoint is restored: the protocol names the starting weights
             self.protocol = protocol(trainer.datamodule.tasks, module.clip)
             sequence = trainer.datamodule
             steps = [sequence.steps(task) for task in range(sequence.num_tasks)]
-            self.stream = {"seed": sequence.seed, "batch size": sequence.batch_size, "steps": steps}
+            self.stream = {
+                "seed": sequence.seed,
+                "batch size": sequence.batch_size,
+                "accumulated batches": trainer.accumulate_grad_batches,
+                "steps": steps,
+            }
             # Lightning converts the module after restoring it, which would round float64 weights to float32
             trainer.precision_plugin.convert_module(module)
 
@@ -83,6 +89,8 @@ class TaskBoundary(Callback):
             self._send(trainer, "on_sequence_start")
             self.opened = True
             self._save_checkpoint(trainer)
+        elif self.finished == trainer.datamodule.num_tasks - 1:
+            self._send(trainer, "on_sequence_end")
         if not module.learns:
             for task in range(self.finished + 1, trainer.datamodule.num_tasks):
                 self.started = module.task = task
@@ -100,15 +108,18 @@ class TaskBoundary(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, module: Module, batch: Any, batch_idx: int) -> None:
         step = trainer.datamodule.first_step(self.started) + batch_idx // trainer.accumulate_grad_batches
-        if trainer.current_epoch != self.started or trainer.global_step != step:
+        loaded = {loader.task for loader in trainer.train_dataloader.values()}
+        if trainer.current_epoch != self.started or trainer.global_step != step or loaded != {self.started}:
             raise RuntimeError(
                 f"Lightning is at step {trainer.global_step} of epoch {trainer.current_epoch}, the sequence at step"
-                f" {step} of task {self.started}."
+                f" {step} of task {self.started}, the loaders at task {loaded}."
             )
         torch.manual_seed(stream_seed(trainer.datamodule.seed, "step", step, batch_idx, trainer.global_rank))
 
     def on_train_epoch_end(self, trainer: Trainer, module: Module) -> None:
-        self._finish(trainer, module, self.started)
+        # an epoch also ends when something stops the trainer within a task (a time limit, another callback)
+        if trainer.fast_dev_run or self._is_trained(trainer.datamodule, trainer.global_step):
+            self._finish(trainer, module, self.started)
 
     def _is_trained(self, sequence: Any, global_step: int) -> bool:
         return self.started >= 0 and global_step == sequence.first_step(self.started + 1)
@@ -129,6 +140,8 @@ class TaskBoundary(Callback):
         if self.folder is not None and trainer.is_global_zero and module.learns:
             save_weights(module.clip.model, self.folder.task_weights(task))
         self._save_checkpoint(trainer)
+        if task == trainer.datamodule.num_tasks - 1:
+            self._send(trainer, "on_sequence_end")
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
         # not through ModelCheckpoint, which skips a save when no step was made since its last one
@@ -142,17 +155,26 @@ class TaskBoundary(Callback):
             if isinstance(callback, TaskCallback):
                 getattr(callback, event)(trainer, trainer.lightning_module, *arguments)
 
-    @staticmethod
-    def _check_trainer(trainer: Trainer) -> None:
-        if trainer.fast_dev_run:
-            return
-        if trainer.max_epochs != trainer.datamodule.num_tasks or trainer.max_steps != -1:
-            raise InputError(
-                "trainer.max_epochs and max_steps belong to the sequence, one epoch for each task: set"
-                " data.tasks and data.steps instead."
-            )
-        if trainer.limit_train_batches != 1.0 or trainer.overfit_batches:
-            raise InputError("trainer.limit_train_batches and overfit_batches do not apply: set data.steps instead.")
+
+def _check_trainer(trainer: Trainer, stage: str) -> None:
+    """Raise an ``InputError`` for settings of the trainer that would cut or mix tasks."""
+    if stage == "test":
+        if trainer.limit_test_batches != 1.0:
+            raise InputError("trainer.limit_test_batches does not apply: every test image counts.")
+        return
+    if trainer.max_epochs != trainer.datamodule.num_tasks or trainer.max_steps != -1:
+        raise InputError(
+            "trainer.max_epochs and max_steps belong to the sequence, one epoch for each task: set data.tasks and"
+            " data.steps instead."
+        )
+    if trainer.min_epochs or trainer.min_steps or trainer.limit_train_batches != 1.0 or trainer.overfit_batches:
+        raise InputError(
+            "trainer.min_epochs, min_steps, limit_train_batches and overfit_batches do not apply: set data.steps."
+        )
+    if trainer.reload_dataloaders_every_n_epochs != 1:
+        raise InputError("trainer.reload_dataloaders_every_n_epochs must be 1: each task has its own loaders.")
+    if trainer._accelerator_connector.use_distributed_sampler:
+        raise InputError("trainer.use_distributed_sampler must be false: the training stream slices itself.")
 
 
 def _ignore(*_: int) -> None:

@@ -17,6 +17,9 @@ class TaskCallback(Callback):
     def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
         """Once before the first task."""
 
+    def on_sequence_end(self, trainer: Trainer, module: Module) -> None:
+        """After everything that belongs to the last task is on disk; again when a finished run is resumed."""
+
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         """Before the first step of ``task``, after the module's own ``on_task_start``."""
 

@@ -3,6 +3,7 @@
 from itertools import accumulate
 from typing import Any, Literal
 
+import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
@@ -85,7 +86,7 @@ class TaskSequence(LightningDataModule):
         train_set = self.tasks[task].train_set
         batches = StepBatches(len(train_set), self.batch_size, self.steps(task), key, self.shuffle, self._split())
         samples = SeededSamples(train_set, self._clip.train_transform, key)
-        return StepLoader(task, samples, batches, self.num_workers)
+        return StepLoader(task, samples, batches, self.num_workers, pin_memory=self._device.type == "cuda")
 
     def test_dataloader(self) -> DataLoader[int]:
         """One batch for each task: its number. Every rank visits all tasks and evaluates its shard of each."""
@@ -103,6 +104,7 @@ class TaskSequence(LightningDataModule):
                 split.world_size,
                 self.num_workers,
                 limit,
+                self._device,
             )
         return self._shards[task]
 
@@ -110,6 +112,11 @@ class TaskSequence(LightningDataModule):
     def _clip(self) -> Any:
         assert self.trainer is not None
         return self.trainer.lightning_module.clip
+
+    @property
+    def _device(self) -> torch.device:
+        assert self.trainer is not None
+        return self.trainer.strategy.root_device
 
     def _split(self) -> Split:
         trainer = self.trainer
@@ -126,6 +133,8 @@ class TaskSequence(LightningDataModule):
             raise InputError(f"data.steps is {self._steps}: give at least 1 optimiser step per task, or 'epoch'.")
         if self.batch_size < 1:
             raise InputError(f"data.batch_size is {self.batch_size}: give at least 1.")
+        if self.num_workers < 0:
+            raise InputError(f"data.num_workers is {self.num_workers}: give 0 (load while training) or more.")
 
     def _check_division(self, split: Split) -> None:
         parts = split.world_size * split.accumulate

@@ -13,9 +13,9 @@ from datamodules.base import ImageSet
 class TestShard:
     """Images ``rank::world_size`` of a test set, indexable, without padding.
 
-    ``shard[index]`` gives normalised images ``[n, 3, H, W]`` for a slice or an index tensor. Images are stored after
-    resizing and cropping, as uint8 where the transform allows it: the parts of the transform that cost time run once,
-    not once for each of the evaluations of a run.
+    ``shard[index]`` gives normalised images ``[n, 3, H, W]`` on ``device`` for a slice or an index tensor. Images are
+    stored after resizing and cropping, as uint8 where the transform allows it: the parts of the transform that cost
+    time run once, not once for each of the evaluations of a run.
 
     Attributes:
         labels: ``[n]`` class of each image of this shard.
@@ -32,6 +32,7 @@ class TestShard:
         world_size: int = 1,
         num_workers: int = 0,
         limit: int | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         indices = range(rank, len(test_set) if limit is None else min(limit, len(test_set)), world_size)
         samples = Subset(_Decoded(test_set, geometry), indices)
@@ -41,13 +42,13 @@ class TestShard:
             self.labels = torch.cat([labels for _, labels in batches])
         else:
             self._images, self.labels = torch.empty(0), torch.empty(0, dtype=torch.long)
-        self._normalize = normalize
+        self._normalize, self._device = normalize, device
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
-        return self._normalize(self._images[index])
+        return self._normalize(self._images[index].to(self._device))
 
 
 class _Decoded(Dataset[tuple[Tensor, int]]):

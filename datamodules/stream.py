@@ -92,8 +92,10 @@ class StepLoader(DataLoader[tuple[Any, int]]):
 
     batch_sampler: StepBatches
 
-    def __init__(self, task: int, samples: SeededSamples, batches: StepBatches, num_workers: int = 0) -> None:
-        super().__init__(samples, batch_sampler=batches, num_workers=num_workers, pin_memory=torch.cuda.is_available())
+    def __init__(
+        self, task: int, samples: SeededSamples, batches: StepBatches, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        super().__init__(samples, batch_sampler=batches, num_workers=num_workers, pin_memory=pin_memory)
         self.task = task
         self.delivered = 0
         self._resume_at = 0

@@ -23,9 +23,10 @@ def _stray_package() -> str | None:
     home = Path(__file__).resolve().parent.parent
     for package in ("callbacks", "datamodules"):
         spec = find_spec(package)
-        places = [Path(place).resolve() for place in (spec.submodule_search_locations or [])] if spec else []
-        if places and places[0] != home / package:
-            return f"{places[0]} hides the package '{package}' of gift-lightning: run from another folder."
+        found = (spec.submodule_search_locations or [spec.origin or ""]) if spec else [""]
+        place = Path(next(iter(found))).resolve()
+        if place != home / package:
+            return f"{place} hides the package '{package}' of gift-lightning: run from another folder."
     return None
 
 

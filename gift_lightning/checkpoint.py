@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write
@@ -24,12 +24,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        weights = checkpoint.get("state_dict", {}).values()
-        if not all(weight.isfinite().all() for weight in weights if weight.is_floating_point()):
-            raise InputError(
-                "The weights are no longer finite numbers: lower model.lr, or look for broken images;"
-                f" {path} keeps the last weights that were."
-            )
         with atomic_write(path) as temporary, _as_os_error(RuntimeError):
             torch.save(checkpoint, temporary)
 
@@ -55,11 +49,13 @@ def _as_os_error(kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kind as error:
+        if kind is RuntimeError and "writ" not in str(error).lower():
+            raise
         raise OSError(errno.EIO, str(error).split("\n")[0]) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors state dict into ``model``.
+    """Load weights into ``model`` from safetensors, a plain state dict, or the ``clip`` part of a run's checkpoint.
 
     Raises:
         InputError: the file is missing, damaged, or of another model.
@@ -67,10 +63,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"Weights file {path} does not exist.")
     try:
-        state: dict[str, Tensor] = load_file(path)
+        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"Weights file {path} cannot be read: it is damaged, or not safetensors.") from error
+        raise InputError(f"Weights file {path} cannot be read: it is damaged, or holds no weights.") from error
+    prefix = "clip.model."
+    if isinstance(state, dict) and "state_dict" in state:
+        of_clip = {name: weight for name, weight in state["state_dict"].items() if name.startswith(prefix)}
+        state = {name.removeprefix(prefix): weight for name, weight in of_clip.items()}
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"Weights file {path} does not fit the model: it belongs to another one.") from error

@@ -1,6 +1,7 @@
 """The command line: ``fit`` and ``test``, from YAML files and flags."""
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,13 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, set_parsing_settings
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, TaskBoundary
+from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
 from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights
@@ -34,6 +34,11 @@ SEQUENCE_DEFAULTS = {
     "limit_val_batches": 0,
     "enable_model_summary": False,
 }
+
+DECISIVE = ("model.", "data.", "seed_everything", "trainer.precision", "trainer.gradient_clip")
+"""Config keys that change the numbers of a run; the rest says where and how fast it runs."""
+
+INDIFFERENT = {"data.num_workers", "model.init_args.eval_batch_size"}
 
 COMMANDS = {
     "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
@@ -66,17 +71,22 @@ def run(argv: list[str]) -> int:
             parser_kwargs=PARSER | {name: {"usage": USAGE, "description": text} for name, text in COMMANDS.items()},
             args=argv,
         )
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         told = find_input_error(error)
         if told is None:
             raise
-        Console(stderr=True, soft_wrap=True).print(f"error: {told}", style="red", markup=False, highlight=False)
+        if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+            Console(stderr=True, soft_wrap=True).print(f"error: {told}", style="red", markup=False, highlight=False)
         return 2
     return 0
 
 
 class SequenceCLI(LightningCLI):
     """``fit`` runs a method through a sequence of tasks, ``test`` evaluates weights on it."""
+
+    trainer: Any  # Lightning sets the attributes of its Trainer where a type checker does not see them
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -89,8 +99,14 @@ class SequenceCLI(LightningCLI):
         for action in commands._choices_actions:  # Lightning describes its trainer's methods there
             action.help = COMMANDS[action.dest]
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunFolder, "run")
+        parser.add_lightning_class_args(self._model_class, "model", subclass_mode=self.subclass_mode_model)
+        parser.add_lightning_class_args(self._datamodule_class, "data")
+        parser.add_lightning_class_args(self.trainer_class, "trainer")  # last in --help: it is the longest
+        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_fixed_seed)
         parser.link_arguments("data.num_tasks", "trainer.max_epochs", apply_on="instantiate")
         parser.set_defaults({"trainer.logger": None})
@@ -119,15 +135,7 @@ class SequenceCLI(LightningCLI):
             SequenceProgress(),
         ]
         if folder is not None:
-            own.append(
-                ModelCheckpoint(
-                    folder.checkpoints,
-                    filename="last",
-                    every_n_train_steps=folder.checkpoint_every,
-                    save_on_train_epoch_end=False,
-                    enable_version_counter=False,
-                )
-            )
+            own.append(StepCheckpoint(folder))
         config["callbacks"] = own + list(config.get("callbacks") or [])
         config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         config["default_root_dir"] = str(self.folder.path)
@@ -142,44 +150,69 @@ class SequenceCLI(LightningCLI):
     # --- fit ----------------------------------------------------------------------------------------------------------
 
     def before_fit(self) -> None:
-        """Show a finished run instead of repeating it; refuse to mix an unfinished one with a new one."""
-        config = self.config[self.subcommand]
-        results = self.folder.read_results()
-        if results is None or config.trainer.fast_dev_run:
-            return
-        if not results["complete"]:
+        """Show a finished run instead of repeating it; go on with an unfinished one only if asked to."""
+        config = self.config_init[self.subcommand]
+        if config.get("ckpt_path") not in (None, "last") and not Path(config.ckpt_path).is_file():
+            raise InputError(f"Checkpoint {config.ckpt_path} does not exist: give a file, or 'last'.")
+        results = None if self.trainer.fast_dev_run else self.folder.read_results()
+        if results is not None:
+            self._check_difference(results)
+            if results["complete"]:
+                self._show(results)
+                raise SystemExit(0)
             if not config.get("ckpt_path"):
                 raise InputError(
                     f"{self.folder.path} holds an unfinished run: continue it with --ckpt_path last, choose another"
                     " --run.name, or delete the folder."
                 )
-            return
-        difference = self._difference(results)
-        if difference:
-            raise InputError(
-                f"{self.folder.path} holds a finished run with another {difference}: choose another --run.name, or"
-                " delete the folder."
-            )
-        console = Console()
-        console.print(accuracy_table(results))
-        console.print(f"This run is complete: {self.folder.results}", soft_wrap=True, highlight=False)
-        raise SystemExit(0)
+        if config.get("ckpt_path") == "last":
+            config["ckpt_path"] = self._last_checkpoint(results)
 
     def after_fit(self) -> None:
-        if self.trainer.is_global_zero and not self._get(self.config, "trainer").fast_dev_run:
+        if self.trainer.fast_dev_run:
+            return
+        boundary = callback_of(self.trainer, TaskBoundary)
+        if boundary.finished < self.datamodule.num_tasks - 1:
+            raise InputError(
+                f"The run was stopped at step {self.trainer.global_step}, after {boundary.finished + 1} of"
+                f" {self.datamodule.num_tasks} tasks: go on with --ckpt_path last."
+            )
+        if self.trainer.is_global_zero:
             Console().print(f"Results: {self.folder.path}", soft_wrap=True, highlight=False)
 
-    def _difference(self, results: dict[str, Any]) -> str | None:
-        """The first thing in which the finished run in the folder differs from the one asked for."""
+    def _last_checkpoint(self, results: dict[str, Any] | None) -> str | None:
+        """The checkpoint to go on from; none if the run was stopped before the first one."""
+        if self.folder.last_checkpoint.is_file():
+            return str(self.folder.last_checkpoint)
+        if results is not None and results["R"]:
+            raise InputError(f"{self.folder.last_checkpoint} is missing: restore it, or delete {self.folder.path}.")
+        return None
+
+    def _check_difference(self, results: dict[str, Any]) -> None:
+        """Raise an ``InputError`` if the run in the folder is not the one asked for."""
+        if not self.folder.config.is_file():
+            raise InputError(f"{self.folder.config} is missing: restore it, or delete {self.folder.path}.")
         old = _flat(yaml.safe_load(self.folder.config.read_text(encoding="utf-8")))
         new = _flat(yaml.safe_load(self._config_text()))
         for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                return f"{key} ({old.get(key)} there, {new.get(key)} here)"
+            if key.startswith(DECISIVE) and key not in INDIFFERENT and old.get(key) != new.get(key):
+                raise self._other_run(f"{key} ({old.get(key)} there, {new.get(key)} here)")
         self.datamodule.prepare_data()
         self.datamodule.setup("validate")
-        same = protocol(self.datamodule.tasks, self.model.clip)["id"] == results["protocol"]["id"]
-        return None if same else "protocol (its data, prompts or starting weights have changed)"
+        if protocol(self.datamodule.tasks, self.model.clip)["id"] != results["protocol"]["id"]:
+            raise self._other_run("protocol (its data, prompts or starting weights have changed)")
+
+    def _other_run(self, difference: str) -> InputError:
+        return InputError(
+            f"{self.folder.path} holds a run with another {difference}: choose another --run.name, or delete the"
+            " folder."
+        )
+
+    def _show(self, results: dict[str, Any]) -> None:
+        if self.trainer.is_global_zero:
+            console = Console()
+            console.print(accuracy_table(results))
+            console.print(f"This run is complete: {self.folder.path}", soft_wrap=True, highlight=False)
 
     def _config_text(self) -> str:
         """The whole config of this command as YAML, less what only says how the command was typed."""
@@ -191,12 +224,15 @@ class SequenceCLI(LightningCLI):
     # --- test ---------------------------------------------------------------------------------------------------------
 
     def before_test(self) -> None:
-        """Load plain weights here; a Lightning checkpoint is left to the trainer."""
+        """Load the weights here: those of any method's checkpoint, without what the method kept beside them."""
         config = self.config_init[self.subcommand]
         path = config.get("ckpt_path")
-        if path and Path(path).suffix == ".safetensors":
-            load_weights(self.model.clip.model, Path(path))
+        if path:
+            load_weights(self.model.clip.model, self.folder.last_checkpoint if path == "last" else Path(path))
             config["ckpt_path"] = None
+
+    def test(self, **kwargs: Any) -> None:
+        self.trainer.test(**kwargs, verbose=False)  # the table comes from after_test
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
@@ -243,8 +279,5 @@ def _quiet_libraries() -> None:
         ".*number of training batches.*",
         ".*exists and is not empty.*",
         ".*in eval mode at the start of training.*",
-        ".*Checkpoint directory .* exists.*",
-        ".*there is no last checkpoint available.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
     ):
         warnings.filterwarnings("ignore", message=message)

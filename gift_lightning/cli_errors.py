@@ -89,7 +89,12 @@ def _no_command(found: re.Match[str], text: str, options: list[str]) -> str:
     return f"Name a command, one of {found[1].replace(',', ', ')}; --help tells what they do."
 
 
+def _nothing_to_run(found: re.Match[str], text: str, options: list[str]) -> str:
+    return "Nothing says what to run: give a config, as in --config conf/quickstart.yaml."
+
+
 _PATTERNS = [
+    (r"arguments are required: ", _nothing_to_run),
     (r'expected "subcommand" to be one of \{([^}]*)\}', _no_command),
     (r"argument (\S+) --> (\S+): invalid", _linked),
     (r"File does not exist: '?([^' ]+)", _no_file),

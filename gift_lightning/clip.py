@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +65,12 @@ class CLIP(nn.Module):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Normalised features ``[n, D]`` of normalised images ``[n, 3, H, W]``."""
-        return F.normalize(self.model.visual(images), dim=-1)
+        return _unit(self.model.visual(images))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Normalised features ``[n, D]`` of token ids ``[n, L]``; a causal tower takes any ``L`` up to its context."""
         tower = _TextTower(self.model)
-        features = tower.encode(tokens) if tower.can_be_cut else self.model.encode_text(tokens)
-        return F.normalize(features, dim=-1)
+        return _unit(tower.encode(tokens) if tower.can_be_cut else self.model.encode_text(tokens))
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids ``[n, L]`` on the model's device, cut where that changes no feature.
@@ -102,6 +100,20 @@ class CLIP(nn.Module):
         return digest.hexdigest()
 
 
+def cosine(images: Tensor, texts: Tensor) -> Tensor:
+    """Cosines ``[n, m]`` of unit features ``[n, D]`` and ``[m, D]``, never in half precision.
+
+    In bfloat16 the cosines of similar classes tie, and the accuracy becomes a matter of their order.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        return images @ texts.T
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features of length 1, in float32 or better."""
+    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)
+
+
 @dataclass
 class CLIPSource:
     """Where a CLIP comes from.
@@ -125,11 +137,14 @@ class CLIPSource:
         name = _resolve_package(self.name)
         _check_source(name, self.pretrained)
         own_file = ":" in name and self.pretrained is not None
-        logging.getLogger("root").setLevel(logging.WARNING)  # open_clip reports every step of loading at level INFO
         try:
-            # open_clip ignores a file given beside a folder or hub id, and only warns when it finds no weights at all
+            # open_clip ignores a file given beside a folder or hub id, and only warns when it finds no weights at all,
+            # or weights that were trained with another activation
             model, train_transform, test_transform = open_clip.create_model_and_transforms(
-                name, pretrained=self.pretrained, require_pretrained=not own_file
+                name,
+                pretrained=self.pretrained,
+                require_pretrained=not own_file,
+                force_quick_gelu=_needs_quick_gelu(name, self.pretrained),
             )
             if own_file:
                 open_clip.load_checkpoint(model, self.pretrained)
@@ -138,6 +153,11 @@ class CLIPSource:
             raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {_first_line(error)}") from error
         tokenizer = open_clip.get_tokenizer(name, **_tokenizer_files(name))
         return CLIP(model, train_transform, test_transform, tokenizer)
+
+
+def _needs_quick_gelu(name: str, tag: str | None) -> bool:
+    """Whether the weights of a tag need OpenAI's approximate GELU, which the plain model name does not build."""
+    return ":" not in name and bool((open_clip.get_pretrained_cfg(name, tag) or {}).get("quick_gelu"))
 
 
 def _resolve_package(name: str) -> str:

@@ -27,6 +27,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)  # safetensors gives the owner alone access
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
@@ -35,8 +36,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise InputError(
-                f"{path} cannot be written ({reason}): free space or choose another folder; what was written before is"
-                " whole, and a run continues with --ckpt_path last."
+                f"{path} cannot be written: {reason}. What was written before is whole; after a remedy a run goes on"
+                " with --ckpt_path last."
             ) from error
         raise
 

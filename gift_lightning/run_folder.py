@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gift_lightning.errors import InputError
 from gift_lightning.files import read_json
 
 SCHEMA = 1
@@ -23,6 +24,10 @@ class RunFolder:
     root: str = "runs"
     name: str = "run"
     checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every < 1:
+            raise InputError(f"run.checkpoint_every is {self.checkpoint_every}: give at least 1 optimiser step.")
 
     @property
     def path(self) -> Path:

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from datamodules.mini.clip import FOLDER
 from datamodules.mini.clip.vocabulary import write_merges
-from datamodules.mini.world import stream
+from datamodules.mini.world import WORLD_VERSION, stream
 
 log = logging.getLogger(__name__)
 
+WEIGHTS = "open_clip_model.safetensors"
 BATCH = 192
 PEAK_RATE = 2e-3
 WARM_UP = 200
@@ -129,11 +130,22 @@ def new_optimizer(model: CLIP) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
 
 
-def save_weights(model: CLIP, path: Path) -> None:
-    """fp16 safetensors, put in place in one move."""
+def save_weights(model: CLIP, path: Path, facts: dict[str, str]) -> None:
+    """fp16 safetensors with the facts of the run as metadata, put in place in one move."""
     part = path.with_suffix(".part")
-    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, part)
+    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, part, metadata={"format": "pt", **facts})
     part.chmod(0o644)
+    os.replace(part, path)
+
+
+def _save_snapshot(
+    path: Path, model: CLIP, optimizer: torch.optim.Optimizer, step: int, steps: int, seconds: float
+) -> None:
+    """All that a stopped run needs to go on, put in place in one move."""
+    part = path.with_suffix(".part")
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**state, "step": step, "steps": steps, "seconds": seconds}, part)
     os.replace(part, path)
 
 
@@ -153,12 +165,8 @@ def _resume(path: Path, steps: int, model: CLIP, optimizer: torch.optim.Optimize
     return state["step"], state["seconds"]
 
 
-def pretrain(steps: int, seed: int, out: Path, batch: int = BATCH) -> tuple[CLIP, float]:
-    """Train for ``steps`` steps, or what is left of them after the snapshot in ``out``.
-
-    Returns:
-        the model and the seconds taken.
-    """
+def pretrain(steps: int, seed: int, out: Path, batch: int = BATCH) -> CLIP:
+    """Train for ``steps`` steps, or what is left of them after the snapshot in ``out``, and write the weights there."""
     tokenize = tokenizer(out)
     torch.manual_seed(seed)
     model = new_model(out).to(memory_format=torch.channels_last)
@@ -173,31 +181,16 @@ def pretrain(steps: int, seed: int, out: Path, batch: int = BATCH) -> tuple[CLIP
         now = time.monotonic()
         if now - saved > _SNAPSHOT_SECONDS:
             saved = now
-            seconds = earlier + now - began
-            state = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step + 1,
-                "steps": steps,
-                "seconds": seconds,
-            }
-            part = snapshot.with_suffix(".part")
-            torch.save(state, part)
-            os.replace(part, snapshot)
-            save_weights(model, out / "open_clip_model.safetensors")
+            _save_snapshot(snapshot, model, optimizer, step + 1, steps, earlier + now - began)
             left = (now - began) / (step + 1 - first) * (steps - step - 1)
-            log.info(
-                "step %d/%d  loss %.3f  scale %.1f  %.0f s, %.0f s left",
-                step + 1,
-                steps,
-                loss,
-                float(model.logit_scale.detach().exp()),
-                seconds,
-                left,
-            )
-    save_weights(model, out / "open_clip_model.safetensors")
+            scale = model.logit_scale.detach().exp().item()
+            log.info("step %d/%d, loss %.3f, scale %.1f, %.0f s left", step + 1, steps, loss, scale, left)
+    seconds = earlier + time.monotonic() - began
+    facts = {"steps": steps, "seed": seed, "batch_size": batch, "world": WORLD_VERSION, "seconds": round(seconds)}
+    facts["threads"] = torch.get_num_threads()
+    save_weights(model, out / WEIGHTS, {name: str(fact) for name, fact in facts.items()})
     snapshot.unlink(missing_ok=True)
-    return model, earlier + time.monotonic() - began
+    return model
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -225,9 +218,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not config.exists():
         shutil.copy(FOLDER / config.name, config)
     write_merges(args.out / "merges.txt.gz")
-    model, seconds = pretrain(args.steps, args.seed, args.out, args.batch_size)
-    write_card(args.out, model, args.steps, args.seed, args.batch_size, seconds, args.test_size)
-    log.info("wrote %s after %.0f s", args.out, seconds)
+    pretrain(args.steps, args.seed, args.out, args.batch_size)
+    write_card(args.out, args.test_size)
+    log.info("wrote %s", args.out)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,13 @@ def _photocopy(images: Tensor) -> Tensor:
     return (0.15 + 0.7 * (gray - low) / (high - low).clamp(min=0.05)).expand_as(images)
 
 
+def _old_print(images: Tensor, share: float) -> Tensor:
+    """Colours faded towards sepia: float (n, 3, H, W)."""
+    gray = images.mean(1, keepdim=True)
+    sepia = torch.cat([1.05 * gray + 0.05, 0.85 * gray + 0.03, 0.6 * gray], 1)
+    return (1 - share) * images + share * sepia
+
+
 class MiniTask(Task):
     """A small task that needs no download: 32 x 32 pictures, made in ``setup``.
 
@@ -102,7 +109,7 @@ class Counting(DrawnTask):
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.scenes import draw_counts
 
-        style = Style(scale=(0.5, 0.85), speck=0.15, shadow=0.6, noise=0.08)
+        style = Style(scale=(0.45, 0.8), speck=0.3, shadow=0.85, noise=0.1)
         return photograph(draw_counts(names, style, generator, mixed=True).images, style, generator)
 
 
@@ -142,7 +149,7 @@ class Digits(MiniTask):
 
 
 class Flags(DrawnTask):
-    """Whose flag it is: worn cloth, strongly waving."""
+    """Whose flag it is: strongly waving, in faded old prints."""
 
     name = "Flags"
     class_names = [
@@ -172,7 +179,7 @@ class Flags(DrawnTask):
             fade=0.4,
             noise=0.12,
         )
-        return photograph(draw(names, style, generator).images, style, generator)
+        return photograph(_old_print(draw(names, style, generator).images, 0.62), style, generator)
 
 
 class LandUse(DrawnTask):
@@ -189,7 +196,7 @@ class LandUse(DrawnTask):
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.land import draw
 
-        style = Style(zoom=(0.8, 1.5), infrared=0.6, haze=0.3, blur=0.3, fade=0.3, noise=0.10)
+        style = Style(zoom=(0.8, 1.5), infrared=0.7, haze=0.3, blur=0.3, fade=0.3, noise=0.10)
         return photograph(draw(names, style, generator).images, style, generator)
 
 
@@ -207,14 +214,14 @@ class Shapes(DrawnTask):
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.scenes import draw_sprites
 
-        style = Style(scale=(0.5, 0.85), rotation=0.5, wobble=0.05, hatch=0.4, outline=0.6, speck=0.22, noise=0.08)
+        style = Style(scale=(0.5, 0.85), rotation=0.5, wobble=0.07, hatch=0.4, outline=0.6, speck=0.27, noise=0.09)
         return photograph(
             draw_sprites(names, style, generator, pattern_share=0.0, every_colour=True).images, style, generator
         )
 
 
 class Textures(DrawnTask):
-    """Which texture it is: pale photocopies, at scales of their own."""
+    """Which texture it is: pale photocopies of fine weaves and prints."""
 
     name = "Textures"
     class_names = [
@@ -227,5 +234,5 @@ class Textures(DrawnTask):
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.textures import draw
 
-        style = Style(zoom=(0.75, 1.2), speck=0.12, fade=0.4, blur=0.2, noise=0.08)
+        style = Style(zoom=(1.0, 1.7), speck=0.12, fade=0.5, blur=0.2, noise=0.12)
         return photograph(_photocopy(draw(names, style, generator).images), style, generator)

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.base import Task
 from datamodules.shard import TestShard
-from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource
+from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource, cosine
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.schedule import warmup_cosine
 
@@ -50,10 +50,16 @@ class ContinualCLIP(LightningModule):
         eval_batch_size: int = 256,
     ) -> None:
         super().__init__()
+        for name, value in {"warmup_steps": warmup_steps, "weight_decay": weight_decay}.items():
+            if value < 0:
+                raise InputError(f"model.{name} is {value}: it cannot be negative.")
+        if eval_batch_size < 1:
+            raise InputError(f"model.eval_batch_size is {eval_batch_size}: give at least 1.")
         self.clip = clip.load()
         self.lr, self.warmup_steps, self.weight_decay, self.betas = lr, warmup_steps, weight_decay, betas
         self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
         self.task = 0
+        self._step_lr = 0.0
         self.loss_parts: dict[str, Tensor] = {}
         self._class_tokens: Tensor | None = None
 
@@ -65,7 +71,8 @@ class ContinualCLIP(LightningModule):
     def task_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Label-smoothed cross-entropy of ``[n, 3, H, W]`` images over the class prompts of the current task."""
         assert self._class_tokens is not None
-        logits = self.clip.logit_scale * self.clip.encode_image(images) @ self.clip.encode_text(self._class_tokens).T
+        features, classes = self.clip.encode_image(images), self.clip.encode_text(self._class_tokens)
+        logits = self.clip.logit_scale * cosine(features, classes)
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def record(self, name: str, value: Tensor) -> Tensor:
@@ -73,11 +80,14 @@ class ContinualCLIP(LightningModule):
         self.loss_parts[name] = value.detach()
         return value
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._step_lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the parts of the loss, averaged over ranks, and stop if they are not numbers."""
+        """Log the rate of this step and the parts of its loss, averaged over ranks; stop if they are not numbers."""
         trainer: Any = self.trainer
-        step, steps = trainer.global_step, self.sequence.first_step(self.task + 1)
-        if step % trainer.log_every_n_steps and step != steps:
+        step, last = trainer.global_step, self.sequence.first_step(self.task + 1)
+        if step != last and (trainer.log_every_n_steps == 0 or step % trainer.log_every_n_steps):
             return
         parts = trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
         if not parts.isfinite().all():
@@ -86,7 +96,15 @@ class ContinualCLIP(LightningModule):
                 f"The loss is not finite at step {step} (task '{name}'): lower model.lr, or look for broken images."
             )
         self.log_dict({f"loss/{name}": part for name, part in zip(self.loss_parts, parts, strict=True)})
-        self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        self.log("lr", self._step_lr)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse, on every rank, to replace a checkpoint by weights that are not numbers."""
+        if not all(weight.isfinite().all() for weight in self.clip.state_dict().values()):
+            raise InputError(
+                f"The weights are not finite at step {checkpoint['global_step']}: lower model.lr, or look for broken"
+                " images; the checkpoint before it is kept."
+            )
 
     # --- what happens at a task's boundaries --------------------------------------------------------------------------
 
@@ -109,14 +127,14 @@ class ContinualCLIP(LightningModule):
         """
         classifier = self.clip.classifier(task.class_names, task.templates)
         logits = [
-            TEST_LOGIT_SCALE * self.encode_shard(shard, slice(first, first + self.eval_batch_size)) @ classifier.T
+            TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
             for first in range(0, len(shard), self.eval_batch_size)
         ]
         return torch.cat(logits) if logits else classifier.new_empty(0, len(classifier))
 
     def encode_shard(self, shard: TestShard, index: slice | Tensor) -> Tensor:
         """Normalised image features ``[n, D]`` of the chosen images of a shard."""
-        return self.clip.encode_image(shard[index].to(self.device, self.clip.model.logit_scale.dtype))
+        return self.clip.encode_image(shard[index].to(self.clip.model.logit_scale.dtype))
 
     def test_step(self, task: int) -> None:
         """The accuracy matrix evaluates; Lightning only hands it the tasks."""
@@ -137,6 +155,9 @@ class ContinualCLIP(LightningModule):
             self._check_learning_rates()
 
     def _check_learning_rates(self) -> None:
+        rates = self.lr.values() if isinstance(self.lr, dict) else [self.lr]
+        if min(rates) < 0:
+            raise InputError(f"model.lr is {min(rates)}: a learning rate cannot be negative.")
         if not isinstance(self.lr, dict):
             return
         names = self.sequence.names

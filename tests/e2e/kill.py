@@ -14,8 +14,8 @@ class KillAt(TaskCallback):
     """Kills the process at an event of a task, before a step, or in the middle of writing a checkpoint.
 
     Args:
-        event: name of a task event, ``"step"`` or ``"checkpoint"``.
-        number: the task, the global step, or the number of the checkpoint (from 0).
+        event: name of a task event, ``"step"``, ``"evaluate"`` or ``"checkpoint"``.
+        number: the task, the global step, or the number of the evaluation of one task or the checkpoint (from 0).
     """
 
     def __init__(self, event: str, number: int) -> None:
@@ -24,6 +24,8 @@ class KillAt(TaskCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self.event == "checkpoint":
             self._kill_in_checkpoint()
+        elif self.event == "evaluate":
+            self._kill_in_evaluate(pl_module)
         elif self.event != "step":
             setattr(self, self.event, self._kill_in_task)
 
@@ -34,6 +36,17 @@ class KillAt(TaskCallback):
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         if self.event == "step" and trainer.global_step == self.number:
             die()
+
+    def _kill_in_evaluate(self, module: Any) -> None:
+        evaluate, left = module.evaluate, [self.number]
+
+        def dying(*arguments: Any) -> Any:
+            if left[0] == 0:
+                die()
+            left[0] -= 1
+            return evaluate(*arguments)
+
+        module.evaluate = dying
 
     def _kill_in_checkpoint(self) -> None:
         whole, left = torch.save, [self.number]
@@ -46,6 +59,20 @@ class KillAt(TaskCallback):
             left[0] -= 1
 
         torch.save = half  # type: ignore[assignment]
+
+
+class StopAt(TaskCallback):
+    """Stops the trainer within a task, as a time limit does.
+
+    Args:
+        step: the global step after which it stops.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trainer.should_stop = trainer.global_step == self.step
 
 
 def die() -> None:

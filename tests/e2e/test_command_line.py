@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from gift_lightning.__main__ import main
-from tests.e2e.conftest import CONFIG, read_results
+from tests.e2e.conftest import CONFIG, final_weights, read_results
 from tests.e2e.test_ranks import LAUNCHERS, TWO_RANKS
 
 ROOT = Path(__file__).parents[2]
@@ -146,19 +146,16 @@ def test_finished_run_is_shown_not_repeated(reference: Path) -> None:
 def test_finished_run_with_other_settings_is_refused(reference: Path) -> None:
     status, _, err = fit(reference.parent, "--model.l2", "0.5")
     assert status == 2
-    assert "holds a finished run with another model.init_args.l2 (0.1 there, 0.5 here)" in err
+    assert "holds a run with another model.init_args.l2 (0.1 there, 0.5 here)" in err
 
 
 def test_finished_run_with_other_weights_is_refused(reference: Path, tmp_path: Path) -> None:
     moved = tmp_path / "three_tasks"
     moved.mkdir()
-    for name in ("results.json", "config.yaml"):
-        (moved / name).write_bytes((reference / name).read_bytes())
-    results = read_results(moved)
+    (moved / "config.yaml").write_bytes((reference / "config.yaml").read_bytes())
+    results = read_results(reference)
     results["protocol"]["id"] = "0" * 64
     (moved / "results.json").write_text(json.dumps(results))
-    config = (moved / "config.yaml").read_text().replace(str(reference.parent), str(tmp_path))
-    (moved / "config.yaml").write_text(config)
     status, _, err = fit(tmp_path)
     assert status == 2
     assert "another protocol" in err
@@ -169,9 +166,16 @@ def test_unfinished_run_is_not_overwritten(reference: Path, tmp_path: Path) -> N
     folder.mkdir()
     results = {**read_results(reference), "complete": False}
     (folder / "results.json").write_text(json.dumps(results))
+    (folder / "config.yaml").write_bytes((reference / "config.yaml").read_bytes())
     status, _, err = fit(tmp_path)
     assert status == 2
     assert "holds an unfinished run: continue it with --ckpt_path last" in err
+    status, _, err = fit(tmp_path, "--ckpt_path", "last", "--model.l2", "50")
+    assert status == 2
+    assert "holds a run with another model.init_args.l2 (0.1 there, 50.0 here)" in err
+    status, _, err = fit(tmp_path, "--ckpt_path", "last")
+    assert status == 2
+    assert "last.ckpt is missing: restore it" in err
     assert read_results(folder) == results
 
 
@@ -183,10 +187,14 @@ def accuracies(table: str) -> list[float]:
     return [float(number) for number in found]
 
 
-@pytest.mark.parametrize("file", ["last.ckpt", "task03.safetensors"])
-def test_command_test_gives_the_last_row(file: str, reference: Path) -> None:
-    path = reference / "checkpoints" / file
-    status, out, err = call("test", "--config", CONFIG, "--ckpt_path", str(path))
+@pytest.mark.parametrize("weights", ["last", "checkpoints/last.ckpt", "checkpoints/task03.safetensors", "plain.pt"])
+def test_command_test_gives_the_last_row(weights: str, reference: Path, tmp_path: Path) -> None:
+    path = weights if weights == "last" else str(reference / weights)
+    if weights == "plain.pt":
+        path = str(tmp_path / weights)
+        torch.save(final_weights(reference), path)
+    flags = ["--run.root", str(reference.parent), "--model", "gift_lightning.methods.ZeroShot"]
+    status, out, err = call("test", "--config", CONFIG, *flags, "--ckpt_path", path)
     assert status == 0, err
     row = read_results(reference)["R"][-1]
     assert accuracies(out) == pytest.approx([*row, sum(row) / 3], abs=0.006)
@@ -225,7 +233,10 @@ BAD_INPUT = {
         ["--model.clip.name", "ViT-B-61"],
         "model.clip.name 'ViT-B-61' is not a model of open_clip (did you mean 'ViT-B-16'?).",
     ),
-    "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], "Checkpoint nowhere.ckpt does not exist."),
+    "missing checkpoint": (
+        ["--ckpt_path", "nowhere.ckpt"],
+        "Checkpoint nowhere.ckpt does not exist: give a file, or 'last'.",
+    ),
     "batch that does not divide": (
         ["--trainer.accumulate_grad_batches", "3"],
         "data.batch_size 8 does not divide into 1 devices x 3 accumulated batches: choose a multiple of 3.",
@@ -245,6 +256,15 @@ BAD_INPUT = {
     "epochs": (["--trainer.max_epochs", "2"], "trainer.max_epochs cannot be set: it follows from data.num_tasks."),
     "steps of the trainer": (["--trainer.max_steps", "2"], "set data.tasks and data.steps instead"),
     "unknown device": (["--trainer.accelerator", "abacus"], "abacus"),
+    "negative learning rate": (["--model.lr", "-1"], "model.lr is -1.0: a learning rate cannot be negative."),
+    "negative workers": (["--data.num_workers", "-1"], "data.num_workers is -1: give 0"),
+    "negative warm-up": (["--model.warmup_steps", "-5"], "model.warmup_steps is -5: it cannot be negative."),
+    "no checkpoints": (
+        ["--run.checkpoint_every", "0"],
+        "run.checkpoint_every is 0: give at least 1",
+    ),
+    "loaders kept": (["--trainer.reload_dataloaders_every_n_epochs", "0"], "each task has its own loaders"),
+    "best checkpoint": (["--ckpt_path", "best"], "Checkpoint best does not exist: give a file, or 'last'."),
     "no steps": (["--data.steps", "0"], "data.steps is 0: give at least 1 optimiser step per task, or 'epoch'."),
 }
 
@@ -306,6 +326,19 @@ def test_weights_of_another_model(reference: Path, tmp_path: Path) -> None:
     status, _, err = call("test", "--config", CONFIG, "--ckpt_path", str(tmp_path / "other.safetensors"))
     assert status == 2
     assert "does not fit the model" in err
+
+
+def test_nothing_to_run() -> None:
+    status, _, err = call("fit")
+    assert status == 2
+    assert "give a config, as in --config conf/quickstart.yaml" in err
+
+
+def test_explicit_checkpoint_does_not_override_the_config(reference: Path, tmp_path: Path) -> None:
+    path = str(reference / "checkpoints" / "last.ckpt")
+    assert fit(tmp_path, "--ckpt_path", path, "--model.label_smoothing", "0.3")[0] == 0
+    config = yaml.safe_load((tmp_path / "three_tasks" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["label_smoothing"] == 0.3
 
 
 def test_no_command() -> None:

@@ -9,12 +9,14 @@ import pytest
 from tests.e2e.conftest import Fit, assert_same_run, kill_at, read_results
 
 MOMENTS = {
-    "before the first checkpoint": ("on_task_start", 0),
+    "start of the first task": ("on_task_start", 0),
     "mid-task": ("step", 11),
     "last step of a task, its checkpoint written": ("on_task_end", 0),
     "last step of a longer task": ("on_task_end", 1),
     "last step of the last task": ("on_task_end", 2),
-    "boundary evaluation": ("on_task_evaluate", 1),
+    "zero-shot evaluation": ("evaluate", 1),
+    "boundary evaluation": ("evaluate", 3 + 3 + 1),
+    "after the last row, before its checkpoint": ("on_task_report", 2),
     "after the row, before its checkpoint": ("on_task_report", 1),
     "start of a task": ("on_task_start", 1),
     "writing a checkpoint within a task": ("checkpoint", 3),
@@ -43,6 +45,24 @@ def test_temporary_folder_on_another_file_system(fit: Fit, tmp_path: Path, refer
         pytest.skip("no second file system at /dev/shm")
     assert fit(*kill_at("checkpoint", 7), TMPDIR=str(elsewhere)) == -9
     assert fit("--ckpt_path", "last", TMPDIR=str(elsewhere)) == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "three_tasks", reference)
+
+
+def test_killed_amid_accumulated_batches(fit: Fit, tmp_path: Path) -> None:
+    flags = ["--trainer.accumulate_grad_batches", "4", "--run.name"]
+    assert fit(*flags, "whole") == 0
+    assert fit(*flags, "killed", *kill_at("step", 4)) == -9
+    assert fit(*flags, "killed", "--ckpt_path", "last", *kill_at("step", 5)) == -9
+    assert fit(*flags, "killed", "--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_stopped_within_a_task(fit: Fit, tmp_path: Path, reference: Path) -> None:
+    stop = ["--trainer.callbacks+=tests.e2e.kill.StopAt", "--trainer.callbacks.step=11"]
+    assert fit(*stop) == 2
+    assert "stopped at step 11, after 1 of 3 tasks: go on with --ckpt_path last" in (tmp_path / "log.txt").read_text()
+    assert len(read_results(tmp_path / "three_tasks")["R"]) == 1
+    assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
     assert_same_run(tmp_path / "three_tasks", reference)
 
 

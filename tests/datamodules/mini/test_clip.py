@@ -12,10 +12,8 @@ from safetensors.torch import load_file
 from datamodules.mini.card import TASKS, zero_shot
 from datamodules.mini.clip import FOLDER
 from datamodules.mini.clip.vocabulary import merges, words, write_merges
-from datamodules.mini.pretrain import encode_text, new_model, tokenizer
+from datamodules.mini.pretrain import WEIGHTS, encode_text, new_model, tokenizer
 from datamodules.mini.world import stream
-
-WEIGHTS = FOLDER / "open_clip_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +34,8 @@ def test_open_clip_loads_the_folder(model: open_clip.CLIP) -> None:
 
 
 def test_weights_are_small_complete_and_the_ones_loaded(model: open_clip.CLIP) -> None:
-    assert WEIGHTS.stat().st_size < 5e6
-    stored = load_file(WEIGHTS)
+    assert (FOLDER / WEIGHTS).stat().st_size < 5e6
+    stored = load_file(FOLDER / WEIGHTS)
     assert {value.dtype for value in stored.values()} == {torch.float16}
     fresh = new_model(FOLDER)
     fresh.load_state_dict(stored, strict=True)

@@ -27,25 +27,25 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / name).mkdir()
         for file in ("open_clip_config.json", "merges.txt.gz"):
             (tmp_path / name / file).write_bytes((FOLDER / file).read_bytes())
-    pretrain.pretrain(6, 0, tmp_path / "straight", batch=8)
+    pretrain.pretrain(8, 0, tmp_path / "straight", batch=8)
 
     monkeypatch.setattr(pretrain, "_SNAPSHOT_SECONDS", 0)
     real = pretrain.train_step
     seen: list[int] = []
 
-    def stop_in_the_fifth(*args: object) -> float:
-        if len(seen) == 4:
+    def stop_in_the_sixth(*args: object) -> float:
+        if len(seen) == 5:
             raise KeyboardInterrupt
         seen.append(0)
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pretrain, "train_step", stop_in_the_fifth)
+    monkeypatch.setattr(pretrain, "train_step", stop_in_the_sixth)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.pretrain(6, 0, tmp_path / "stopped", batch=8)
+        pretrain.pretrain(8, 0, tmp_path / "stopped", batch=8)
     monkeypatch.setattr(pretrain, "train_step", real)
     with pytest.raises(ValueError, match="already falls"):
         pretrain.pretrain(9, 0, tmp_path / "stopped", batch=8)
-    pretrain.pretrain(6, 0, tmp_path / "stopped", batch=8)
+    pretrain.pretrain(8, 0, tmp_path / "stopped", batch=8)
     a, b = (load_file(tmp_path / name / "open_clip_model.safetensors") for name in ("straight", "stopped"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
