@@ -49,7 +49,7 @@ def _as_os_error(kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        if kind is RuntimeError and "writ" not in str(error).lower():
+        if kind is RuntimeError and "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
             raise
         raise OSError(errno.EIO, str(error).split("\n")[0]) from error
 
