@@ -5,9 +5,9 @@
     python -m benchmarks.mini --methods zero_shot finetune l2 --seeds 0 1 2
 
 A method is a file ``conf/mini/<method>.yaml``. Each run is an ordinary ``gift_lightning fit`` in a process of its own;
-what it found is added to ``benchmarks/mini.json`` (a list of ``method``, ``seed``, ``metrics``, ``R``, ``zero_shot``
-and ``cost``, sorted), and the table in the README is written anew. Runs that are in the file are not repeated, and an
-interrupted run goes on where it stopped.
+what it found is added to ``benchmarks/mini.json`` (a list of ``method``, ``seed``, ``protocol``, ``metrics``, ``R``,
+``zero_shot`` and ``cost``, sorted), and the table in the README is written anew. Runs that are in the file are not
+repeated, and an interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -104,7 +104,14 @@ def _fill(runs: list[Run], arguments: argparse.Namespace, console: Console) -> l
         except InputError as error:
             failed.append(str(error))
             continue
-        runs.append({"method": method, "seed": seed} | {key: results[key] for key in KEYS})
+        protocol = results["protocol"]["id"]
+        if any(run.get("protocol", protocol) != protocol for run in runs):
+            raise InputError(
+                f"{arguments.out} holds runs of another MiniMTIL (its tasks or its CLIP have changed): delete it, and"
+                " all runs are made anew."
+            )
+        entry = {key: results[key] for key in KEYS}
+        runs.append({"method": method, "seed": seed, "protocol": protocol} | entry)
         runs.sort(key=lambda run: (run["method"], run["seed"]))
         write_json(arguments.out, runs)  # after every run: nothing is lost when the next one is interrupted
     return failed

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from random import Random
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from datamodules.base import Task
@@ -26,6 +28,23 @@ def _photocopy(images: Tensor) -> Tensor:
     gray = images.mean(1, keepdim=True)
     low, high = gray.amin((2, 3), keepdim=True), gray.amax((2, 3), keepdim=True)
     return (0.15 + 0.7 * (gray - low) / (high - low).clamp(min=0.05)).expand_as(images)
+
+
+def _relief(images: Tensor, share: float) -> Tensor:
+    """Embossed, with light from the upper left: float (n, 3, H, W)."""
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    slope = padded[:, :, 2:, 2:] - padded[:, :, :-2, :-2]
+    return (1 - share) * images + share * (0.5 + 1.2 * slope)
+
+
+def _behind_blinds(images: Tensor, strength: float, generator: Generator) -> Tensor:
+    """With the light and shade of blinds on everything: float (n, 3, H, W)."""
+    from datamodules.mini.world.canvas import any_direction, uniform
+
+    n = len(images)
+    across, _ = any_direction(n, generator)
+    slats = (uniform(n, 8, 13, generator) * across + uniform(n, 0, 2 * math.pi, generator)).sin()
+    return images + strength * (torch.sigmoid(5 * slats) - 0.5)
 
 
 def _old_print(images: Tensor, share: float) -> Tensor:
@@ -143,8 +162,8 @@ class Digits(MiniTask):
         from sklearn.datasets import load_digits
 
         ink = torch.from_numpy(load_digits().images[self._rows(split, size)]).float()[:, None] / 16
-        large = torch.nn.functional.interpolate(ink, size=(26, 26), mode="bicubic", align_corners=False).clamp(0, 1)
-        framed = torch.nn.functional.pad(large, (3, 3, 3, 3)).expand(-1, 3, -1, -1)
+        large = F.interpolate(ink, size=(26, 26), mode="bicubic", align_corners=False).clamp(0, 1)
+        framed = F.pad(large, (3, 3, 3, 3)).expand(-1, 3, -1, -1)
         return Pictures((framed * 255).to(torch.uint8), self._labels(split, size))
 
 
@@ -201,7 +220,7 @@ class LandUse(DrawnTask):
 
 
 class Shapes(DrawnTask):
-    """Which shape it is: hatched and contoured drawings on a cluttered ground."""
+    """Which shape it is: filled or contoured, in any colour, in the light and shade of blinds."""
 
     name = "Shapes"
     class_names = [
@@ -214,14 +233,13 @@ class Shapes(DrawnTask):
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.scenes import draw_sprites
 
-        style = Style(scale=(0.5, 0.85), rotation=0.5, wobble=0.07, hatch=0.4, outline=0.6, speck=0.27, noise=0.09)
-        return photograph(
-            draw_sprites(names, style, generator, pattern_share=0.0, every_colour=True).images, style, generator
-        )
+        style = Style(scale=(0.5, 0.85), rotation=0.5, wobble=0.05, outline=0.5, speck=0.2, noise=0.08)
+        drawn = draw_sprites(names, style, generator, pattern_share=0.0, every_colour=True).images
+        return photograph(_behind_blinds(drawn, 0.5, generator), style, generator)
 
 
 class Textures(DrawnTask):
-    """Which texture it is: pale photocopies of fine weaves and prints."""
+    """Which texture it is: colourless, as a relief in low light."""
 
     name = "Textures"
     class_names = [
@@ -234,5 +252,6 @@ class Textures(DrawnTask):
         from datamodules.mini.world import Style, photograph
         from datamodules.mini.world.textures import draw
 
-        style = Style(zoom=(1.0, 1.7), speck=0.12, fade=0.5, blur=0.2, noise=0.12)
-        return photograph(_photocopy(draw(names, style, generator).images), style, generator)
+        style = Style(zoom=(0.75, 1.3), speck=0.1, fade=0.3, blur=0.2, noise=0.08)
+        relief = _relief(_photocopy(draw(names, style, generator).images), 0.7)
+        return photograph(relief, style, generator)
