@@ -3,46 +3,32 @@
 from pathlib import Path
 
 import torch
-from open_clip.model import CLIP
 from safetensors import safe_open
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from datamodules.mini import Counting, Digits, Flags, LandUse, Shapes, Textures
 from datamodules.mini.clip import FOLDER
-from datamodules.mini.pretrain import DECAY, PEAK_RATE, WARM_UP, WEIGHTS, encode_text, new_model, to_input, tokenizer
+from datamodules.mini.recipe import DECAY, PEAK_RATE, WARM_UP, WEIGHTS
 from datamodules.mini.tasks import TASKS_VERSION, MiniTask
+from datamodules.shard import TestShard
+from gift_lightning.clip import CLIP, CLIPSource, cosine
+from gift_lightning.files import write_text
 
 TASKS: tuple[type[MiniTask], ...] = (Counting, Digits, Flags, LandUse, Shapes, Textures)
 
 
 @torch.no_grad()
-def image_features(model: CLIP, task: MiniTask) -> tuple[Tensor, Tensor]:
-    """Features (N, D) of a task's test images, and their labels."""
-    images = torch.from_numpy(task.test_set.images).permute(0, 3, 1, 2)
-    features = [model.visual(to_input(part)) for part in images.split(250)]
-    return nn.functional.normalize(torch.cat(features), dim=-1), torch.tensor(task.test_set.labels)
-
-
-@torch.no_grad()
-def classifier(model: CLIP, task: MiniTask, folder: Path) -> Tensor:
-    """Class embeddings (K, D): the mean over all templates, normalised."""
-    tokenize = tokenizer(folder)
-    prompts = [encode_text(model, tokenize([t.format(name) for name in task.class_names])) for t in task.templates]
-    return nn.functional.normalize(torch.stack(prompts).mean(0), dim=-1)
-
-
-def zero_shot(model: CLIP, folder: Path, test_size: int = 800) -> dict[str, float]:
-    """Zero-shot accuracy on each task, in percent."""
-    model.eval()
+def zero_shot(clip: CLIP, test_size: int = 800) -> dict[str, float]:
+    """Zero-shot accuracy on each task, in percent, of the first ``test_size`` test images."""
     accuracies = {}
     for kind in TASKS:
         task = kind(train_size=1)
-        task.test_size = min(test_size, task.test_size)
         task.setup()
-        features, labels = image_features(model, task)
-        predicted = (features @ classifier(model, task, folder).T).argmax(1)
-        accuracies[task.name] = 100 * (predicted == labels).float().mean().item()
+        shard = TestShard(task.test_set, clip.test_geometry, clip.normalize, limit=test_size)
+        features = torch.cat(
+            [clip.encode_image(shard[slice(first, first + 256)]) for first in range(0, len(shard), 256)]
+        )
+        predicted = cosine(features, clip.classifier(task.class_names, task.templates)).argmax(1)
+        accuracies[task.name] = 100 * (predicted == shard.labels).float().mean().item()
     return accuracies
 
 
@@ -82,17 +68,16 @@ on, come with scikit-learn (UCI Optical Recognition of Handwritten Digits).
 
 def write_card(folder: Path, test_size: int = 800) -> dict[str, float]:
     """Evaluate the weights in ``folder`` and write its ``README.md``; returns the zero-shot accuracies."""
-    model = new_model(folder)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    clip = CLIPSource(f"local-dir:{folder}").load()
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         facts = file.metadata()
-    accuracies = zero_shot(model, folder, test_size)
+    accuracies = zero_shot(clip, test_size)
     names = [*accuracies, "mean"]
     values = [*accuracies.values(), sum(accuracies.values()) / len(accuracies)]
     rows = [names, ["---"] * len(names), [f"{value:.1f}" for value in values]]
     text = _CARD.format(
-        parameters=sum(p.numel() for p in model.parameters()) / 1e6,
-        vocabulary=len(model.token_embedding.weight),
+        parameters=sum(p.numel() for p in clip.parameters()) / 1e6,
+        vocabulary=len(clip.model.token_embedding.weight),
         steps=facts["steps"],
         seed=facts["seed"],
         batch=facts["batch_size"],
@@ -106,7 +91,7 @@ def write_card(folder: Path, test_size: int = 800) -> dict[str, float]:
         tasks=TASKS_VERSION,
         table="\n".join(f"| {' | '.join(row)} |" for row in rows),
     )
-    (folder / "README.md").write_text(text)
+    write_text(folder / "README.md", text)
     return accuracies
 
 

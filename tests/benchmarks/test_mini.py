@@ -16,11 +16,17 @@ def results(last=70.0, **more):
         "metrics": {"transfer": 50.0, "avg": 65.0, "last": (60 + last) / 2},
         "cost": {"train_seconds": [1.0, 2.0]},
     }
-    return {"method": "Finetune", "R": rows, "zero_shot": [40.0, 50.0], "complete": True} | measured | more
+    protocol = {"id": "of MiniMTIL"}
+    return (
+        {"method": "Finetune", "protocol": protocol, "R": rows, "zero_shot": [40.0, 50.0], "complete": True}
+        | measured
+        | more
+    )
 
 
 def entry(method, seed, **more):
-    return {"method": method, "seed": seed} | {key: results(**more)[key] for key in mini.KEYS}
+    known = {"method": method, "seed": seed, "protocol": "of MiniMTIL"}
+    return known | {key: results(**more)[key] for key in mini.KEYS}
 
 
 @pytest.fixture

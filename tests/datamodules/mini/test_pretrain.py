@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from datamodules.mini import pretrain
 from datamodules.mini.clip import FOLDER
+from datamodules.mini.recipe import PEAK_RATE
+from gift_lightning.errors import InputError
 
 ARGUMENTS = ["--batch-size", "16", "--test-size", "10"]
 
@@ -43,7 +45,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         pretrain.pretrain(8, 0, tmp_path / "stopped", batch=8)
     monkeypatch.setattr(pretrain, "train_step", real)
-    with pytest.raises(ValueError, match="already falls"):
+    with pytest.raises(InputError, match="already falls"):
         pretrain.pretrain(9, 0, tmp_path / "stopped", batch=8)
     pretrain.pretrain(8, 0, tmp_path / "stopped", batch=8)
     a, b = (load_file(tmp_path / name / "open_clip_model.safetensors") for name in ("straight", "stopped"))
@@ -52,7 +54,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
 
 def test_rate_does_not_know_the_length_until_it_falls() -> None:
     assert [pretrain.rate(step, 1000) for step in range(600)] == [pretrain.rate(step, 5000) for step in range(600)]
-    assert pretrain.rate(999, 1000) < 1e-4 * pretrain.PEAK_RATE < pretrain.rate(0, 1000)
+    assert pretrain.rate(999, 1000) < 1e-4 * PEAK_RATE < pretrain.rate(0, 1000)
 
 
 def test_contrastive_loss_counts_equal_captions_as_positives() -> None:
