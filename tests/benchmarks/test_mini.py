@@ -131,3 +131,10 @@ def test_missing_readme_is_told_before_any_run(bench, capsys):
     (bench.path / "README.md").unlink()
     assert bench("--methods", "l2") == 2
     assert "README.md does not exist" in capsys.readouterr().out and not bench.started
+
+
+def test_runs_of_another_benchmark_are_not_mixed_in(bench, capsys):
+    (bench.path / "mini.json").write_text(json.dumps([entry("finetune", 0) | {"protocol": "older tasks"}]))
+    assert bench("--methods", "finetune", "--seeds", "0", "1") == 2
+    assert "holds runs of another MiniMTIL" in " ".join(capsys.readouterr().out.split())
+    assert bench.runs() == [entry("finetune", 0) | {"protocol": "older tasks"}]
