@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentError, set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -56,7 +57,10 @@ PARSER = {
 
 
 def run(argv: list[str]) -> int:
-    """Run one command and turn bad input into one sentence on stderr; returns the exit status."""
+    """Run one command and turn bad input into one sentence on stderr; returns the exit status.
+
+    0 after success, 2 after bad input, 143 after SIGTERM (Lightning's own would be 0, as if the run were over).
+    """
     _quiet_libraries()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
@@ -71,16 +75,24 @@ def run(argv: list[str]) -> int:
             parser_kwargs=PARSER | {name: {"usage": USAGE, "description": text} for name, text in COMMANDS.items()},
             args=argv,
         )
+    except SIGTERMException:
+        _tell("stopped by SIGTERM: go on with --ckpt_path last.")
+        return 128 + signal.SIGTERM
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         told = find_input_error(error)
         if told is None:
             raise
-        if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
-            Console(stderr=True, soft_wrap=True).print(f"error: {told}", style="red", markup=False, highlight=False)
+        _tell(f"error: {told}")
         return 2
     return 0
+
+
+def _tell(sentence: str) -> None:
+    """Print one sentence on stderr, on the first rank alone."""
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+        Console(stderr=True, soft_wrap=True).print(sentence, style="red", markup=False, highlight=False)
 
 
 class SequenceCLI(LightningCLI):

@@ -84,6 +84,12 @@ def test_every_task_gets_its_steps_and_its_own_optimiser(accumulate: int) -> Non
     assert [len(row) for row in rows_of(trainer)] == [3, 3, 3]
 
 
+def test_a_number_of_steps_is_made_exactly_in_every_task() -> None:
+    steps = Steps()
+    trainer_with(steps).fit(finetune(), TaskSequence(three_tasks(), batch_size=8, steps=5))
+    assert dict(steps.counts) == {0: 5, 1: 5, 2: 5}
+
+
 # --- events -----------------------------------------------------------------------------------------------------------
 
 EVENTS: list[str] = []

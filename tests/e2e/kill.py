@@ -16,10 +16,11 @@ class KillAt(TaskCallback):
     Args:
         event: name of a task event, ``"step"``, ``"evaluate"`` or ``"checkpoint"``.
         number: the task, the global step, or the number of the evaluation of one task or the checkpoint (from 0).
+        signal_number: of SIGKILL, or of another signal.
     """
 
-    def __init__(self, event: str, number: int) -> None:
-        self.event, self.number = event, number
+    def __init__(self, event: str, number: int, signal_number: int = signal.SIGKILL) -> None:
+        self.event, self.number, self.signal_number = event, number, signal_number
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self.event == "checkpoint":
@@ -35,7 +36,7 @@ class KillAt(TaskCallback):
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         if self.event == "step" and trainer.global_step == self.number:
-            die()
+            os.kill(os.getpid(), self.signal_number)
 
     def _kill_in_evaluate(self, module: Any) -> None:
         evaluate, left = module.evaluate, [self.number]
