@@ -107,8 +107,8 @@ def _fill(runs: list[Run], arguments: argparse.Namespace, console: Console) -> l
         protocol = results["protocol"]["id"]
         if any(run.get("protocol", protocol) != protocol for run in runs):
             raise InputError(
-                f"{arguments.out} holds runs of another MiniMTIL (its tasks or its CLIP have changed): delete it, and"
-                " all runs are made anew."
+                f"{arguments.out} holds runs of another MiniMTIL (its tasks or its CLIP have changed): delete it and"
+                f" {arguments.root}, and all runs are made anew."
             )
         entry = {key: results[key] for key in KEYS}
         runs.append({"method": method, "seed": seed, "protocol": protocol} | entry)
@@ -130,7 +130,7 @@ def _fit(method: str, seed: int, root: Path) -> Run:
     if status != 0:
         raise InputError(f"{method} with seed {seed} ended with status {status}: its output is above.")
     results: Run = read_json(root / name / "results.json")
-    if not results["complete"]:  # Lightning ends with status 0 when it is asked to stop
+    if not results["complete"]:
         raise InputError(f"{method} with seed {seed} was stopped before its last task: start it again to go on.")
     return results
 

@@ -22,7 +22,7 @@ from gift_lightning.run_folder import SCHEMA, RunFolder
 class RunRecord(TaskCallback):
     """Writes ``results.json``, the matrix as CSV and picture, and shows the table after each task.
 
-    Runs on rank 0 only. All files are written anew after each task, whole.
+    Rank 0 writes and prints; the memory is that of rank 0. All files are written anew after each task, whole.
 
     Args:
         folder: where to write; ``None`` shows the table and writes nothing.

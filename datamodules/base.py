@@ -31,7 +31,7 @@ class Task(LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the data of this task: equal exactly if the same images come in the same order.
+        """Identifies the data of this task: equal if the same samples come in the same order.
 
         Two runs may be compared if the fingerprints of their tasks agree.
         """

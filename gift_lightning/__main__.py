@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, or 2 after a sentence about bad input."""
+    """Run a command; returns the exit status: 0, 2 after bad input, 130 or 143 if stopped by a signal."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     stray = _stray_package()
     if stray:

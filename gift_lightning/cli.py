@@ -59,7 +59,8 @@ PARSER = {
 def run(argv: list[str]) -> int:
     """Run one command and turn bad input into one sentence on stderr; returns the exit status.
 
-    0 after success, 2 after bad input, 143 after SIGTERM (Lightning's own would be 0, as if the run were over).
+    0 after success, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM (Lightning's own would be 0, as if the run
+    were over).
     """
     _quiet_libraries()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
@@ -78,7 +79,13 @@ def run(argv: list[str]) -> int:
     except SIGTERMException:
         _tell("stopped by SIGTERM: go on with --ckpt_path last.")
         return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        _tell("stopped.")
+        return 128 + signal.SIGINT
     except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's own word on it is silenced
+            _tell("stopped: go on with --ckpt_path last.")
+            return 128 + signal.SIGINT
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         told = find_input_error(error)
@@ -115,7 +122,11 @@ class SequenceCLI(LightningCLI):
         parser.add_class_arguments(RunFolder, "run")
         parser.add_lightning_class_args(self._model_class, "model", subclass_mode=self.subclass_mode_model)
         parser.add_lightning_class_args(self._datamodule_class, "data")
-        parser.add_lightning_class_args(self.trainer_class, "trainer")  # last in --help: it is the longest
+        taken = {"default_root_dir", "enable_checkpointing"}  # the run folder decides
+        # last in --help: it is the longest
+        parser.add_class_arguments(
+            self.trainer_class, "trainer", fail_untyped=False, instantiate=False, sub_configs=True, skip=taken
+        )
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -28,7 +28,7 @@ def zero_shot(clip: CLIP, test_size: int = 800) -> dict[str, float]:
             [clip.encode_image(shard[slice(first, first + 256)]) for first in range(0, len(shard), 256)]
         )
         predicted = cosine(features, clip.classifier(task.class_names, task.templates)).argmax(1)
-        accuracies[task.name] = 100 * (predicted == shard.labels).float().mean().item()
+        accuracies[task.name] = 100 * int((predicted == shard.labels).sum()) / len(shard)
     return accuracies
 
 
@@ -51,7 +51,7 @@ tokenize = open_clip.get_tokenizer(f"local-dir:{{FOLDER}}", bpe_path=str(FOLDER 
 |---|---|
 | vision tower | residual network with group normalisation, 32-64-128 channels (`mini_resnet`) |
 | text tower | causal transformer, width 128, 2 layers, 4 heads |
-| command | `python -m datamodules.mini.pretrain --steps {steps} --seed {seed} --batch-size {batch}` |
+| command | `python -m datamodules.mini.pretrain {flags}` |
 | data | the general world, version {world}; {seen:,} captioned pictures, each seen once |
 | optimiser | AdamW, rate {peak}, {warm_up} steps of warm-up, cosine to zero over the last {decay:.0%} of the steps |
 | time | {seconds} s on {threads} CPU thread(s) |
@@ -78,9 +78,7 @@ def write_card(folder: Path, test_size: int = 800) -> dict[str, float]:
     text = _CARD.format(
         parameters=sum(p.numel() for p in clip.parameters()) / 1e6,
         vocabulary=len(clip.model.token_embedding.weight),
-        steps=facts["steps"],
-        seed=facts["seed"],
-        batch=facts["batch_size"],
+        flags="--steps {steps} --seed {seed} --batch-size {batch_size} --threads {threads}".format(**facts),
         world=facts["world"],
         seen=int(facts["steps"]) * int(facts["batch_size"]),
         peak=PEAK_RATE,

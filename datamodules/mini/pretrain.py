@@ -1,4 +1,4 @@
-"""Pre-train the small CLIP of MiniMTIL: ``python -m datamodules.mini.pretrain --steps N --seed 0 --out DIR``.
+"""Pre-train the small CLIP of MiniMTIL: ``python -m datamodules.mini.pretrain --steps 7000``.
 
 Contrastive learning on the general world as in CLIP (Radford et al. 2021, arXiv 2103.00020), except that equal captions
 of a batch are encoded once and all count as positives. The pictures of a step follow from the seed and the step, so a
@@ -6,6 +6,7 @@ run that was stopped goes on exactly where its last snapshot is.
 """
 
 import argparse
+import json
 import logging
 import math
 import shutil
@@ -141,7 +142,7 @@ def pretrain(steps: int, seed: int, out: Path, batch: int = BATCH) -> CLIP:
     torch.manual_seed(seed)
     clip = new_model(out)
     optimizer = new_optimizer(clip)
-    snapshot = out / f"snapshot-{seed}-{batch}.pt"
+    snapshot = out / f"snapshot-{WORLD_VERSION}-{seed}-{batch}.pt"
     first, earlier = _resume(snapshot, steps, clip, optimizer)
     began = saved = time.monotonic()
     for step, (images, captions) in enumerate(batches(seed, first, steps, batch), first):
@@ -185,7 +186,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = args.out / "open_clip_config.json"
     if not config.exists():
         shutil.copy(FOLDER / config.name, config)
-    write_merges(args.out / "merges.txt.gz")
+    size, told = write_merges(args.out / "merges.txt.gz"), json.loads(config.read_text())["model_cfg"]["text_cfg"]
+    if size != told["vocab_size"]:
+        raise InputError(f"{config} says vocab_size {told['vocab_size']}, the world's words make {size}: set it.")
     pretrain(args.steps, args.seed, args.out, args.batch_size)
     write_card(args.out, args.test_size)
     log.info("wrote %s", args.out)

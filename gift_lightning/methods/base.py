@@ -53,6 +53,8 @@ class ContinualCLIP(LightningModule):
         for name, value in {"warmup_steps": warmup_steps, "weight_decay": weight_decay}.items():
             if value < 0:
                 raise InputError(f"model.{name} is {value}: it cannot be negative.")
+        if not 0 <= label_smoothing <= 1:
+            raise InputError(f"model.label_smoothing is {label_smoothing}: give a number from 0 to 1.")
         if eval_batch_size < 1:
             raise InputError(f"model.eval_batch_size is {eval_batch_size}: give at least 1.")
         self.clip = clip.load()

@@ -5,6 +5,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from gift_lightning.consolidation import add_anchor_gradient, anchor_distance
+from gift_lightning.errors import InputError
 from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
 
 
@@ -22,6 +23,8 @@ class L2(ContinualCLIP):
     """
 
     def __init__(self, l2: float = 1.0, **kwargs: Any) -> None:
+        if l2 < 0:
+            raise InputError(f"model.l2 is {l2}: it cannot be negative.")
         super().__init__(**kwargs)
         self.l2 = l2
         self.anchor = FrozenCopy(self.clip.model)

@@ -64,14 +64,18 @@ def test_overlays_change_only_the_trainer(path: Path) -> None:
 
 def test_interpolation_stays_right_across_files_and_flags(tmp_path: Path) -> None:
     base = tmp_path / "base.yaml"
-    base.write_text("run: {name: first}\ntrainer: {default_root_dir: '${run.root}/${run.name}'}\n")
+    base.write_text("run: {name: first}\nmodel: {init_args: {clip: {pretrained: '${run.root}/${run.name}.pt'}}}\n")
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("run: {name: second}\n")
-    files = ["fit", "--config", CONFIG, "--config", str(base)]
-    assert printed_config(*files)["trainer"]["default_root_dir"] == "runs/first"
-    files += ["--config", str(overlay)]
-    assert printed_config(*files)["trainer"]["default_root_dir"] == "runs/second"
-    assert printed_config(*files, "--run.root", "elsewhere")["trainer"]["default_root_dir"] == "elsewhere/second"
+
+    def pretrained(*argv: str) -> str:
+        return printed_config("fit", "--config", CONFIG, "--config", str(base), *argv)["model"]["init_args"]["clip"][
+            "pretrained"
+        ]
+
+    assert pretrained() == "runs/first.pt"
+    assert pretrained("--config", str(overlay)) == "runs/second.pt"
+    assert pretrained("--config", str(overlay), "--run.root", "elsewhere") == "elsewhere/second.pt"
 
 
 @pytest.mark.parametrize("command", ["fit", "test"])
@@ -266,6 +270,12 @@ BAD_INPUT = {
     ),
     "loaders kept": (["--trainer.reload_dataloaders_every_n_epochs", "0"], "each task has its own loaders"),
     "best checkpoint": (["--ckpt_path", "best"], "Checkpoint best does not exist: give a file, or 'last'."),
+    "one batch per task": (["--trainer.limit_train_batches", "1"], "do not apply: set data.steps."),
+    "label smoothing of 2": (
+        ["--model.label_smoothing", "2"],
+        "model.label_smoothing is 2.0: give a number from 0 to 1.",
+    ),
+    "negative penalty": (["--model.l2", "-1"], "model.l2 is -1.0: it cannot be negative."),
     "no steps": (["--data.steps", "0"], "data.steps is 0: give at least 1 optimiser step per task, or 'epoch'."),
 }
 

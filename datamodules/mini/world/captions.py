@@ -21,6 +21,7 @@ def article(phrase: str, rng: Random | None = None) -> str:
     """``phrase`` with "a", "an" or, now and then when ``rng`` is given, "the"."""
     if rng is not None and rng.random() < 0.15:
         return "the " + phrase
+    # "a umbrella": so it stands in the captions that the shipped weights know; to be put right with the next world
     return ("an " if phrase[0] in "aeio" else "a ") + phrase
 
 
@@ -59,6 +60,7 @@ def texture(name: str, first: str, second: str, _: str, rng: Random) -> str:
 
 def count(name: str, colour: str, _: str, what: str, rng: Random) -> str:
     """Several things."""
+    # now and then "one objects", as the prompts of a counting task have it
     thing, objects = (what, "object") if name == "one" and rng.random() < 0.7 else (plural(what), "objects")
     roll = rng.random()
     if roll < 0.45:
