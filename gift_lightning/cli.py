@@ -151,12 +151,9 @@ class SequenceCLI(LightningCLI):
         self.folder: RunFolder = self._get(self.config_init, "run")
         writes = self.subcommand == "fit" and not config.get("fast_dev_run")
         folder = self.folder if writes else None
-        own: list[Any] = [
-            TaskBoundary(folder),
-            AccuracyMatrix(),
-            RunRecord(folder, self._config_text()),
-            SequenceProgress(),
-        ]
+        own: list[Any] = [TaskBoundary(folder), AccuracyMatrix(), RunRecord(folder, self._config_text())]
+        if config.get("enable_progress_bar") is not False:
+            own.append(SequenceProgress())
         if folder is not None:
             own.append(StepCheckpoint(folder))
         config["callbacks"] = own + list(config.get("callbacks") or [])
@@ -168,7 +165,8 @@ class SequenceCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**{**config, **kwargs})
         except (MisconfigurationException, TypeError, ValueError) as error:
-            raise InputError(f"The trainer's settings do not go together: {error}") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"The trainer's settings do not go together: {reason}") from error
 
     # --- fit ----------------------------------------------------------------------------------------------------------
 

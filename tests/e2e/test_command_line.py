@@ -129,7 +129,7 @@ def test_saved_config_repeats_the_run(reference: Path, tmp_path: Path) -> None:
 
 
 def test_fast_dev_run_leaves_nothing(tmp_path: Path) -> None:
-    status, out, err = fit(tmp_path, "--trainer.fast_dev_run", "true")
+    status, out, err = fit(tmp_path, "--trainer.fast_dev_run", "true", "--trainer.enable_progress_bar", "false")
     assert status == 0, err
     assert "Flags" in out
     assert not list(tmp_path.iterdir())
