@@ -74,7 +74,7 @@ class ContinualCLIP(LightningModule):
         """Label-smoothed cross-entropy of ``[n, 3, H, W]`` images over the class prompts of the current task."""
         assert self._class_tokens is not None
         features, classes = self.clip.encode_image(images), self.clip.encode_text(self._class_tokens)
-        logits = self.clip.logit_scale * cosine(features, classes)
+        logits = cosine(self.clip.logit_scale * features, classes)
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def record(self, name: str, value: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class ContinualCLIP(LightningModule):
 
     def _check_learning_rates(self) -> None:
         rates = self.lr.values() if isinstance(self.lr, dict) else [self.lr]
-        if min(rates) < 0:
+        if any(rate < 0 for rate in rates):
             raise InputError(f"model.lr is {min(rates)}: a learning rate cannot be negative.")
         if not isinstance(self.lr, dict):
             return

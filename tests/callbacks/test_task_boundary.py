@@ -306,6 +306,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"max_epochs": 4},
         {"max_epochs": -1},
         {"max_steps": 5},
+        {"limit_train_batches": 1},
         {"limit_train_batches": 2},
         {"limit_train_batches": 0.5},
         {"overfit_batches": 1},

@@ -19,7 +19,7 @@ class KillAt(TaskCallback):
         signal_number: of SIGKILL, or of another signal.
     """
 
-    def __init__(self, event: str, number: int, signal_number: int = signal.SIGKILL) -> None:
+    def __init__(self, event: str, number: int, signal_number: int = int(signal.SIGKILL)) -> None:
         self.event, self.number, self.signal_number = event, number, signal_number
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:

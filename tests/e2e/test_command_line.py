@@ -270,7 +270,7 @@ BAD_INPUT = {
     ),
     "loaders kept": (["--trainer.reload_dataloaders_every_n_epochs", "0"], "each task has its own loaders"),
     "best checkpoint": (["--ckpt_path", "best"], "Checkpoint best does not exist: give a file, or 'last'."),
-    "one batch per task": (["--trainer.limit_train_batches", "1"], "do not apply: set data.steps."),
+    "part of the batches": (["--trainer.limit_train_batches", "0.5"], "do not apply: set data.steps."),
     "label smoothing of 2": (
         ["--model.label_smoothing", "2"],
         "model.label_smoothing is 2.0: give a number from 0 to 1.",

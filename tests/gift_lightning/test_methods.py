@@ -236,7 +236,8 @@ def test_l2_pulls_towards_the_start_of_the_task() -> None:
         fit(L2(clip=MINI, lr=1e-4, warmup_steps=1, l2=l2), three_tasks(), weights)
         pairs = zip(weights.at_start, weights.at_end, strict=True)
         distances.append([sum((end[name] - start[name]).square().sum() for name in start) for start, end in pairs])
-    assert all(pulled < free for free, pulled in zip(*distances, strict=True))
+    longer = slice(0, 2)  # the third task has two steps, of which the first feels no pull
+    assert all(pulled < free / 2 for free, pulled in zip(distances[0][longer], distances[1][longer], strict=True))
 
 
 def test_l2_of_weight_zero_is_finetuning() -> None:
