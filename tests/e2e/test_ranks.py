@@ -89,7 +89,7 @@ def small_vit(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_float32_stays_close(small_vit: str, tmp_path: Path) -> None:
-    flags = ["--model.clip.name", small_vit, "--model.lr", "1e-3", "--data.steps", "10"]
+    flags = ["--model.clip.name", small_vit, "--model.lr", "3e-4", "--data.steps", "10"]
     flags += ["--trainer.callbacks+=tests.e2e.gradients.SaveFirstGradients"]
     two = fit_on_two_ranks("lightning", tmp_path / "two", *flags, f"--trainer.callbacks.path={tmp_path}/two.pt")
     command = ["fit", "--config", CONFIG, "--run.root", str(tmp_path / "one"), *flags]
@@ -98,7 +98,8 @@ def test_float32_stays_close(small_vit: str, tmp_path: Path) -> None:
     for name, gradient in theirs.items():
         if not name.endswith(KEY_BIAS):
             assert (ours[name] - gradient).abs().max() <= 1e-5 * gradient.abs().max(), name
-    assert largest_difference(two, tmp_path / "one" / "three_tasks") < 1e-4
+    difference = largest_difference(two, tmp_path / "one" / "three_tasks")
+    assert difference < 1e-4
 
 
 def test_accumulated_batches_equal_whole_ones(one_process: Path, tmp_path: Path) -> None:
