@@ -18,7 +18,8 @@ class TaskBoundary(Callback):
 
     Events, each sent to the datamodule, then the module, then the callbacks in their order:
 
-    * start of t: ``on_task_start`` -> new optimiser and schedule -> ``prepare_task``
+    * start of t: the datamodule's ``prepare_task`` -> ``on_task_start`` -> new optimiser and schedule ->
+      ``prepare_task`` of the others
     * resume into t: ``prepare_task`` alone
     * end of t: ``on_task_end`` -> ``on_task_evaluate`` -> ``on_task_report`` -> weights and checkpoint
     * before the first and after the last task: ``on_sequence_start``, ``on_sequence_end``
@@ -128,9 +129,10 @@ class TaskBoundary(Callback):
 
     def _begin(self, trainer: Trainer, module: Module, task: int) -> None:
         self.started = module.task = task
+        trainer.datamodule.prepare_task(task)
         self._send(trainer, "on_task_start", task)
         trainer.strategy.setup_optimizers(trainer)
-        self._send(trainer, "prepare_task", task)
+        self._send(trainer, "prepare_task", task, but=trainer.datamodule)
 
     def _finish(self, trainer: Trainer, module: Module, task: int) -> None:
         self._send(trainer, "on_task_end", task)
@@ -148,9 +150,10 @@ class TaskBoundary(Callback):
         if self.folder is not None:
             trainer.save_checkpoint(self.folder.last_checkpoint)
 
-    def _send(self, trainer: Trainer, event: str, *arguments: int) -> None:
+    def _send(self, trainer: Trainer, event: str, *arguments: int, but: Any = None) -> None:
         for receiver in (trainer.datamodule, trainer.lightning_module):
-            getattr(receiver, event, _ignore)(*arguments)
+            if receiver is not but:
+                getattr(receiver, event, _ignore)(*arguments)
         for callback in trainer.callbacks:
             if isinstance(callback, TaskCallback):
                 getattr(callback, event)(trainer, trainer.lightning_module, *arguments)

@@ -40,3 +40,23 @@ class Task(LightningDataModule):
     def training_prompts(self) -> list[str]:
         """One prompt for each class, from the first template."""
         return [self.templates[0].format(name) for name in self.class_names]
+
+
+class Replay(LightningDataModule):
+    """Image-text pairs that a method sees beside the current task, another set for each task.
+
+    Attributes:
+        sequence: the ``TaskSequence`` it belongs to, which sets this: its tasks, seed and trainer.
+        batch_size: pairs in one optimiser step, over all devices and accumulated batches.
+        prompts: the distinct texts of the current set, known after ``prepare_task``.
+        pairs: ``(PIL image, index of its prompt)`` of the current set, known after ``prepare_task``.
+    """
+
+    sequence: Any
+    batch_size: int
+    prompts: list[str]
+    pairs: ImageSet
+
+    def prepare_task(self, task: int) -> None:
+        """Make or read the set of ``task``; called on every rank before the task starts and on every resume into it."""
+        raise NotImplementedError(f"{type(self).__name__} has no prepare_task.")

@@ -8,9 +8,9 @@ from lightning import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
-from datamodules.base import Task
+from datamodules.base import Replay, Task
 from datamodules.shard import TestShard
-from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
+from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.errors import InputError
 
 
@@ -22,8 +22,12 @@ class TaskSequence(LightningDataModule):
         batch_size: images in one optimiser step, over all devices and accumulated batches.
         steps: optimiser steps per task, or ``"epoch"`` for one pass over each task's training set.
         num_workers: processes that load and transform images; 0 loads in the training process.
-        shuffle: ``False`` takes training images in their stored order.
+        shuffle: ``False`` takes training images, and replayed pairs, in their stored order.
         seed: seed of the order and the augmentation of training images; ``seed_everything`` sets it.
+        replay: image-text pairs for the methods that replay.
+
+    Attributes:
+        replay_images: all pairs of the current task's replay set, decoded, with the indices of their prompts as labels.
     """
 
     def __init__(
@@ -34,11 +38,15 @@ class TaskSequence(LightningDataModule):
         num_workers: int = 0,
         shuffle: bool = True,
         seed: int = 0,
+        replay: Replay | None = None,
     ) -> None:
         super().__init__()
         self.tasks, self.batch_size, self._steps = tasks, batch_size, steps
         self.num_workers, self.shuffle, self.seed = num_workers, shuffle, seed
         self._shards: dict[int, TestShard] = {}
+        self.replay, self.replay_images = replay, TestShard.empty()
+        if replay is not None:
+            replay.sequence = self
         self._check_arguments()
 
     @property
@@ -72,20 +80,31 @@ class TaskSequence(LightningDataModule):
             self._check_division(self._split())
 
     def prepare_task(self, task: int) -> None:
-        """Called before ``task`` starts and whenever a run resumes into it. Changes no weights."""
+        """Called before anything else of ``task`` and whenever a run resumes into it: makes or reads its replay set."""
+        if self.replay is not None:
+            self.replay.prepare_task(task)
+            pairs, clip = self.replay.pairs, self._clip
+            self.replay_images = TestShard(pairs, clip.test_geometry, clip.normalize, num_workers=self.num_workers)
 
     def train_dataloader(self) -> CombinedLoader:
-        """The stream of the task that Lightning's epoch stands for: ``{"task": (images, labels)}``."""
+        """The streams of the task that Lightning's epoch stands for.
+
+        ``{"task": (images, labels)}``, and with replay ``"replay": (images, prompt indices, pair indices)``.
+        """
         assert self.trainer is not None
         # a resumed run that is already complete asks for the loaders of an epoch that does not exist
         task = min(self.trainer.current_epoch, self.num_tasks - 1)
-        return CombinedLoader({"task": self._task_loader(task)}, mode="min_size")
-
-    def _task_loader(self, task: int) -> StepLoader:
         key = (self.seed, "task", task)
-        train_set = self.tasks[task].train_set
-        batches = StepBatches(len(train_set), self.batch_size, self.steps(task), key, self.shuffle, self._split())
-        samples = SeededSamples(train_set, self._clip.train_transform, key)
+        train_set = SeededSamples(self.tasks[task].train_set, self._clip.train_transform, key)
+        loaders = {"task": self._loader(task, train_set, self.batch_size, key)}
+        if self.replay is not None:
+            loaders["replay"] = self._loader(
+                task, ReplayDraws(self), self.replay.batch_size, (self.seed, "replay", task)
+            )
+        return CombinedLoader(loaders, mode="min_size")
+
+    def _loader(self, task: int, samples: Any, batch_size: int, key: tuple[int | str, ...]) -> StepLoader:
+        batches = StepBatches(samples, batch_size, self.steps(task), key, self.shuffle, self._split())
         return StepLoader(task, samples, batches, self.num_workers, pin_memory=self._device.type == "cuda")
 
     def test_dataloader(self) -> DataLoader[int]:
@@ -138,9 +157,14 @@ class TaskSequence(LightningDataModule):
 
     def _check_division(self, split: Split) -> None:
         parts = split.world_size * split.accumulate
-        if self.batch_size % parts:
+        sizes = {"data.batch_size": self.batch_size}
+        if self.replay is not None:
+            sizes["data.replay.batch_size"] = self.replay.batch_size
+        for name, size in sizes.items():
+            if size % parts == 0:
+                continue
             raise InputError(
-                f"data.batch_size {self.batch_size} does not divide into {split.world_size} devices x"
+                f"{name} {size} does not divide into {split.world_size} devices x"
                 f" {split.accumulate} accumulated batches: choose a multiple of {parts}."
             )
 

@@ -44,6 +44,11 @@ class TestShard:
             self._images, self.labels = torch.empty(0), torch.empty(0, dtype=torch.long)
         self._normalize, self._device = normalize, device
 
+    @classmethod
+    def empty(cls) -> "TestShard":
+        """A shard without images."""
+        return cls([], torch.as_tensor, torch.as_tensor)
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -1,6 +1,6 @@
 """The training stream: which samples make up optimiser step s, for any number of ranks, workers and restarts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
     draws ``s * batch_size`` up to ``(s + 1) * batch_size``, whoever asks.
 
     Args:
-        size: number of samples in the set.
+        samples: the set, or a stand-in for one that is not there yet: its length is asked for at the first batch.
         batch_size: samples in one optimiser step, over all ranks and micro-batches.
         steps: number of optimiser steps.
         key: what identifies the stream, e.g. ``(seed, "task", 3)``.
@@ -36,9 +36,9 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(
-        self, size: int, batch_size: int, steps: int, key: tuple[int | str, ...], shuffle: bool, split: Split
+        self, samples: Sized, batch_size: int, steps: int, key: tuple[int | str, ...], shuffle: bool, split: Split
     ) -> None:
-        self.size, self.batch_size, self.steps = size, batch_size, steps
+        self.samples, self.batch_size, self.steps = samples, batch_size, steps
         self.key, self.shuffle, self.split = key, shuffle, split
         self.start = 0
 
@@ -47,23 +47,23 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         parts = self.split.world_size * self.split.accumulate
-        part_size = self.batch_size // parts
+        part_size, size = self.batch_size // parts, len(self.samples)
         epoch, order = -1, []
         for micro_batch in range(self.start, len(self)):
             first = (micro_batch * self.split.world_size + self.split.rank) * part_size
             batch = []
             for ordinal in range(first, first + part_size):
-                if ordinal // self.size != epoch:
-                    epoch = ordinal // self.size
-                    order = self._order(epoch)
-                batch.append((order[ordinal % self.size], ordinal))
+                if ordinal // size != epoch:
+                    epoch = ordinal // size
+                    order = self._order(epoch, size)
+                batch.append((order[ordinal % size], ordinal))
             yield batch
 
-    def _order(self, epoch: int) -> list[int]:
+    def _order(self, epoch: int, size: int) -> list[int]:
         if not self.shuffle:
-            return list(range(self.size))
+            return list(range(size))
         generator = torch.Generator().manual_seed(stream_seed(*self.key, "shuffle", epoch))
-        return torch.randperm(self.size, generator=generator).tolist()
+        return torch.randperm(size, generator=generator).tolist()
 
 
 class SeededSamples(Dataset[tuple[Any, int]]):
@@ -82,7 +82,22 @@ class SeededSamples(Dataset[tuple[Any, int]]):
         return self.transform(image), label
 
 
-class StepLoader(DataLoader[tuple[Any, int]]):
+class ReplayDraws(Dataset[tuple[Any, int, int]]):
+    """``(image as in testing, prompt index, pair index)`` of the replay set that is current when a draw is made."""
+
+    def __init__(self, sequence: Any) -> None:
+        self.sequence = sequence
+
+    def __len__(self) -> int:
+        return len(self.sequence.replay_images)
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[Any, int, int]:
+        index, _ = draw
+        images = self.sequence.replay_images
+        return images[index : index + 1][0], int(images.labels[index]), index
+
+
+class StepLoader(DataLoader[Any]):
     """A loader that remembers how many batches it delivered, so that a restart continues with the next one.
 
     The position counts batches *delivered*, not prefetched. It belongs to one task: the state of another task's loader
@@ -93,7 +108,7 @@ class StepLoader(DataLoader[tuple[Any, int]]):
     batch_sampler: StepBatches
 
     def __init__(
-        self, task: int, samples: SeededSamples, batches: StepBatches, num_workers: int = 0, pin_memory: bool = False
+        self, task: int, samples: Dataset[Any], batches: StepBatches, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
         super().__init__(samples, batch_sampler=batches, num_workers=num_workers, pin_memory=pin_memory)
         self.task = task

@@ -84,11 +84,14 @@ class CLIP(nn.Module):
         return tokens.to(self.model.logit_scale.device)
 
     @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Normalised features ``[n, D]`` of texts, without gradient, some at a time."""
+        return torch.cat([self.encode_text(part) for part in self.tokenize(texts).split(TEXT_BATCH)])
+
+    @torch.no_grad()
     def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """Class embeddings ``[C, D]`` for testing: text features averaged over all templates, and normalised again."""
-        prompts = [template.format(name) for name in class_names for template in templates]
-        tokens = self.tokenize(prompts)
-        features = torch.cat([self.encode_text(part) for part in tokens.split(TEXT_BATCH)])
+        features = self.encode_texts([template.format(name) for name in class_names for template in templates])
         return F.normalize(features.unflatten(0, (len(class_names), len(templates))).mean(1), dim=-1)
 
     def fingerprint(self) -> str:

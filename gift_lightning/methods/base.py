@@ -36,6 +36,9 @@ class ContinualCLIP(LightningModule):
         eval_batch_size: test images in one forward pass.
     """
 
+    replays = False
+    """Whether the method sees replayed image-text pairs, and so needs ``data.replay``."""
+
     learns = True
     """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
 
@@ -93,9 +96,10 @@ class ContinualCLIP(LightningModule):
             return
         parts = trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
         if not parts.isfinite().all():
-            name = self.sequence.names[self.task]
+            broken = [name for name, part in zip(self.loss_parts, parts, strict=True) if not part.isfinite()][0]
             raise InputError(
-                f"The loss is not finite at step {step} (task '{name}'): lower model.lr, or look for broken images."
+                f"The {broken.replace('_', ' ')} loss is not finite at step {step} (task"
+                f" '{self.sequence.names[self.task]}'): lower model.lr, or look for broken images."
             )
         self.log_dict({f"loss/{name}": part for name, part in zip(self.loss_parts, parts, strict=True)})
         self.log("lr", self._step_lr)
@@ -153,8 +157,11 @@ class ContinualCLIP(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        if stage == "fit":
-            self._check_learning_rates()
+        if stage != "fit":
+            return
+        self._check_learning_rates()
+        if self.sequence.replay is not None and not self.replays:
+            raise InputError(f"{type(self).__name__} does not replay: remove data.replay.")
 
     def _check_learning_rates(self) -> None:
         rates = self.lr.values() if isinstance(self.lr, dict) else [self.lr]
@@ -201,6 +208,11 @@ class FrozenCopy(nn.Module):
     def copy_from(self, module: nn.Module) -> None:
         """Take over the weights of ``module``."""
         torch._foreach_copy_(list(self.module.parameters()), list(module.parameters()))
+
+    @torch.no_grad()
+    def fill(self, values: list[Tensor], module: nn.Module) -> None:
+        """Take over values for the trained parameters of ``module``, in their order."""
+        torch._foreach_copy_(self.pairs(module)[1], values)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

@@ -165,9 +165,10 @@ class RecordedCallback(TaskCallback):
 
 def start_of(task: int) -> list[str]:
     return [
+        f"prepare_task {task} data",
         *(f"on_task_start {task} {receiver}" for receiver in ("data", "module", "callback")),
         f"optimiser of task {task}",
-        *(f"prepare_task {task} {receiver}" for receiver in ("data", "module", "callback")),
+        *(f"prepare_task {task} {receiver}" for receiver in ("module", "callback")),
     ]
 
 

@@ -16,7 +16,7 @@ WHOLE = Split()
 
 
 def step_batches(split: Split = WHOLE, key: tuple[int | str, ...] = KEY, shuffle: bool = True) -> StepBatches:
-    return StepBatches(SIZE, BATCH_SIZE, STEPS, key, shuffle, split)
+    return StepBatches(range(SIZE), BATCH_SIZE, STEPS, key, shuffle, split)
 
 
 def indices(batches: StepBatches) -> list[int]:

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from datamodules import Task
+from datamodules.base import Replay
 from gift_lightning.clip import CLIP, CLIPSource
-from gift_lightning.methods import L2, ContinualCLIP, Finetune
+from gift_lightning.methods import GIFT, L2, ContinualCLIP, Finetune
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "data"))
 
@@ -72,11 +73,31 @@ class GoldenTask(Task):
         return self.name
 
 
+class GoldenReplay(Replay):
+    """The stored synthetic pairs, in their stored order, the same for every task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stored = numbers("batches.safetensors")
+        images, labels = stored["S_images_int8"].float() / 32, stored["S_labels"]
+        self.batch_size = labels.shape[1]
+        self.prompts = [f"S {index}" for index in range(len(stored["S_prompt_tokens"]))]
+        self.pairs = TensorDataset(images.flatten(0, 1), labels.flatten())  # type: ignore[assignment]
+
+    def prepare_task(self, task: int) -> None:
+        """All is there."""
+
+
 def look_up_tokens(texts: list[str]) -> Tensor:
-    """The stored tokens of prompts like ``"A 3 0"``: set, class, template."""
+    """The stored tokens of prompts like ``"A 3 0"`` (set, class, template) and ``"S 17"`` (synthetic prompt)."""
     stored = numbers("batches.safetensors")
-    keys = [text.split() for text in texts]
-    return torch.stack([stored[f"{letter}_eval_tokens"][int(label), int(t)] for letter, label, t in keys])
+    return torch.stack([_tokens_of(stored, *text.split()) for text in texts])
+
+
+def _tokens_of(stored: dict[str, Tensor], letter: str, number: str, template: str | None = None) -> Tensor:
+    if template is None:
+        return stored[f"{letter}_prompt_tokens"][int(number)]
+    return stored[f"{letter}_eval_tokens"][int(number), int(template)]
 
 
 class FullLengthCLIP(CLIP):
@@ -106,27 +127,53 @@ class TinyCLIP(CLIPSource):
 
 
 KNOWN = {"method", "lr", "ls", "warmup_length", "train_dataset", "iterations", "epochs", "note", "wd", "beta2", "l2"}
-KNOWN |= {"session", "T", "avg_freq"}  # no effect on the methods below
+KNOWN |= {"session", "T", "avg_freq"}  # no effect on fine-tuning
+KNOWN_GIFT = KNOWN | {"ref_dataset", "distill", "ita", "awc", "ref_model"}
+VARIANTS = {"image_only": "image", "text_only": "text", "feature_mse": "feature", "kl_div": "reversed"}
 
 
 def build(name: str, dtype: torch.dtype, cut_text: bool = False) -> tuple[ContinualCLIP, GoldenTask]:
     """Method and task of a golden run; skips the run of a method that does not exist yet."""
     run, values = numbers(f"trajectories/{name}.json"), settings(name)
-    unknown = sorted(key for key, value in values.items() if key not in KNOWN and value)
-    if values.get("method", "finetune") != "finetune" or unknown:
-        pytest.skip(f"{name}: no method yet for {values.get('method', 'finetune')} with {', '.join(unknown) or 'this'}")
+    method = values.get("method", "finetune")
+    known = {"finetune": KNOWN, "GIFT": KNOWN_GIFT | VARIANTS.keys()}.get(method, set())
+    unknown = sorted(key for key, value in values.items() if key not in known and value)
+    if unknown:
+        pytest.skip(f"{name}: no method yet for {method} with {', '.join(unknown)}")
     found = re.fullmatch(r"Task([A-Z])(\d*)", values["train_dataset"])
     assert found, values["train_dataset"]
+    task = GoldenTask(found[1], int(found[2]) if found[2] else None)
     common: dict[str, Any] = {
-        "clip": TinyCLIP(run["start_weights"], dtype=dtype, cut_text=cut_text),
         "lr": values["lr"],
         "label_smoothing": values["ls"],
         "warmup_steps": values["warmup_length"],
         "weight_decay": values["wd"],
         "betas": (BETA1, values["beta2"]),
     }
-    method = L2(l2=values["l2"], **common) if values["l2"] else Finetune(**common)
-    return method, GoldenTask(found[1], int(found[2]) if found[2] else None)
+    if method == "GIFT":
+        return _gift(run["start_weights"], values, dtype, cut_text, common), task
+    clip = TinyCLIP(run["start_weights"], dtype=dtype, cut_text=cut_text)
+    return L2(clip=clip, l2=values["l2"], **common) if values["l2"] else Finetune(clip=clip, **common), task
+
+
+def _gift(start: str, values: dict[str, Any], dtype: torch.dtype, cut_text: bool, common: dict[str, Any]) -> GIFT:
+    """GIFT after an earlier task: its initial model is the tiny CLIP, its present weights are ``start``."""
+    teacher, _, initial_weight = values["ref_model"].partition(":")
+    consolidation = "off" if not values["l2"] else "adaptive" if values.get("awc") else "l2"
+    gift = GIFT(
+        clip=TinyCLIP("tiny_clip", dtype=dtype, cut_text=cut_text),
+        teacher={"load": "last", "merge": "wise"}.get(teacher, "initial"),  # type: ignore[arg-type]
+        initial_weight=float(initial_weight or 0),
+        distillation=next((VARIANTS[key] for key in VARIANTS if values.get(key)), "contrastive"),  # type: ignore[arg-type]
+        distillation_weight=values["distill"],
+        alignment_weight=values["ita"],
+        temperature=values["T"],
+        consolidation=consolidation,  # type: ignore[arg-type]
+        consolidation_weight=values["l2"],
+        **common,
+    )
+    gift.clip.model.load_state_dict(numbers(f"{start}.safetensors"))
+    return gift
 
 
 def probes(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import torch
 
 from datamodules.shard import TestShard
 from gift_lightning import metrics
+from gift_lightning.losses import alignment_targets, distillation, reversed_divergence
 from gift_lightning.methods import ZeroShot
 from gift_lightning.schedule import warmup_cosine
 from tests.golden.golden import GoldenTask, TinyCLIP, numbers
@@ -33,6 +34,27 @@ def test_metrics() -> None:
             assert ours[name](case["matrix"]) == pytest.approx(value, abs=1e-8), name
         for name, text in case["official_formatted"].items():
             assert f"{ours[name](case['matrix']):.2f}" == text, name
+
+
+def test_distillation_operators() -> None:
+    stored = numbers("operators.safetensors")
+    teacher, student = stored["t"], stored["s"]
+    expected = {
+        "distillation_T1": distillation(teacher, student, 1.0),
+        "distillation_T2": distillation(teacher, student, 2.0),
+        "distillation_T2_transposed": distillation(teacher.T, student.T, 2.0),
+        "distillation_self_T2": distillation(teacher, teacher, 2.0),
+        "kl_divergence_T2": reversed_divergence(teacher, student, 2.0),
+    }
+    for name, value in expected.items():
+        assert value.item() == pytest.approx(stored[name].item(), abs=1e-9), name
+
+
+def test_alignment_targets() -> None:
+    labels = numbers("batches.safetensors")["S_labels"]
+    stored = numbers("trajectories/gift_awc.safetensors")["alignment_targets"]
+    for batch, expected in zip(labels, stored, strict=True):
+        assert (alignment_targets(batch, torch.float64) - expected).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("weights", ["tiny_clip", "finetune"])

@@ -5,7 +5,7 @@ and :func:`stream` is the endless captioned mixture that the small CLIP is pre-t
 generator or the seed that the caller passes; nothing is rendered at import.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -59,7 +59,7 @@ ROUGH = Style(
     fade=0.4,
     noise=0.09,
 )
-_SHARES = {"photo": 0.62, "sketch": 0.13, "rough": 0.25}
+STYLE_SHARES = {"photo": 0.62, "sketch": 0.13, "rough": 0.25}
 _STYLES = {"photo": (PHOTO, captions.PHOTO), "sketch": (SKETCH, captions.SKETCH), "rough": (ROUGH, captions.ROUGH)}
 
 
@@ -91,18 +91,27 @@ def _captioned(kind: str, how: str, n: int, rng: Random, generator: Generator) -
     return photograph(drawing.images, style, generator), told
 
 
-def stream(n: int, seed: int) -> tuple[Tensor, list[str]]:
+def stream(
+    n: int, seed: int, kinds: Mapping[str, float] | None = None, styles: Mapping[str, float] = STYLE_SHARES
+) -> tuple[Tensor, list[str]]:
     """``n`` captioned pictures of the general world, a pure function of its arguments.
 
     Within a call all captions of one kind and style open with the same words.
+
+    Args:
+        n: number of pictures.
+        seed: of everything random.
+        kinds: how often each kind is shown, by default as the world has them.
+        styles: how often each of "photo", "sketch" and "rough" is the style.
 
     Returns:
         images, uint8 (n, 3, SIZE, SIZE), and ``n`` captions.
     """
     rng = Random(seed)
     generator = torch.Generator().manual_seed(seed)
-    mixture = [(kind, how) for kind in KINDS for how in _SHARES]
-    shares = [KINDS[kind].share * _SHARES[how] for kind, how in mixture]
+    kinds = kinds or {kind: family.share for kind, family in KINDS.items()}
+    mixture = [(kind, how) for kind in kinds for how in styles]
+    shares = [kinds[kind] * styles[how] for kind, how in mixture]
     drawn = rng.choices(range(len(mixture)), shares, k=n)
     parts = [
         _captioned(kind, how, drawn.count(i), rng, generator) for i, (kind, how) in enumerate(mixture) if i in drawn

@@ -1,0 +1,143 @@
+"""GIFT: distillation on images that a diffusion model draws of what the model knew."""
+
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor
+from torch.optim import Optimizer
+
+from callbacks.fisher_estimate import FisherEstimate
+from callbacks.teacher_snapshot import TeacherSnapshot
+from gift_lightning.consolidation import add_anchor_gradient, anchor_distance, normalised_fisher
+from gift_lightning.errors import InputError
+from gift_lightning.losses import Pairs, alignment, alignment_targets, contrastive_distillation, feature_distance
+from gift_lightning.methods.base import FrozenCopy
+from gift_lightning.methods.replay import ReplayCLIP
+
+
+class GIFT(ReplayCLIP):
+    """Synthetic image-text pairs stand for all data of the past, that of pre-training included.
+
+    loss = CE + alpha * CD + beta * ITA + lambda * sum F (theta - theta_start)^2
+
+    * CD, contrastive distillation: the image-text logits ``M`` of a batch of pairs, as the teacher has them, over texts
+      and over images: ``T^2 (H(M_teacher / T, M / T) + H(M_teacher' / T, M' / T))``.
+    * ITA, image-text alignment: ``CE(M, Y) + CE(M', Y)`` with the hard targets ``Y``, which correct the teacher where it
+      has forgotten.
+    * F, adaptive weight consolidation: ``g^2 / mean(g^2)`` within each tensor, where ``g`` is the gradient of
+      ``alpha * CD + beta * ITA`` at the current step. Weights that distillation pulls at are held back.
+
+    Between tasks the weights before the task are kept: as the teacher, and as the anchor ``theta_start``.
+
+    Reference: Wu, Shi, Wang, Ye, "Synthetic Data is an Elegant GIFT for Continual Vision-Language Models", CVPR 2025.
+
+    Args:
+        teacher: who is distilled: the model before the task, the initial model, or a mixture of both ("wise").
+        initial_weight: weight of the initial model in the mixture.
+        distillation: both directions of the image-text logits; or, as ablations, those in which only image or only text
+            features are the student's, a distance of features, the reversed divergence.
+        distillation_weight: alpha.
+        alignment_weight: beta.
+        temperature: T.
+        consolidation: F from the gradient of every step, from the replay set at the task's start ("boundary", the
+            classic), 1 ("l2"), or no penalty.
+        consolidation_weight: lambda.
+        kwargs: see ``ContinualCLIP``; ``label_smoothing`` also applies to ITA.
+    """
+
+    def __init__(
+        self,
+        teacher: Literal["last", "initial", "wise"] = "last",
+        initial_weight: float = 0.2,
+        distillation: Literal["contrastive", "image", "text", "feature", "reversed"] = "contrastive",
+        distillation_weight: float = 1.0,
+        alignment_weight: float = 0.25,
+        temperature: float = 2.0,
+        consolidation: Literal["adaptive", "boundary", "l2", "off"] = "adaptive",
+        consolidation_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        weights = {
+            "distillation_weight": distillation_weight,
+            "alignment_weight": alignment_weight,
+            "consolidation_weight": consolidation_weight,
+        }
+        for name, value in weights.items():
+            if value < 0:
+                raise InputError(f"model.{name} is {value}: it cannot be negative.")
+        if temperature <= 0:
+            raise InputError(f"model.temperature is {temperature}: give a positive number.")
+        if not 0 <= initial_weight <= 1:
+            raise InputError(f"model.initial_weight is {initial_weight}: give a number from 0 to 1.")
+        if distillation_weight == alignment_weight == 0:
+            raise InputError("model.distillation_weight and alignment_weight are both 0: use Finetune or L2 instead.")
+        super().__init__(**kwargs)
+        self.distillation, self.temperature = distillation, temperature
+        self.distillation_weight, self.alignment_weight = distillation_weight, alignment_weight
+        self.consolidation, self.consolidation_weight = consolidation, consolidation_weight
+        self.teacher = FrozenCopy(self.clip)
+        self.initial = FrozenCopy(self.clip) if teacher == "wise" else None
+        anchored = consolidation != "off" and teacher != "last"
+        self.own_anchor = FrozenCopy(self.clip) if anchored else None
+        self.fisher = FrozenCopy(self.clip) if consolidation == "boundary" else None
+        self.teacher_snapshot = TeacherSnapshot(teacher, initial_weight)
+        self.fisher_estimate = FisherEstimate(consolidation)
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [self.teacher_snapshot, self.fisher_estimate]
+
+    @property
+    def anchor(self) -> FrozenCopy:
+        """The weights before the task; the teacher is the same model if it is the last."""
+        return self.teacher if self.own_anchor is None else self.own_anchor
+
+    def on_task_start(self, task: int) -> None:
+        if self.own_anchor is not None:
+            self.own_anchor.copy_from(self.clip)
+
+    def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
+        """alpha * CD + beta * ITA of the global batch, in both directions each."""
+        image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_prompts(prompts))
+        prompts = self.gather(prompts)
+        teacher = self.teacher_snapshot.features(self.gather(pairs), prompts)
+        # ablations in which one tower alone learns see the other as the teacher has it
+        student = Pairs(
+            image=teacher.image if self.distillation == "text" else image,
+            text=teacher.text if self.distillation == "image" else text,
+        )
+        logits = student.logits(self.clip.logit_scale)
+        parts = {}
+        if self.distillation_weight:
+            distilled = self.distil(teacher, student, logits)
+            parts |= {name: self.distillation_weight * part for name, part in distilled.items()}
+        if self.alignment_weight:
+            aligned = alignment(logits, alignment_targets(prompts, logits.dtype), self.label_smoothing)
+            parts |= {name: self.alignment_weight * part for name, part in aligned.items()}
+        return parts
+
+    def distil(self, teacher: Pairs, student: Pairs, logits: Tensor) -> dict[str, Tensor]:
+        """CD, or what stands for it in an ablation."""
+        if self.distillation == "feature":
+            return feature_distance(teacher, student)
+        reverse = self.distillation == "reversed"
+        return contrastive_distillation(teacher.logits(self.clip.logit_scale), logits, self.temperature, reverse)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Add the gradients of the replay loss and of the penalty to that of the task."""
+        super().on_before_optimizer_step(optimizer)
+        if self.consolidation == "off":
+            return
+        weights, anchors = self.anchor.pairs(self.clip)
+        importance = self.importance()
+        distance = anchor_distance(weights, anchors, importance)
+        self.record("consolidation", self.consolidation_weight * distance)
+        add_anchor_gradient(weights, anchors, self.consolidation_weight, importance)
+
+    @torch.no_grad()
+    def importance(self) -> list[Tensor] | None:
+        """F for each trained tensor; ``None`` stands for 1."""
+        if self.consolidation == "adaptive":
+            squares = [None if part is None else part.square() for part in self.replay_gradient]
+            return normalised_fisher(squares, self.trained)
+        return self.fisher.pairs(self.clip)[1] if self.fisher is not None else None
