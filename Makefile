@@ -15,8 +15,10 @@ DEV := $(VENV)/.installed-dev
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
-quickstart: $(BASE)  ## install, fine-tune a small CLIP through six tasks, show what it forgets
+quickstart: $(BASE)  ## install, take a small CLIP through six tasks by fine-tuning and by GIFT, show what each forgets
+	$(RUN) -m gift_lightning fit --config conf/mini/finetune.yaml --run.name quickstart_finetune --ckpt_path last
 	$(RUN) -m gift_lightning fit --config conf/quickstart.yaml --ckpt_path last
+	$(RUN) -m gift_lightning report runs/quickstart_finetune runs/quickstart
 
 test: $(DEV) lint  ## install with the tools for development, then lint and run all tests
 	$(RUN) -m pytest
@@ -31,7 +33,7 @@ format: $(DEV)  ## rewrite the code in the house format
 	$(VENV)/bin/ruff format .
 
 bench: $(BASE)  ## run what is missing in the MiniMTIL table and rewrite it in README.md
-	$(RUN) -m benchmarks.mini --methods zero_shot finetune l2 --seeds 0 1 2
+	$(RUN) -m benchmarks.mini --methods zero_shot finetune individual l2 gift gift+no_awc gift+oracle gift+noise --seeds 0 1 2
 
 clean:  ## remove caches and build outputs (keeps runs/ and the environment)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

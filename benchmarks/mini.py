@@ -2,12 +2,12 @@
 
 ::
 
-    python -m benchmarks.mini --methods zero_shot finetune l2 --seeds 0 1 2
+    python -m benchmarks.mini --methods zero_shot finetune l2 gift gift+no_awc --seeds 0 1 2
 
-A method is a file ``conf/mini/<method>.yaml``. Each run is an ordinary ``gift_lightning fit`` in a process of its own;
-what it found is added to ``benchmarks/mini.json`` (a list of ``method``, ``seed``, ``protocol``, ``metrics``, ``R``,
-``zero_shot`` and ``cost``, sorted), and the table in the README is written anew. Runs that are in the file are not
-repeated, and an interrupted run goes on where it stopped.
+A method is a file ``conf/mini/<method>.yaml``; after a ``+`` it takes overlays from ``conf/ablation``. Each run is an
+ordinary ``gift_lightning fit`` in a process of its own; what it found is added to ``benchmarks/mini.json`` (a list of
+``method``, ``seed``, ``protocol``, ``metrics``, ``R``, ``zero_shot`` and ``cost``, sorted), and the table in the README
+is written anew. Runs that are in the file are not repeated, and an interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from gift_lightning.report import comparison_markdown, comparison_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "conf" / "mini"
+OVERLAYS = ROOT / "conf" / "ablation"
 KEYS = ("metrics", "R", "zero_shot", "cost")
 """What an entry of the file takes from the ``results.json`` of its run, beside method and seed."""
 START, END = "<!-- mini-table:start -->", "<!-- mini-table:end -->"
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         for method in arguments.methods:
-            check_method(method)
+            config_files(method)
         runs: list[Run] = read_json(arguments.out) if arguments.out.exists() else []
         if not arguments.readme.is_file():
             raise InputError(f"{arguments.readme} does not exist: --readme names the file with the table.")
@@ -57,12 +58,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def check_method(method: str) -> None:
-    """Raise an :class:`InputError` that names the available methods if there is no configuration of ``method``."""
-    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    if method not in known:
-        hint = nearest(method, known)
-        raise InputError(f"conf/mini/{method}.yaml does not exist{hint}: the methods are {', '.join(known) or 'none'}.")
+def config_files(method: str) -> list[Path]:
+    """The files of ``method`` and its overlays, as in ``gift+no_awc+oracle``.
+
+    Raises:
+        InputError: there is no such file; the message names those that there are.
+    """
+    name, *overlays = method.split("+")
+    return [_file(CONFIGS, name, "method"), *(_file(OVERLAYS, overlay, "overlay") for overlay in overlays)]
+
+
+def _file(folder: Path, name: str, kind: str) -> Path:
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise InputError(
+            f"{folder.relative_to(ROOT)}/{name}.yaml does not exist{nearest(name, known)}: the {kind}s are"
+            f" {', '.join(known) or 'none'}."
+        )
+    return folder / f"{name}.yaml"
 
 
 def missing(runs: Sequence[Run], methods: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
@@ -124,7 +137,8 @@ def _fit(method: str, seed: int, root: Path) -> Run:
         InputError: the run failed or did not finish.
     """
     name = f"{method}_seed{seed}"
-    command = [sys.executable, "-m", "gift_lightning", "fit", "--config", str(CONFIGS / f"{method}.yaml")]
+    command = [sys.executable, "-m", "gift_lightning", "fit"]
+    command += [word for file in config_files(method) for word in ("--config", str(file))]
     command += ["--seed_everything", str(seed), "--run.root", str(root), "--run.name", name, "--ckpt_path", "last"]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status != 0:
@@ -137,7 +151,7 @@ def _fit(method: str, seed: int, root: Path) -> Run:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mini", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--methods", nargs="+", required=True, help="names of files in conf/mini, without .yaml")
+    parser.add_argument("--methods", nargs="+", required=True, help="files in conf/mini, without .yaml, +overlays")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--out", type=_path, default=ROOT / "benchmarks" / "mini.json", help="the list of runs")
     parser.add_argument("--readme", type=_path, default=ROOT / "README.md", help="the file with the table")

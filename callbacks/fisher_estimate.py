@@ -52,7 +52,9 @@ class FisherEstimate(TaskCallback):
             total = squares if not total else [_sum(a, b) for a, b in zip(total, squares, strict=True)]
         return total
 
-    def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Module, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         every = trainer.log_every_n_steps
         if self.mode == "adaptive" and every and trainer.global_step % every == 0:
             self._log(trainer, module, [None if part is None else part.square() for part in module.replay_gradient])

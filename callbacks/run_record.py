@@ -15,7 +15,7 @@ from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
 from gift_lightning import metrics
 from gift_lightning.files import write_json, write_text
-from gift_lightning.report import accuracy_table, plot_accuracy_matrix, write_accuracy_csv
+from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.run_folder import SCHEMA, RunFolder
 
 
@@ -57,6 +57,12 @@ class RunRecord(TaskCallback):
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         self._clock, self._task_seconds = time.perf_counter(), 0.0
+
+    def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
+        sequence = trainer.datamodule
+        if self.folder is not None and trainer.is_global_zero and sequence.replay is not None:
+            title = f"Replayed while learning {sequence.names[task]} (task {task + 1} of {sequence.num_tasks})"
+            plot_replay_grid(self.folder.replay_png, sequence.replay.pairs, sequence.replay.prompts, title)
 
     def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
         now = time.perf_counter()

@@ -46,6 +46,8 @@ class SequenceProgress(TaskCallback, ProgressBar):
         total = sequence.first_step(sequence.num_tasks)
         self._bar = self._progress.add_task("starting", total=total, completed=trainer.global_step, loss="")
         self._progress.start()
+        if sequence.replay is not None:
+            sequence.replay.report = self._show
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         self._describe(trainer, task)
@@ -54,9 +56,11 @@ class SequenceProgress(TaskCallback, ProgressBar):
         self._describe(trainer, task)
 
     def _describe(self, trainer: Trainer, task: int, suffix: str = "") -> None:
+        sequence = trainer.datamodule
+        self._show(f"task {task + 1}/{sequence.num_tasks} {sequence.names[task]}{suffix}")
+
+    def _show(self, description: str) -> None:
         if self._progress is not None:
-            sequence = trainer.datamodule
-            description = f"task {task + 1}/{sequence.num_tasks} {sequence.names[task]}{suffix}"
             self._progress.update(self._bar, description=description)
 
     def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:

@@ -57,4 +57,3 @@ class TeacherSnapshot(TaskCallback):
         if self._features is None:
             raise RuntimeError("The teacher has not seen the replay set yet.")
         return Pairs(self._features.image[pairs], self._features.text[prompts])
-

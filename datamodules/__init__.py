@@ -1,6 +1,7 @@
 """Where samples come from: tasks, and the sequence that feeds them to the trainer one after the other."""
 
 from datamodules.base import Task
+from datamodules.replay.synthetic import SyntheticReplay
 from datamodules.sequence import TaskSequence
 
-__all__ = ["Task", "TaskSequence"]
+__all__ = ["SyntheticReplay", "Task", "TaskSequence"]

@@ -1,6 +1,6 @@
 """What every task of a sequence offers."""
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Any, Protocol
 
 from lightning import LightningDataModule
@@ -50,12 +50,15 @@ class Replay(LightningDataModule):
         batch_size: pairs in one optimiser step, over all devices and accumulated batches.
         prompts: the distinct texts of the current set, known after ``prepare_task``.
         pairs: ``(PIL image, index of its prompt)`` of the current set, known after ``prepare_task``.
+        report: shows one line of text on how far the making of a set is, each time in the place of the last; where
+            nothing can, lines are printed now and then.
     """
 
     sequence: Any
     batch_size: int
     prompts: list[str]
     pairs: ImageSet
+    report: Callable[[str], None] | None = None
 
     def prepare_task(self, task: int) -> None:
         """Make or read the set of ``task``; called on every rank before the task starts and on every resume into it."""

@@ -1,4 +1,4 @@
-"""The command line: ``fit`` and ``test``, from YAML files and flags."""
+"""The command line: ``fit``, ``test`` and ``generate``, from YAML files and flags."""
 
 import logging
 import os
@@ -22,6 +22,7 @@ from datamodules import TaskSequence
 from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.errors import InputError
+from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.protocol import protocol
@@ -39,12 +40,19 @@ SEQUENCE_DEFAULTS = {
 DECISIVE = ("model.", "data.", "seed_everything", "trainer.precision", "trainer.gradient_clip")
 """Config keys that change the numbers of a run; the rest says where and how fast it runs."""
 
-INDIFFERENT = {"data.num_workers", "model.init_args.eval_batch_size"}
+_GENERATOR = "data.replay.init_args.generator.init_args"
+INDIFFERENT = {
+    "data.num_workers",
+    "model.init_args.eval_batch_size",
+    f"{_GENERATOR}.batch_size",
+    f"{_GENERATOR}.device",
+}
 
 COMMANDS = {
     "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
     "test": "Evaluate a checkpoint or weights (--ckpt_path FILE) on all tasks of a sequence.",
 }
+GENERATE = "Make the replay images of a sequence ahead of time, with the same config and flags as fit."
 USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...]"
 PARSER = {
     "prog": "python -m gift_lightning",
@@ -98,12 +106,16 @@ def run(argv: list[str]) -> int:
 
 def _tell(sentence: str) -> None:
     """Print one sentence on stderr, on the first rank alone."""
-    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+    ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
+    if not ranks or ranks[0] == "0":
         Console(stderr=True, soft_wrap=True).print(sentence, style="red", markup=False, highlight=False)
 
 
 class SequenceCLI(LightningCLI):
-    """``fit`` runs a method through a sequence of tasks, ``test`` evaluates weights on it."""
+    """``fit`` runs a method through a sequence of tasks, ``test`` evaluates weights on it.
+
+    ``generate`` makes its replay images.
+    """
 
     trainer: Any  # Lightning sets the attributes of its Trainer where a type checker does not see them
 
@@ -117,6 +129,10 @@ class SequenceCLI(LightningCLI):
         commands: Any = parser._subcommands_action
         for action in commands._choices_actions:  # Lightning describes its trainer's methods there
             action.help = COMMANDS[action.dest]
+        # it reads what fit reads, and is no method of the trainer
+        self._subcommand_parsers["generate"] = self.init_parser(usage=USAGE, description=GENERATE)
+        self._add_arguments(self._subcommand_parsers["generate"])
+        commands.add_subcommand("generate", self._subcommand_parsers["generate"], help=GENERATE)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunFolder, "run")
@@ -145,6 +161,21 @@ class SequenceCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyper-parameters come from the config, never silently from a checkpoint."""
+
+    def instantiate_classes(self) -> None:
+        if self.subcommand != "generate":
+            super().instantiate_classes()
+            return
+        config = self.config.clone()
+        del config["generate"]["model"], config["generate"]["trainer"]  # no weights are loaded, no logger is started
+        self.config_init = self.parser.instantiate_classes(config)
+        self.datamodule = self._get(self.config_init, "data")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand == "generate":
+            generate(self.datamodule)
+        else:
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")

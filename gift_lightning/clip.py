@@ -1,8 +1,6 @@
 """CLIP as the methods see it: an open_clip model with its own transforms and tokenizer, and text at its true length."""
 
 import hashlib
-import importlib
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import Compose, Normalize, PILToTensor
 
-from gift_lightning.errors import InputError, nearest
+from gift_lightning.errors import InputError, first_line, nearest
+from gift_lightning.files import package_file
 
 TEST_LOGIT_SCALE = 100.0
 """Scale of the logits in testing: accuracies are those of 100 x cosine, whatever scale the model was trained with."""
@@ -153,7 +152,7 @@ class CLIPSource:
                 open_clip.load_checkpoint(model, self.pretrained)
         except Exception as error:  # of many kinds: no network, a damaged file, other shapes
             weights = f" with weights '{self.pretrained}'" if self.pretrained else ""
-            raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {_first_line(error)}") from error
+            raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {first_line(error)}") from error
         tokenizer = open_clip.get_tokenizer(name, **_tokenizer_files(name))
         return CLIP(model, train_transform, test_transform, tokenizer)
 
@@ -164,14 +163,8 @@ def _needs_quick_gelu(name: str, tag: str | None) -> bool:
 
 
 def _resolve_package(name: str) -> str:
-    if not name.startswith("package:"):
-        return name
-    module_name = name.removeprefix("package:")
-    try:
-        module = importlib.import_module(module_name)  # importing may register the model's vision tower with timm
-    except ImportError as error:
-        raise InputError(f"model.clip.name is '{name}', but {module_name} cannot be imported: {error}.") from error
-    return f"local-dir:{Path(str(module.__file__)).parent}"
+    # importing the package may register the model's vision tower with timm
+    return f"local-dir:{package_file(name, 'model.clip.name')}" if name.startswith("package:") else name
 
 
 def _check_source(name: str, pretrained: str | None) -> None:
@@ -205,10 +198,6 @@ def _tokenizer_files(name: str) -> dict[str, str]:
     config = json.loads((folder / "open_clip_config.json").read_text())
     merges = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
     return {"bpe_path": str(folder / merges)} if merges else {}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + "."
 
 
 def _split_transform(transform: Callable[[Any], Tensor]) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Tensor]]:

@@ -32,40 +32,33 @@ def normalised_fisher(squares: Sequence[Tensor | None], shapes: Sequence[Tensor]
 
 
 @torch.no_grad()
-def anchor_distance(
-    parameters: Sequence[Tensor], anchors: Sequence[Tensor], importance: Sequence[Tensor] | None = None
-) -> Tensor:
-    """Squared distance ``sum F (theta - anchor)^2`` over all tensors, a scalar without gradient; ``F`` is 1 if not given.
-
-    >>> anchor_distance([torch.tensor([1.0, 2.0])], [torch.tensor([0.0, 0.0])])
-    tensor(5.)
-    """
-    squares = torch._foreach_pow(torch._foreach_sub(list(parameters), list(anchors)), 2)
-    if importance is not None:
-        torch._foreach_mul_(squares, list(importance))
-    return torch.stack([square.sum() for square in squares]).sum()
-
-
-@torch.no_grad()
-def add_anchor_gradient(
+def pull_to_anchor(
     parameters: Sequence[Tensor],
     anchors: Sequence[Tensor],
     weight: float,
     importance: Sequence[Tensor] | None = None,
-) -> None:
-    """Add ``2 * weight * F * (theta - anchor)``, the gradient of ``weight * anchor_distance``, to each ``.grad``.
+) -> Tensor:
+    """Add the gradient of ``weight * sum F (theta - anchor)^2`` to each ``.grad``; return this penalty, a scalar.
 
     A parameter without a gradient gets one. No graph is built: the gradient of a quadratic needs no backward pass.
 
+    Args:
+        parameters: theta.
+        anchors: as many tensors of the same shapes.
+        weight: of the penalty.
+        importance: F, likewise, taken as constant; 1 if not given.
+
     >>> theta = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-    >>> add_anchor_gradient([theta], [torch.tensor([0.0, 0.0])], weight=0.5)
+    >>> pull_to_anchor([theta], [torch.tensor([0.0, 0.0])], weight=0.5)
+    tensor(2.5000)
     >>> theta.grad
     tensor([1., 2.])
     """
     differences = torch._foreach_sub(list(parameters), list(anchors))
-    if importance is not None:
-        torch._foreach_mul_(differences, list(importance))
-    torch._foreach_add_(gradients_of(parameters), differences, alpha=2 * weight)
+    weighted = differences if importance is None else torch._foreach_mul(differences, list(importance))
+    torch._foreach_add_(gradients_of(parameters), weighted, alpha=2 * weight)
+    squares = torch._foreach_mul(differences, weighted)
+    return weight * torch.stack([square.sum() for square in squares]).sum()
 
 
 def gradients_of(parameters: Sequence[Tensor]) -> list[Tensor]:

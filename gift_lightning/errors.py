@@ -22,3 +22,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, cut to one sentence.
+
+    >>> first_line(ValueError("no such model\\n  (see the docs)"))
+    'no such model.'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + "."

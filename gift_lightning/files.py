@@ -1,35 +1,46 @@
 """Files that are either the old version or the new one, never half of it."""
 
 import contextlib
+import importlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from gift_lightning.errors import InputError
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, shared: bool = False, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it onto ``path``.
 
     The temporary file lies in the same folder, so that the rename never crosses a file system. Its name is fixed, so
     that what a killed process left behind is overwritten by the next write.
 
+    Args:
+        path: the file.
+        shared: several processes may write this file at the same time: each gets a temporary name of its own.
+        durable: ``False`` does not wait for the disk, which costs milliseconds: for files that are checked and made
+            again if the machine itself goes down.
+
     Raises:
         InputError: the file cannot be written (disk full, read-only folder); the old version is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
+    own = f".{uuid4().hex[:12]}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "r+b") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(temporary, "r+b") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o644)  # safetensors gives the owner alone access
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -49,6 +60,26 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def package_file(name: str, setting: str) -> Path:
+    """The path that a name means: ``package:<module>`` or ``package:<module>/<file>`` lies in an installed package.
+
+    Args:
+        name: any other name is a path already.
+        setting: the config key that has this name, for messages.
+
+    Raises:
+        InputError: there is no such package.
+    """
+    if not name.startswith("package:"):
+        return Path(name)
+    module_name, _, file = name.removeprefix("package:").partition("/")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(f"{setting} is '{name}', but {module_name} cannot be imported: {error}.") from error
+    return Path(str(module.__file__)).parent / file
 
 
 def write_text(path: str | Path, text: str) -> None:

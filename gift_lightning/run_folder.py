@@ -54,6 +54,10 @@ class RunFolder:
         return self.path / "accuracy_matrix.png"
 
     @property
+    def replay_png(self) -> Path:
+        return self.path / "replay.png"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -96,7 +96,7 @@ class ContinualCLIP(LightningModule):
             return
         parts = trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
         if not parts.isfinite().all():
-            broken = [name for name, part in zip(self.loss_parts, parts, strict=True) if not part.isfinite()][0]
+            broken = next(name for name, part in zip(self.loss_parts, parts, strict=True) if not part.isfinite())
             raise InputError(
                 f"The {broken.replace('_', ' ')} loss is not finite at step {step} (task"
                 f" '{self.sequence.names[self.task]}'): lower model.lr, or look for broken images."

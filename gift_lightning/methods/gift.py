@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from callbacks.fisher_estimate import FisherEstimate
 from callbacks.teacher_snapshot import TeacherSnapshot
-from gift_lightning.consolidation import add_anchor_gradient, anchor_distance, normalised_fisher
+from gift_lightning.consolidation import normalised_fisher, pull_to_anchor
 from gift_lightning.errors import InputError
 from gift_lightning.losses import Pairs, alignment, alignment_targets, contrastive_distillation, feature_distance
 from gift_lightning.methods.base import FrozenCopy
@@ -23,8 +23,8 @@ class GIFT(ReplayCLIP):
 
     * CD, contrastive distillation: the image-text logits ``M`` of a batch of pairs, as the teacher has them, over texts
       and over images: ``T^2 (H(M_teacher / T, M / T) + H(M_teacher' / T, M' / T))``.
-    * ITA, image-text alignment: ``CE(M, Y) + CE(M', Y)`` with the hard targets ``Y``, which correct the teacher where it
-      has forgotten.
+    * ITA, image-text alignment: ``CE(M, Y) + CE(M', Y)`` with the hard targets ``Y``, which correct the teacher where
+      it has forgotten.
     * F, adaptive weight consolidation: ``g^2 / mean(g^2)`` within each tensor, where ``g`` is the gradient of
       ``alpha * CD + beta * ITA`` at the current step. Weights that distillation pulls at are held back.
 
@@ -107,7 +107,7 @@ class GIFT(ReplayCLIP):
             text=teacher.text if self.distillation == "image" else text,
         )
         logits = student.logits(self.clip.logit_scale)
-        parts = {}
+        parts: dict[str, Tensor] = {}
         if self.distillation_weight:
             distilled = self.distil(teacher, student, logits)
             parts |= {name: self.distillation_weight * part for name, part in distilled.items()}
@@ -129,10 +129,8 @@ class GIFT(ReplayCLIP):
         if self.consolidation == "off":
             return
         weights, anchors = self.anchor.pairs(self.clip)
-        importance = self.importance()
-        distance = anchor_distance(weights, anchors, importance)
-        self.record("consolidation", self.consolidation_weight * distance)
-        add_anchor_gradient(weights, anchors, self.consolidation_weight, importance)
+        penalty = pull_to_anchor(weights, anchors, self.consolidation_weight, self.importance())
+        self.record("consolidation", penalty)
 
     @torch.no_grad()
     def importance(self) -> list[Tensor] | None:

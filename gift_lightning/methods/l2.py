@@ -4,7 +4,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gift_lightning.consolidation import add_anchor_gradient, anchor_distance
+from gift_lightning.consolidation import pull_to_anchor
 from gift_lightning.errors import InputError
 from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
 
@@ -34,5 +34,4 @@ class L2(ContinualCLIP):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         weights, anchors = self.anchor.pairs(self.clip.model)
-        self.record("l2", self.l2 * anchor_distance(weights, anchors))
-        add_anchor_gradient(weights, anchors, self.l2)
+        self.record("l2", pull_to_anchor(weights, anchors, self.l2))

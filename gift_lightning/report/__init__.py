@@ -7,6 +7,8 @@ and changes nothing; the same input gives the same output, byte for byte.
 from gift_lightning.report.accuracy_csv import NamedMatrix, parse_accuracy_csv, read_accuracy_csv, write_accuracy_csv
 from gift_lightning.report.comparison import comparison_markdown, comparison_table
 from gift_lightning.report.heatmap import plot_accuracy_matrix
+from gift_lightning.report.replay_grid import plot_replay_grid
+from gift_lightning.report.side_by_side import side_by_side
 from gift_lightning.report.table import accuracy_table
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "comparison_table",
     "parse_accuracy_csv",
     "plot_accuracy_matrix",
+    "plot_replay_grid",
     "read_accuracy_csv",
+    "side_by_side",
     "write_accuracy_csv",
 ]

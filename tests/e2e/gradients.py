@@ -5,9 +5,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
+from gift_lightning.methods import GIFT
+
 
 class SaveFirstGradients(Callback):
-    """Writes ``{parameter name: gradient}`` as the optimiser of step 0 gets it, averaged over ranks.
+    """Writes ``{"gradients": {parameter name: gradient}}`` as the optimiser of step 0 used it, averaged over ranks, and
+    for GIFT the ``"importances"`` of the weights.
 
     Args:
         path: the file; rank 0 writes it.
@@ -16,7 +19,11 @@ class SaveFirstGradients(Callback):
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        if trainer.global_step == 0 and trainer.is_global_zero:
-            parameters = pl_module.clip.named_parameters()
-            torch.save({name: p.grad for name, p in parameters if p.grad is not None}, self.path)
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step != 1 or not trainer.is_global_zero:
+            return
+        trained = {name: p for name, p in pl_module.clip.named_parameters() if p.requires_grad}
+        kept = {"gradients": {name: parameter.grad for name, parameter in trained.items()}}
+        if isinstance(pl_module, GIFT):
+            kept["importances"] = dict(zip(trained, pl_module.importance(), strict=True))
+        torch.save(kept, self.path)

@@ -14,8 +14,9 @@ class KillAt(TaskCallback):
     """Kills the process at an event of a task, before a step, or in the middle of writing a checkpoint.
 
     Args:
-        event: name of a task event, ``"step"``, ``"evaluate"`` or ``"checkpoint"``.
-        number: the task, the global step, or the number of the evaluation of one task or the checkpoint (from 0).
+        event: name of a task event, ``"step"``, ``"evaluate"``, ``"checkpoint"`` or ``"draw"``.
+        number: the task, the global step, or the number of the evaluation of one task, the checkpoint or the batch of
+            drawn images (from 0).
         signal_number: of SIGKILL, or of another signal.
     """
 
@@ -26,7 +27,9 @@ class KillAt(TaskCallback):
         if self.event == "checkpoint":
             self._kill_in_checkpoint()
         elif self.event == "evaluate":
-            self._kill_in_evaluate(pl_module)
+            self._kill_in(pl_module, "evaluate")
+        elif self.event == "draw":
+            self._kill_in(trainer.datamodule.replay.generator, "generate")
         elif self.event != "step":
             setattr(self, self.event, self._kill_in_task)
 
@@ -38,16 +41,16 @@ class KillAt(TaskCallback):
         if self.event == "step" and trainer.global_step == self.number:
             os.kill(os.getpid(), self.signal_number)
 
-    def _kill_in_evaluate(self, module: Any) -> None:
-        evaluate, left = module.evaluate, [self.number]
+    def _kill_in(self, owner: Any, method: str) -> None:
+        whole, left = getattr(owner, method), [self.number]
 
         def dying(*arguments: Any) -> Any:
             if left[0] == 0:
                 die()
             left[0] -= 1
-            return evaluate(*arguments)
+            return whole(*arguments)
 
-        module.evaluate = dying
+        setattr(owner, method, dying)
 
     def _kill_in_checkpoint(self) -> None:
         whole, left = torch.save, [self.number]

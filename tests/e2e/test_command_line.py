@@ -18,8 +18,9 @@ from tests.e2e.conftest import CONFIG, final_weights, read_results
 from tests.e2e.test_ranks import LAUNCHERS, TWO_RANKS
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if path.parent.name != "trainer")
 OVERLAYS = sorted((ROOT / "conf" / "trainer").glob("*.yaml"))
+ABLATIONS = sorted((ROOT / "conf" / "ablation").glob("*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if path not in (*OVERLAYS, *ABLATIONS))
 
 
 def call(*argv: str) -> tuple[int, str, str]:
@@ -60,6 +61,19 @@ def test_overlays_change_only_the_trainer(path: Path) -> None:
     changed = printed_config("fit", "--config", CONFIG, "--config", str(path))
     assert plain.pop("trainer") != changed.pop("trainer")
     assert plain == changed
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_every_ablation_changes_the_method_or_what_it_replays(path: Path) -> None:
+    gift = str(ROOT / "conf" / "mini" / "gift.yaml")
+    plain = printed_config("fit", "--config", gift)
+    changed = printed_config("fit", "--config", gift, "--config", str(path))
+    in_method = plain.pop("model") != changed.pop("model")
+    ours, other = plain["data"].pop("replay")["init_args"], changed["data"].pop("replay")["init_args"]
+    assert plain == changed
+    # other images need a folder of their own; the same images are shared
+    assert in_method == (ours == other)
+    assert in_method != (ours["folder"] != other["folder"])
 
 
 def test_interpolation_stays_right_across_files_and_flags(tmp_path: Path) -> None:

@@ -82,6 +82,17 @@ def test_what_a_killed_write_left_is_overwritten(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
+def test_processes_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with atomic_write(path, shared=True) as one:
+        one.write_text("same")
+        with atomic_write(path, shared=True, durable=False) as other:
+            other.write_text("same")
+        assert path.read_text() == "same"
+    assert path.read_text() == "same"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
 def test_json_round_trip(tmp_path: Path) -> None:
     value = {"R": [[0.1, 2], []], "name": "é", "none": None}
     write_json(tmp_path / "value.json", value)

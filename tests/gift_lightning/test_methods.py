@@ -14,7 +14,7 @@ from datamodules import Task, TaskSequence
 from datamodules.mini import Counting, Flags, Shapes
 from gift_lightning.cli import SEQUENCE_DEFAULTS
 from gift_lightning.clip import CLIP, CLIPSource
-from gift_lightning.consolidation import add_anchor_gradient, anchor_distance
+from gift_lightning.consolidation import pull_to_anchor
 from gift_lightning.errors import InputError
 from gift_lightning.methods import L2, ContinualCLIP, Finetune, ZeroShot
 from gift_lightning.methods.base import FrozenCopy
@@ -84,13 +84,12 @@ def test_anchor_penalty_is_that_of_autograd() -> None:
     penalty = 0.7 * torch.stack([((p - a) ** 2).sum() for p, a in zip(theta, anchors, strict=True)]).sum()
     expected = torch.autograd.grad(penalty, theta)
     theta[0].grad = torch.ones(3, 4, dtype=torch.float64)  # the others have none yet
-    add_anchor_gradient(theta, anchors, 0.7)
+    value = pull_to_anchor(theta, anchors, 0.7)
     theta[0].grad -= 1
     for parameter, gradient in zip(theta, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-13, atol=1e-13)
-    distance = anchor_distance(theta, anchors)
-    assert not distance.requires_grad
-    assert 0.7 * distance.item() == pytest.approx(penalty.item(), rel=1e-13)
+    assert not value.requires_grad
+    assert value.item() == pytest.approx(penalty.item(), rel=1e-13)
 
 
 def test_frozen_copy_never_trains() -> None:

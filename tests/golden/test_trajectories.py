@@ -14,7 +14,6 @@ from datamodules import TaskSequence
 from gift_lightning.methods import GIFT, ContinualCLIP
 from tests.golden.golden import GoldenReplay, assert_probes, build, numbers, settings, trajectory_names
 
-
 GIFT_PARTS = {
     "image_distillation": "image_distill_loss",
     "text_distillation": "text_distill_loss",

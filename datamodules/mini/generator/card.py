@@ -1,17 +1,15 @@
 """The model card of the generator: what it is, how well it draws, and a grid of samples."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 from safetensors import safe_open
 
 from datamodules.mini.prompts import class_prompts
-from datamodules.mini.world import KINDS, SIZE
+from datamodules.mini.world import KINDS, SIZE, WORLD_VERSION
 from gift_lightning.files import atomic_write, read_json, write_json, write_text
-
-if TYPE_CHECKING:
-    from gift_lightning.generation import ImageGenerator
+from gift_lightning.generation import ImageGenerator
 
 HEADS = ("Kind", "Classes", "CLIP", "Classifier", "Renderer, CLIP", "Renderer, classifier", "Chance")
 
@@ -46,7 +44,8 @@ from diffusers import StableDiffusionPipeline
 from datamodules.mini.generator import FOLDER
 
 pipeline = StableDiffusionPipeline.from_pretrained(FOLDER, safety_checker=None)
-images = pipeline("a photo of a butterfly", num_images_per_prompt=8, num_inference_steps={steps}, guidance_scale={guidance}).images
+prompts = ["a photo of a butterfly", "a photo of three objects", "a photo of the flag of japan"]
+images = pipeline(prompts, num_inference_steps={steps}, guidance_scale={guidance}).images
 images[0].save("butterfly.png")
 ```
 
@@ -81,7 +80,7 @@ def rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
     return [(kind, classes.get(kind, ""), *(f"{column[kind]:.1f}" for column in columns)) for kind in found["chance"]]
 
 
-def sample_grid(generator: "ImageGenerator") -> Image.Image:
+def sample_grid(generator: ImageGenerator) -> Image.Image:
     """Eight samples of each of sixteen prompts, one prompt a row, enlarged pixel by pixel."""
     cell = SIZE * _ZOOM + _GAP
     grid = Image.new("RGB", (_LABEL + _COLUMNS * cell + _GAP, len(_SHOWN) * cell + _GAP), "white")
@@ -96,7 +95,7 @@ def sample_grid(generator: "ImageGenerator") -> Image.Image:
     return grid
 
 
-def write_card(folder: Path, generator: "ImageGenerator", found: dict[str, Any]) -> None:
+def write_card(folder: Path, generator: ImageGenerator, found: dict[str, Any]) -> None:
     """Write ``README.md``, ``fidelity.json`` and ``samples.png`` into the folder of a trained pipeline.
 
     Args:
@@ -118,7 +117,7 @@ def write_card(folder: Path, generator: "ImageGenerator", found: dict[str, Any])
         per_class=found["images_per_class"],
         threads=found["threads"],
         flags=" ".join(f"--{flag.replace('_', '-')} {facts[flag]}" for flag in flags),
-        world=facts["world"],
+        world=WORLD_VERSION,
         seen=facts["steps"] * facts["batch_size"],
         seconds=facts["seconds"],
         training_threads=facts["threads"],

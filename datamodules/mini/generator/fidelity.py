@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
@@ -26,16 +26,14 @@ from datamodules.mini.oracle import OracleGenerator
 from datamodules.mini.prompts import class_prompts
 from datamodules.mini.world import KINDS, SIZE
 from gift_lightning.files import write_json
+from gift_lightning.generation import DiffusionGenerator, ImageGenerator
 
-if TYPE_CHECKING:
-    from gift_lightning.generation import ImageGenerator
-
+PACKAGED = "package:datamodules.mini.generator"
+STEPS, GUIDANCE, BATCH = 12, 2.0, 32
 PER_CLASS = 8
 
-log = logging.getLogger(__name__)
 
-
-def sample(generator: "ImageGenerator", per_class: int, seed: int = 0) -> tuple[dict[str, Tensor], float]:
+def sample(generator: ImageGenerator, per_class: int, seed: int = 0) -> tuple[dict[str, Tensor], float]:
     """Samples of every class the world can show, and how many were made in a second.
 
     Returns:
@@ -44,7 +42,8 @@ def sample(generator: "ImageGenerator", per_class: int, seed: int = 0) -> tuple[
     """
     prompts = [prompt for of_kind in class_prompts().values() for prompt in of_kind.values() for _ in range(per_class)]
     seeds = [seed * len(prompts) + i for i in range(len(prompts))]
-    began, size, images = time.monotonic(), generator.batch_size, list[Image.Image]()
+    generator.check(prompts)  # and is loaded, which is not to be timed
+    began, images, size = time.monotonic(), list[Image.Image](), generator.batch_size
     for first in range(0, len(prompts), size):
         images += generator.generate(prompts[first : first + size], seeds[first : first + size])
     per_second = len(images) / (time.monotonic() - began)
@@ -64,7 +63,7 @@ def recognised(judge: Judge, samples: dict[str, Tensor]) -> dict[str, float]:
 
 
 def measure(
-    generator: "ImageGenerator", judges: Sequence[Judge], per_class: int = PER_CLASS, seed: int = 0
+    generator: ImageGenerator, judges: Sequence[Judge], per_class: int = PER_CLASS, seed: int = 0
 ) -> dict[str, Any]:
     """Fidelity of a generator and of the renderer by every judge, and what guessing would reach.
 
@@ -104,25 +103,27 @@ def fidelity_table(found: dict[str, Any]) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``python -m datamodules.mini.generator.fidelity``."""
-    from gift_lightning.generation import DiffusionGenerator
-
     parser = argparse.ArgumentParser(description="Measure how often a text-to-image model draws what it is asked for.")
-    parser.add_argument("folder", type=Path, nargs="?", default=FOLDER, help="pipeline (default: the packaged one)")
+    parser.add_argument("--pipeline", default=PACKAGED, help="folder or package of a model (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=STEPS, help="denoising steps (default %(default)s)")
+    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="guidance scale (default %(default)s)")
     parser.add_argument("--per-class", type=int, default=PER_CLASS, help="samples of a class (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/generator/fidelity.json"), help="(default %(default)s)")
     parser.add_argument(
-        "--write-card", action="store_true", help="write README.md, fidelity.json and samples.png into the folder, too"
+        "--write-card", action="store_true", help="write README.md, fidelity.json and samples.png of the packaged model"
     )
     args = parser.parse_args(argv)
+    if args.write_card and args.pipeline != PACKAGED:
+        parser.error("--write-card is for the packaged model: leave --pipeline out")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
-    generator = DiffusionGenerator(str(args.folder))
+    generator = DiffusionGenerator(args.pipeline, steps=args.steps, guidance=args.guidance, batch_size=BATCH)
     found = measure(generator, [ClipJudge(), Classifier()], args.per_class, args.seed)
     write_json(args.out, found)
     if args.write_card:
-        write_card(args.folder, generator, found)
+        write_card(FOLDER, generator, found)
     console = Console()
     console.print(fidelity_table(found))
     console.print(f"{found['images_per_second']} images/s on {args.threads} CPU thread(s); written to {args.out}")

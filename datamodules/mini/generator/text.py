@@ -1,4 +1,4 @@
-"""The text side of the generator: the frozen text tower and the vocabulary of the small CLIP, as transformers has them."""
+"""The text side of the generator: text tower and vocabulary of the small CLIP, in the form of transformers."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def write_tokenizer(folder: Path) -> Any:
-    """Write the vocabulary as the files of a ``CLIPTokenizer`` and return the tokenizer; prompts get the ids of CLIP."""
+    """Write the vocabulary as files of a ``CLIPTokenizer`` and return the tokenizer; prompts get the ids of CLIP."""
     from transformers import CLIPTokenizer
 
     encoder = CLIPSource("package:datamodules.mini.clip").load().tokenizer.encoder  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ from datamodules.mini.generator.models import new_autoencoder, new_denoiser, new
 from datamodules.mini.generator.text import Conditions, new_text_encoder, write_tokenizer
 from datamodules.mini.world import stream
 from gift_lightning.errors import InputError
-from gift_lightning.files import atomic_write, write_json
+from gift_lightning.files import atomic_write, read_json, write_json
 from gift_lightning.seeding import stream_seed
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,13 @@ log = logging.getLogger(__name__)
 KINDS = {"sprite": 0.30, "digit": 0.09, "letter": 0.10, "texture": 0.19, "count": 0.17, "land": 0.08, "flag": 0.07}
 """How often each kind is shown: more often the harder it is to draw."""
 STYLES = {"photo": 0.9, "sketch": 0.1}
+"""How often each style is shown at first."""
+TIDY_STYLES = {"tidy": 0.85, "tidy sketch": 0.15}
+TIDY_FROM = 12_416
+"""The step from which on the denoiser sees tidy pictures alone, as Stable Diffusion is tuned on handsome ones in the
+end; a multiple of the batches drawn at a time."""
+LARGEST_WEIGHT = 5.0
+"""Bound of the weight of nearly clean latents in the loss, from then on."""
 BATCH = 64
 DROPPED_CAPTIONS = 0.1
 """Share of pictures shown without their caption, which guidance needs."""
@@ -39,13 +46,16 @@ _BLOCK = 16  # batches drawn at a time
 _SNAPSHOT_SECONDS = 120
 
 
-def batches(seed: int, first: int, steps: int, batch: int) -> Iterator[tuple[Tensor, list[str]]]:
-    """Pictures in [-1, 1] and captions of steps ``first`` to ``steps - 1``."""
+def batches(
+    seed: int, first: int, steps: int, batch: int, tidy_from: int = TIDY_FROM
+) -> Iterator[tuple[Tensor, list[str]]]:
+    """Pictures in [-1, 1] and captions of steps ``first`` to ``steps - 1``; tidy ones from step ``tidy_from``."""
     images, captions, block = torch.empty(0), list[str](), -1
     for step in range(first, steps):
         if step // _BLOCK != block:
             block = step // _BLOCK
-            images, captions = stream(_BLOCK * batch, stream_seed(seed, "generator", block), KINDS, STYLES)
+            styles = TIDY_STYLES if step >= tidy_from else STYLES
+            images, captions = stream(_BLOCK * batch, stream_seed(seed, "generator", block), KINDS, styles)
         start = step % _BLOCK * batch
         shown = images[start : start + batch].contiguous(memory_format=torch.channels_last)
         yield shown.float() / 127.5 - 1, captions[start : start + batch]
@@ -62,7 +72,7 @@ def rate(step: int, steps: int, peak: float, decay: float) -> float:
 
 @contextlib.contextmanager
 def _half() -> Iterator[None]:
-    """Forward passes in bfloat16: convolutions are several times faster, the fused attention is slower than the plain."""
+    """Forward passes in bfloat16: convolutions are several times faster, but fused attention is slower than plain."""
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         yield
 
@@ -72,7 +82,7 @@ class Stage:
 
     def __init__(self, network: nn.Module, peak: float, decay: float, average: float) -> None:
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.weights = list(network.parameters())
+        self.weights: list[Tensor] = list(network.parameters())
         self.averaged = [weight.detach().clone() for weight in self.weights]
         self.optimizer = torch.optim.AdamW(self.weights, peak, (0.9, 0.99), weight_decay=0.01, fused=True)
         self.peak, self.decay, self.average = peak, decay, average
@@ -98,7 +108,7 @@ class Stage:
 
     def save(self, path: Path, steps: int) -> None:
         """Write all that a stopped run needs to go on."""
-        state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state: dict[str, Any] = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
         state |= {"averaged": self.averaged, "step": self.step, "steps": steps, "seconds": self.seconds}
         with atomic_write(path) as temporary:
             torch.save(state, temporary)
@@ -192,7 +202,11 @@ def train_denoiser(steps: int, seed: int, batch: int, snapshot: Path, autoencode
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         with _half():
             predicted = denoiser(noisy, time_steps, text(shown)).sample
-        return F.mse_loss(predicted.float(), latents)
+        if stage.step < TIDY_FROM:
+            return F.mse_loss(predicted.float(), latents)
+        # between the error of the clean latents (weight 1) and that of the velocity (1 + signal-to-noise ratio)
+        weight = (1 + signal / (1 - signal)).clamp(max=LARGEST_WEIGHT)
+        return (weight * (predicted.float() - latents).square()).mean()
 
     stage = Stage(denoiser, peak=2e-3, decay=0.3, average=0.9995)
     train(stage, steps, seed, batch, snapshot, loss_of)
@@ -203,7 +217,7 @@ def write_pipeline(folder: Path, autoencoder: Any, denoiser: Any, text_encoder: 
     """Write the folder that ``StableDiffusionPipeline.from_pretrained`` reads, in fp16."""
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
@@ -216,12 +230,17 @@ def write_pipeline(folder: Path, autoencoder: Any, denoiser: Any, text_encoder: 
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     for name in ("tokenizer.json", "special_tokens_map.json"):  # repeats vocab.json and merges.txt
         (folder / "tokenizer" / name).unlink(missing_ok=True)
+    # diffusers loads its own parts in float32, transformers in the type that the config names: they have to agree
+    config = folder / "text_encoder" / "config.json"
+    write_json(config, {**read_json(config), "dtype": "float32"})
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors gives the owner alone access
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``python -m datamodules.mini.generator.train``."""
     parser = argparse.ArgumentParser(description="Train the text-to-image model of MiniMTIL on the general world.")
-    parser.add_argument("--steps", type=int, default=40000, help="steps of the denoiser (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=25000, help="steps of the denoiser (default %(default)s)")
     parser.add_argument("--autoencoder-steps", type=int, default=3000, help="(default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=BATCH, help="pictures in a step (default %(default)s)")

@@ -6,7 +6,7 @@ generator or the seed that the caller passes; nothing is rendered at import.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
@@ -59,8 +59,28 @@ ROUGH = Style(
     fade=0.4,
     noise=0.09,
 )
+TIDY = Style(
+    scale=(0.7, 0.85),
+    rotation=0.08,
+    shift=0.05,
+    wobble=0.005,
+    wave=(0.0, 0.03),
+    zoom=(1.1, 0.85),
+    noise=0.015,
+)
+"""As in a catalogue: the object in the middle, upright, nothing blurred. The world itself has none of these."""
+TIDY_SKETCH = replace(TIDY, outline=0.45, hatch=0.25)
+
 STYLE_SHARES = {"photo": 0.62, "sketch": 0.13, "rough": 0.25}
-_STYLES = {"photo": (PHOTO, captions.PHOTO), "sketch": (SKETCH, captions.SKETCH), "rough": (ROUGH, captions.ROUGH)}
+_STYLES = {
+    "photo": (PHOTO, captions.PHOTO),
+    "sketch": (SKETCH, captions.SKETCH),
+    "rough": (ROUGH, captions.ROUGH),
+    "tidy": (TIDY, captions.PHOTO),
+    "tidy sketch": (TIDY_SKETCH, captions.SKETCH),
+}
+_UNDRAWN = {"sketch": "rough", "tidy sketch": "tidy"}
+"""What stands for a drawn style where hatching and contours make no sense."""
 
 
 def draw(kind: str, names: Sequence[str], generator: Generator, style: Style = PHOTO) -> Tensor:
@@ -78,9 +98,7 @@ def draw(kind: str, names: Sequence[str], generator: Generator, style: Style = P
 def _captioned(kind: str, how: str, n: int, rng: Random, generator: Generator) -> tuple[Tensor, list[str]]:
     """``n`` pictures of one kind in one style, with captions."""
     family = KINDS[kind]
-    style, openings = _STYLES[how]
-    if how == "sketch" and not family.drawable:
-        style, openings = _STYLES["rough"]
+    style, openings = _STYLES[how if family.drawable else _UNDRAWN.get(how, how)]
     names = [rng.choice(family.names) for _ in range(n)]
     drawing = family.draw(names, style, generator)
     blank = [""] * n
@@ -102,7 +120,7 @@ def stream(
         n: number of pictures.
         seed: of everything random.
         kinds: how often each kind is shown, by default as the world has them.
-        styles: how often each of "photo", "sketch" and "rough" is the style.
+        styles: how often each of "photo", "sketch", "rough", "tidy" and "tidy sketch" is the style.
 
     Returns:
         images, uint8 (n, 3, SIZE, SIZE), and ``n`` captions.

@@ -35,6 +35,24 @@ def test_stream_is_a_function_of_its_seed() -> None:
     assert not torch.equal(images, other)
 
 
+def test_the_default_stream_is_the_one_the_small_clip_learned_from() -> None:
+    images, captions = stream(200, 11)
+    told = hashlib.sha256("|".join(captions).encode()).hexdigest()
+    assert told.startswith("32d65a094ac74571"), "other captions: WORLD_VERSION has to be raised"
+    assert images[:4].float().mean((1, 2, 3)).tolist() == pytest.approx([85.72, 108.06, 118.75, 137.93], abs=0.05)
+    shares = {kind: family.share for kind, family in KINDS.items()}
+    again, told_again = stream(200, 11, shares, {"photo": 0.62, "sketch": 0.13, "rough": 0.25})
+    assert torch.equal(images, again) and captions == told_again
+
+
+def test_a_stream_of_chosen_kinds_and_styles() -> None:
+    images, captions = stream(60, 2, {"flag": 2.0, "digit": 1.0}, {"photo": 1.0})
+    flags = [caption for caption in captions if "flag" in caption]
+    assert len(images) == len(captions) == 60 and 30 <= len(flags) <= 50
+    assert all("digit" in caption for caption in captions if caption not in flags)
+    assert not any("drawing" in caption or "sketch" in caption for caption in captions)
+
+
 def test_drawing_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     stream(8, 0)

@@ -1,0 +1,148 @@
+"""Replay of images that a text-to-image model draws from the names of classes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from PIL import Image
+
+from datamodules.base import Replay
+from datamodules.replay.drawing import Drawing, Progress, follow, lines, print_line
+from datamodules.replay.folder import ReplayFolder
+from datamodules.replay.in_step import in_step
+from datamodules.stream import Split
+from gift_lightning.errors import InputError
+from gift_lightning.files import package_file
+from gift_lightning.generation import ImageGenerator
+from gift_lightning.seeding import stream_seed
+
+
+class SyntheticReplay(Replay):
+    """Images drawn from class names before each task: GIFT's way to see the past, and what was never in a task.
+
+    P = C0 + class prompts (first template) of the tasks before t
+    replay set of t = ``images_per_task`` prompts, drawn from P with replacement, and one image for each
+
+    The images of task t are in ``<folder>/<name of t>_Syn``, in the layout of the method's authors. Those that are
+    there are read, those that are missing or broken are made, by all ranks together. What image i of task t shows
+    follows from the sequence's seed, t, i and the generator. A folder that others made (a CSV and no manifest) is read
+    as it is: the first ``images_per_task`` rows of its CSV, less those with a black image.
+
+    Reference: GIFT, arXiv 2503.04229.
+
+    Args:
+        folder: where the images are, a folder in it for each task.
+        generator: what draws missing images; ``null`` only reads.
+        images_per_task: image-text pairs in the set of each task.
+        batch_size: pairs in one optimiser step, over all devices and accumulated batches.
+        initial_prompts: C0: a list of prompts, a text file with one a line (``package:datamodules.mini/file.txt`` for
+            one in an installed package), or ``imagenet`` for "a photo of a {}." with the 1000 class names of ImageNet.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        generator: ImageGenerator | None = None,
+        images_per_task: int = 1000,
+        batch_size: int = 64,
+        initial_prompts: str | list[str] = "imagenet",
+    ) -> None:
+        super().__init__()
+        for name, value in {"images_per_task": images_per_task, "batch_size": batch_size}.items():
+            if value < 1:
+                raise InputError(f"data.replay.{name} is {value}: give at least 1.")
+        self.root, self.generator = Path(folder), generator
+        self.images_per_task, self.batch_size = images_per_task, batch_size
+        self.initial_prompts = _read_prompts(initial_prompts)
+
+    def pool(self, task: int) -> list[str]:
+        """The distinct prompts that the replay set of ``task`` is drawn from."""
+        earlier = [prompt for previous in self.sequence.tasks[:task] for prompt in previous.training_prompts()]
+        return list(dict.fromkeys([*self.initial_prompts, *earlier]))
+
+    def folder(self, task: int) -> ReplayFolder:
+        """Where the images of ``task`` are."""
+        return ReplayFolder(self.root / f"{self.sequence.names[task]}_Syn")
+
+    def drawing(self, task: int) -> Drawing | None:
+        """What is to be drawn for ``task``; ``None`` if its folder is only read."""
+        folder, seed = self.folder(task), self.sequence.seed
+        if self.generator is None or folder.is_foreign:
+            return None
+        rng = Random(stream_seed(seed, "prompts", task))
+        prompts = rng.choices(self.pool(task), k=self.images_per_task)
+        return Drawing(folder, self.generator, prompts, (seed, task))
+
+    def prepare_task(self, task: int) -> None:
+        drawing, trainer = self.drawing(task), self.sequence.trainer
+        if drawing is None:
+            rows = self.folder(task).read(self.images_per_task)
+        elif trainer is not None and trainer.fast_dev_run:
+            rows = self._draw_few(drawing)
+        else:
+            self._draw_together(drawing, self.sequence.names[task], trainer)
+            rows = drawing.rows
+        self.prompts = list(dict.fromkeys(prompt for _, prompt in rows))
+        numbers = {prompt: number for number, prompt in enumerate(self.prompts)}
+        self.pairs = _Pairs([(file, numbers[prompt]) for file, prompt in rows])
+
+    def _draw_together(self, drawing: Drawing, name: str, trainer: Any) -> None:
+        """Draw with all ranks of the run; it goes on when every image is there."""
+        split = Split() if trainer is None else Split(trainer.global_rank, trainer.world_size)
+        work = drawing.make(split)
+        progress = follow(drawing, name, work if trainer is None else in_step(trainer, work), self._show(split))
+        if split.rank == 0 and progress.new:
+            print_line(progress)
+        if drawing.folder.count() < len(drawing.prompts):
+            raise InputError(f"{self.root} is not the same folder on all machines of this run: choose a shared one.")
+
+    def _show(self, split: Split) -> Callable[[Progress], None]:
+        """How the progress of a drawing is shown: by the first rank, in the place for it if there is one."""
+        report = self.report
+        if split.rank > 0:
+            return lambda progress: None
+        return lines() if report is None else lambda progress: report(str(progress))
+
+    def _draw_few(self, drawing: Drawing) -> list[tuple[Path, str]]:
+        """One batch in a temporary folder, each rank by itself: for a run that leaves nothing."""
+        self._temporary = TemporaryDirectory()  # kept as long as the images are
+        folder = ReplayFolder(Path(self._temporary.name))
+        few = Drawing(folder, drawing.generator, drawing.prompts[: drawing.generator.batch_size], drawing.key)
+        for _ in few.make(Split()):
+            pass
+        return few.rows
+
+
+class _Pairs:
+    """``(RGB image, prompt index)`` from files."""
+
+    def __init__(self, rows: list[tuple[Path, int]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        file, prompt = self._rows[index]
+        with Image.open(file) as image:
+            return image.convert("RGB"), prompt
+
+
+def _read_prompts(source: str | list[str]) -> list[str]:
+    """The prompts of C0."""
+    if source == "imagenet":
+        from open_clip import IMAGENET_CLASSNAMES
+
+        return [f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]
+    if isinstance(source, list):
+        prompts = source
+    else:
+        file = package_file(source, "data.replay.initial_prompts")
+        if not file.is_file():
+            raise InputError(f"data.replay.initial_prompts: {file} does not exist; give a text file or 'imagenet'.")
+        prompts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not prompts:
+        raise InputError("data.replay.initial_prompts is empty: give prompts, a text file of prompts, or 'imagenet'.")
+    return prompts

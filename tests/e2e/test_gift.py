@@ -1,0 +1,96 @@
+"""GIFT from the command line: killed at any moment, on any number of ranks, it is the same run."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.e2e.conftest import CONFIG, Fit, final_weights, kill_at, read_results, run_command
+from tests.e2e.test_ranks import FLOAT64, KEY_BIAS, fit_on_two_ranks, largest_difference
+
+GIFT = ["--config", str(Path(__file__).parent / "gift.yaml")]
+MOMENTS = {
+    "while images are drawn": ("draw", 13),
+    "before the teacher sees the pairs": ("on_task_start", 1),
+    "mid-task": ("step", 11),
+    "last step of a task, its checkpoint written": ("on_task_end", 1),
+}
+
+
+def assert_same(folder: Path, reference: Path) -> None:
+    """Bit-identical results and weights."""
+    ours, theirs = read_results(folder), read_results(reference)
+    assert ours["R"] == theirs["R"] and ours["complete"]
+    mine, other = final_weights(folder), final_weights(reference)
+    assert all(torch.equal(mine[name], other[name]) for name in other)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    root = tmp_path_factory.mktemp("gift")
+    status = run_command(["fit", "--config", CONFIG, *GIFT, "--run.root", str(root)], root / "log.txt")
+    assert status == 0, (root / "log.txt").read_text()
+    return root / "gift"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_run_resumes_bit_identical(moment: str, fit: Fit, tmp_path: Path, whole: Path) -> None:
+    assert fit(*GIFT, *kill_at(*MOMENTS[moment])) == -9, (tmp_path / "log.txt").read_text()
+    assert fit(*GIFT, "--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
+    assert_same(tmp_path / "gift", whole)
+
+
+@pytest.mark.parametrize("settings", [["--model.consolidation", "boundary"], ["--model.teacher", "wise"]])
+def test_what_is_estimated_at_a_tasks_start_survives_a_kill(settings: list[str], fit: Fit, tmp_path: Path) -> None:
+    assert fit(*GIFT, *settings, "--run.name", "whole") == 0, (tmp_path / "log.txt").read_text()
+    assert fit(*GIFT, *settings, "--run.name", "killed", *kill_at("step", 14)) == -9
+    assert fit(*GIFT, *settings, "--run.name", "killed", "--ckpt_path", "last") == 0
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float64 run in one process, with the gradients and importances of its first step in ``first.pt``."""
+    root = tmp_path_factory.mktemp("one")
+    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(root), *FLOAT64, *first_step(root)]
+    assert run_command(command, root / "log.txt") == 0, (root / "log.txt").read_text()
+    return root
+
+
+def first_step(root: Path) -> list[str]:
+    return [
+        "--trainer.callbacks+=tests.e2e.gradients.SaveFirstGradients",
+        f"--trainer.callbacks.path={root}/first.pt",
+    ]
+
+
+def test_two_ranks_equal_one_process(one_process: Path, tmp_path: Path) -> None:
+    fit_on_two_ranks("lightning", tmp_path, *GIFT, *FLOAT64, *first_step(tmp_path))
+    ours, theirs = read_results(tmp_path / "gift"), read_results(one_process / "gift")
+    assert ours["R"] == theirs["R"]
+    assert largest_difference(tmp_path / "gift", one_process / "gift") < 1e-9
+    mine, other = torch.load(tmp_path / "first.pt"), torch.load(one_process / "first.pt")
+    for name in other["gradients"]:
+        if name.endswith(KEY_BIAS):
+            continue
+        assert (mine["gradients"][name] - other["gradients"][name]).abs().max() < 1e-9, name
+        relative = (mine["importances"][name] - other["importances"][name]).abs() / other["importances"][name].max()
+        assert relative.max() < 1e-9, name
+    for file in (tmp_path / "replay").rglob("*.png"):
+        assert file.read_bytes() == (one_process / file.relative_to(tmp_path)).read_bytes()
+
+
+def test_killed_while_drawing_on_one_rank_resumed_on_two(one_process: Path, tmp_path: Path) -> None:
+    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(tmp_path), *FLOAT64, *kill_at("draw", 13)]
+    assert run_command(command, tmp_path / "log.txt") == -9, (tmp_path / "log.txt").read_text()
+    fit_on_two_ranks("lightning", tmp_path, *GIFT, *FLOAT64, "--ckpt_path", "last")
+    assert read_results(tmp_path / "gift")["R"] == read_results(one_process / "gift")["R"]
+    assert largest_difference(tmp_path / "gift", one_process / "gift") < 1e-9
+
+
+def test_a_run_leaves_a_picture_of_what_it_replayed(whole: Path) -> None:
+    from PIL import Image
+
+    with Image.open(whole / "replay.png") as picture:
+        assert picture.width > 500 and picture.height > 300

@@ -1,0 +1,349 @@
+"""GIFT on real tasks and pairs: what a step computes, what it keeps in memory, what it does at a task's start."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+
+from callbacks import AccuracyMatrix, TaskBoundary
+from callbacks.task_callback import TaskCallback
+from datamodules import TaskSequence
+from datamodules.base import Replay
+from datamodules.mini import Counting, Flags
+from datamodules.mini.oracle import OracleGenerator
+from gift_lightning.cli import SEQUENCE_DEFAULTS
+from gift_lightning.clip import CLIPSource
+from gift_lightning.consolidation import normalised_fisher, pull_to_anchor
+from gift_lightning.errors import InputError
+from gift_lightning.losses import Pairs, alignment, alignment_targets, contrastive_distillation, distillation
+from gift_lightning.methods import GIFT, ContinualCLIP, Finetune
+
+MINI = CLIPSource("package:datamodules.mini.clip")
+PROMPTS = ["a photo of a tree", "a photo of a cat", "a photo of the letter b", "a photo of three objects"]
+
+
+class DrawnReplay(Replay):
+    """Pairs that the renderer draws, other ones for each task."""
+
+    def __init__(self, images: int = 24, batch_size: int = 8, prompts: list[str] = PROMPTS) -> None:
+        super().__init__()
+        self.images, self.batch_size, self.prompts = images, batch_size, prompts
+
+    def prepare_task(self, task: int) -> None:
+        numbers = [(task + index) % len(self.prompts) for index in range(self.images)]
+        told = [self.prompts[number] for number in numbers]
+        drawn = OracleGenerator().generate(told, [1000 * task + index for index in range(self.images)])
+        self.pairs = list(zip(drawn, numbers, strict=True))
+
+
+def fit(method: ContinualCLIP, *callbacks: TaskCallback, replay: Replay | None = None, **trainer: Any) -> Trainer:
+    """Two tasks of 2 and 3 optimiser steps."""
+    defaults = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "log_every_n_steps": 1}
+    settings = {"accelerator": "cpu", "max_epochs": 2, **SEQUENCE_DEFAULTS, **defaults, **trainer}
+    tasks = [Flags(16, 9), Counting(24, 10)]
+    sequence = TaskSequence(tasks, batch_size=8, steps="epoch", replay=replay)
+    runner = Trainer(callbacks=[TaskBoundary(), AccuracyMatrix(), *callbacks], **settings)
+    runner.fit(method, sequence)
+    return runner
+
+
+def gift(**arguments: Any) -> GIFT:
+    return GIFT(clip=MINI, lr=1e-3, warmup_steps=1, **arguments)
+
+
+class Probe(TaskCallback):
+    """Calls a function with the module after every optimiser step."""
+
+    def __init__(self, look: Callable[[Any], None]) -> None:
+        self.look = look
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        self.look(module)
+
+
+def weights(module: Any) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in module.clip.parameters()]
+
+
+def largest_difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    return max((mine - other).abs().max().item() for mine, other in zip(ours, theirs, strict=True))
+
+
+# --- numerics ---------------------------------------------------------------------------------------------------------
+
+
+def unit(seed: int, rows: int = 6, width: int = 5) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(rows, width, generator=generator, dtype=torch.float64), dim=1)
+
+
+def test_distillation_has_the_gradient_of_the_divergence() -> None:
+    teacher, student = unit(0) * 3, (unit(1) * 3).requires_grad_()
+    ours = torch.autograd.grad(distillation(teacher, student, 2.0), student)[0]
+    log_student, targets = (student / 2).log_softmax(1), (teacher / 2).softmax(1)
+    divergence = 4 * F.kl_div(log_student, targets, reduction="batchmean")
+    assert (ours - torch.autograd.grad(divergence, student)[0]).abs().max() < 1e-12
+
+
+def test_contrastive_losses_see_both_directions() -> None:
+    teacher, student = Pairs(unit(0), unit(1)), Pairs(unit(2), unit(3))
+    parts = contrastive_distillation(teacher.logits(10.0), student.logits(10.0))
+    swapped = contrastive_distillation(Pairs(unit(1), unit(0)).logits(10.0), Pairs(unit(3), unit(2)).logits(10.0))
+    assert parts["image_distillation"].item() == pytest.approx(swapped["text_distillation"].item(), abs=1e-12)
+    assert parts["text_distillation"].item() == pytest.approx(swapped["image_distillation"].item(), abs=1e-12)
+
+
+def test_pairs_with_one_prompt_align_as_one_class() -> None:
+    prompts = torch.tensor([0, 1, 0, 2])
+    text = unit(0, rows=3)[prompts]
+    logits = Pairs(unit(1, rows=4), text).logits(5.0)
+    ours = alignment(logits, alignment_targets(prompts, torch.float64), 0.1)
+    diagonal = alignment(logits, torch.eye(4, dtype=torch.float64), 0.1)
+    total, identity = sum(ours.values()), sum(diagonal.values())
+    assert ours["image_alignment"].item() == pytest.approx(diagonal["image_alignment"].item(), abs=1e-12)
+    assert total != identity  # images of one prompt differ here: the text direction shares the target among them
+
+
+def test_fisher_importance_is_scale_free_and_marks_untouched_tensors() -> None:
+    square, like = unit(0).square(), unit(0)
+    importance, scaled, untouched = normalised_fisher([square, 7 * square, None], [like, like, like])
+    assert importance.mean().item() == pytest.approx(1.0)
+    assert (importance - scaled).abs().max() < 1e-12
+    assert (untouched == 1e-6).all()
+    assert normalised_fisher([torch.zeros(3)], [torch.zeros(3)])[0].isfinite().all()
+
+
+def test_weighted_penalty_is_that_of_autograd() -> None:
+    theta, anchor, importance = unit(0).requires_grad_(), unit(1), unit(2).abs()
+    expected = torch.autograd.grad(0.3 * (importance * (theta - anchor).square()).sum(), theta)[0]
+    value = pull_to_anchor([theta], [anchor], 0.3, [importance])
+    assert theta.grad is not None
+    assert (theta.grad - expected).abs().max() < 1e-12
+    assert value.item() == pytest.approx(0.3 * (importance * (theta - anchor).square()).sum().item())
+
+
+# --- a step -----------------------------------------------------------------------------------------------------------
+
+
+def test_gradient_of_a_step_is_that_of_the_whole_loss() -> None:
+    """One backward pass of the written-out sum, with the importances as constants, gives the same gradient."""
+    found: list[float] = []
+
+    class Check(TaskCallback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            self.batch = batch
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            found.append(largest_difference([p.grad for p in module.trained], self.expected))
+
+        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+            gradient = module.replay_gradient
+            total = module.task_loss(*self.batch["task"]) + sum(module.replay_loss(*self.batch["replay"]).values())
+            weights, anchors = module.anchor.pairs(module.clip)
+            importance = normalised_fisher([part.square() for part in gradient], weights)
+            for weight, anchor, factor in zip(weights, anchors, importance, strict=True):
+                total = total + 0.7 * (factor * (weight - anchor).square()).sum()
+            self.expected = torch.autograd.grad(total, module.trained)
+
+    fit(gift(consolidation_weight=0.7).double(), Check(), replay=DrawnReplay(), precision="64-true")
+    assert len(found) == 5
+    assert max(found) < 1e-10
+
+
+def test_accumulated_batches_average_their_replay_gradients() -> None:
+    steps: list[Any] = []
+    fit(
+        gift(),
+        Probe(lambda module: steps.append(module.replay_gradient[0].clone())),
+        replay=DrawnReplay(),
+        accumulate_grad_batches=2,
+    )
+    assert len(steps) == 10
+    for first, second in zip(steps[::2], steps[1::2], strict=True):
+        assert not torch.equal(first, second)  # a sum that grew, then was divided
+
+
+def saved_bytes(method: ContinualCLIP, replay: Replay | None) -> int:
+    """The most bytes of tensors that autograd keeps for backward passes at a time during a run."""
+    alive, most = 0, 0
+
+    class Kept:
+        def __init__(self, tensor: Tensor) -> None:
+            nonlocal alive, most
+            self.tensor, self.size = tensor, tensor.numel() * tensor.element_size()
+            alive += self.size
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= self.size
+
+    with saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        fit(method, replay=replay)
+    return most
+
+
+class OneBackwardPass(GIFT):
+    """The textbook way: one loss, whose two graphs are alive until its backward pass."""
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        replayed = sum(self.replay_loss(*batch["replay"]).values())
+        self.replay_gradient = [None for _ in self.trained]
+        return self.record("task", self.task_loss(*batch["task"]) + replayed)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """No gradient is added."""
+
+
+def test_only_one_graph_is_alive_at_a_time() -> None:
+    task_alone = saved_bytes(Finetune(clip=MINI, lr=1e-3), None)
+    assert saved_bytes(gift(), DrawnReplay(batch_size=8)) <= 1.01 * task_alone
+    textbook = OneBackwardPass(clip=MINI, lr=1e-3, consolidation="l2")
+    assert saved_bytes(textbook, DrawnReplay(batch_size=8)) > 1.6 * task_alone
+
+
+def test_the_teacher_encodes_every_image_once_per_task() -> None:
+    method = gift()
+    seen: list[int] = []
+    tower = method.teacher.module.model.visual
+    tower.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    fit(method, replay=DrawnReplay(images=24))
+    assert sum(seen) == 2 * 24
+
+
+def test_the_first_step_of_a_fresh_teacher_distils_nothing() -> None:
+    norms: list[float] = []
+    fit(
+        gift(alignment_weight=0.0, consolidation="off").double(),
+        Probe(lambda module: norms.append(max(part.abs().max().item() for part in module.replay_gradient))),
+        replay=DrawnReplay(),
+        precision="64-true",
+    )
+    assert norms[0] < 1e-12 and norms[2] < 1e-12  # the first steps of both tasks
+    assert norms[1] > 1e-6 and norms[3] > 1e-6
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_a_one_sided_distillation_reaches_one_tower(tower: str) -> None:
+    reached: set[str] = set()
+
+    def look(module: Any) -> None:
+        names = [name for name, p in module.clip.named_parameters() if p.requires_grad]
+        reached.update(
+            "image" if "visual" in name else "text"
+            for name, gradient in zip(names, module.replay_gradient, strict=True)
+            if gradient is not None
+        )
+
+    fit(gift(distillation=tower), Probe(look), replay=DrawnReplay())
+    assert reached == {tower}
+
+
+# --- at a task's start ------------------------------------------------------------------------------------------------
+
+
+class Starts(TaskCallback):
+    """Keeps the student's, the teacher's and the anchor's weights at the start of each task."""
+
+    def __init__(self) -> None:
+        self.student: list[list[Tensor]] = []
+        self.teacher: list[list[Tensor]] = []
+        self.anchor: list[list[Tensor]] = []
+
+    def prepare_task(self, trainer: Any, module: Any, task: int) -> None:
+        for kept, part in ((self.student, module.clip), (self.teacher, module.teacher), (self.anchor, module.anchor)):
+            kept.append([parameter.detach().clone() for parameter in part.parameters()])
+
+
+@pytest.mark.parametrize("consolidation", ["adaptive", "boundary", "l2", "off"])
+@pytest.mark.parametrize("teacher", ["last", "initial", "wise"])
+def test_teacher_and_anchor(teacher: Any, consolidation: Any) -> None:
+    starts, method = Starts(), gift(teacher=teacher, initial_weight=0.25, consolidation=consolidation)
+    initial = weights(method)
+    fit(method, starts, replay=DrawnReplay())
+    assert largest_difference(starts.student[0], initial) == 0
+    assert largest_difference(starts.teacher[0], initial) < 1e-7
+    moved = largest_difference(starts.student[1], initial)
+    assert moved > 1e-4
+    shares = {"last": 0.0, "initial": 1.0, "wise": 0.25}
+    for student, started, ours in zip(starts.student[1], initial, starts.teacher[1], strict=True):
+        assert (ours - (shares[teacher] * started + (1 - shares[teacher]) * student)).abs().max() < 1e-6
+    if consolidation != "off":
+        assert largest_difference(starts.anchor[1], starts.student[1]) == 0
+
+
+def test_boundary_fisher_is_the_mean_of_squared_batch_gradients() -> None:
+    kept: list[tuple[list[Tensor], list[Tensor]]] = []
+
+    class Check(TaskCallback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx:
+                return
+            images, replay = trainer.datamodule.replay_images, trainer.datamodule.replay
+            squares = [torch.zeros_like(weight) for weight in module.trained]
+            for first in range(0, 24, 8):
+                index = torch.arange(first, first + 8)
+                parts = module.replay_loss(images[index].double(), images.labels[index], index)
+                gradient = torch.autograd.grad(sum(parts.values()), module.trained)
+                squares = [total + part.square() / 3 for total, part in zip(squares, gradient, strict=True)]
+            assert len(replay.pairs) == 24
+            kept.append((module.fisher.pairs(module.clip)[1], normalised_fisher(squares, module.trained)))
+            kept[-1] = tuple([value.clone() for value in values] for values in kept[-1])  # type: ignore[assignment]
+
+    fit(gift(consolidation="boundary").double(), Check(), replay=DrawnReplay(), precision="64-true")
+    assert len(kept) == 2
+    for ours, expected in kept:
+        assert max(((a - b).abs() / (b.abs() + 1e-3)).max().item() for a, b in zip(ours, expected, strict=True)) < 1e-9
+
+
+def test_fisher_shares_are_logged(tmp_path: Any) -> None:
+    from gift_lightning.logger import MetricsCSV
+
+    fit(gift(), replay=DrawnReplay(), logger=MetricsCSV(str(tmp_path)))
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    columns = [name for name in header.split(",") if name.startswith("fisher/")]
+    assert any("visual" in name for name in columns) and any("transformer.resblocks" in name for name in columns)
+    logged = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
+    shares = [[float(values[name]) for name in columns] for values in logged if values[columns[0]]]
+    assert len(shares) == 5  # one for each step
+    assert all(sum(row) == pytest.approx(100, abs=1e-3) for row in shares)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_gift_needs_pairs_and_others_take_none() -> None:
+    with pytest.raises(InputError, match=r"say with data\.replay where they are"):
+        fit(gift())
+    with pytest.raises(InputError, match=r"Finetune does not replay: remove data\.replay"):
+        fit(Finetune(clip=MINI, lr=1e-3), replay=DrawnReplay())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"alignment_weight": -1}, "model.alignment_weight is -1: it cannot be negative"),
+        ({"temperature": 0}, "model.temperature is 0: give a positive number"),
+        ({"initial_weight": 2, "teacher": "wise"}, "model.initial_weight is 2: give a number from 0 to 1"),
+        ({"distillation_weight": 0, "alignment_weight": 0}, "use Finetune or L2 instead"),
+    ],
+)
+def test_bad_settings(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        gift(**arguments)
+
+
+def test_a_replay_loss_that_is_not_a_number_is_told() -> None:
+    class Broken(DrawnReplay):
+        def prepare_task(self, task: int) -> None:
+            super().prepare_task(task)
+            if task == 1:
+                self.sequence.trainer.lightning_module.clip.normalize = lambda images: images.float() * float("nan")
+
+    with pytest.raises(InputError, match=r"The image distillation loss is not finite at step 3 \(task 'Counting'\)"):
+        fit(gift(), replay=Broken())
