@@ -4,10 +4,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from callbacks.task_callback import Module, TaskCallback, Trainer
-from datamodules.stream import ReplayDraws
 from gift_lightning.consolidation import normalised_fisher
 
 
@@ -32,21 +30,22 @@ class FisherEstimate(TaskCallback):
         if self.mode == "boundary" and starts:
             squares = self.estimate(trainer, module)
             module.fisher.fill(normalised_fisher(squares, module.trained), module.clip)
-            self._log(trainer, module, squares)
+            for logger in trainer.loggers:
+                logger.log_metrics(self._shares(module, squares), trainer.global_step)
 
     def estimate(self, trainer: Trainer, module: Module) -> list[Tensor | None]:
-        """Mean squared gradient of the replay loss over the whole batches of the replay set; weights stay untouched."""
-        sequence, world = trainer.datamodule, trainer.world_size
-        draws, size = ReplayDraws(sequence), min(sequence.replay.batch_size, len(sequence.replay_images))
+        """Mean squared gradient of the replay loss, over batches of the size that training has; weights stay untouched.
+
+        The batches go through the replay set in its order, once, and the last begins anew where the set ends.
+        """
+        parts = trainer.world_size * trainer.accumulate_grad_batches
+        share = trainer.datamodule.replay.batch_size // parts
+        size = share * trainer.world_size
+        batches = max(1, len(trainer.datamodule.replay_images) // size)
         total: list[Tensor | None] = []
-        batches = max(1, len(draws) // size)
-        share = size // world
         for batch in range(batches):
             first = batch * size + trainer.global_rank * share
-            pairs = default_collate([draws[(index, index)] for index in range(first, first + share)])
-            with trainer.precision_plugin.train_step_context():
-                moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(pairs), module.device)
-                gradient = module.differentiate(moved)
+            gradient = module.differentiate(module.replay_batch(torch.arange(first, first + share)))
             module.reduce_(gradient, 1.0)
             squares = [None if part is None else part.square() / batches for part in gradient]
             total = squares if not total else [_sum(a, b) for a, b in zip(total, squares, strict=True)]
@@ -55,14 +54,15 @@ class FisherEstimate(TaskCallback):
     def on_train_batch_end(
         self, trainer: Trainer, module: Module, outputs: object, batch: object, batch_idx: int
     ) -> None:
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         every = trainer.log_every_n_steps
-        if self.mode == "adaptive" and every and trainer.global_step % every == 0:
-            self._log(trainer, module, [None if part is None else part.square() for part in module.replay_gradient])
+        if self.mode == "adaptive" and stepped and every and trainer.global_step % every == 0:
+            squares = [None if part is None else part.square() for part in module.replay_gradient]
+            module.log_dict(self._shares(module, squares))
 
-    def _log(self, trainer: Trainer, module: Module, squares: list[Tensor | None]) -> None:
-        shares = layer_shares([name for name, p in module.clip.named_parameters() if p.requires_grad], squares)
-        for logger in trainer.loggers:
-            logger.log_metrics({f"fisher/{layer}": share for layer, share in shares.items()}, trainer.global_step)
+    def _shares(self, module: Module, squares: list[Tensor | None]) -> dict[str, float]:
+        names = [name for name, parameter in module.clip.named_parameters() if parameter.requires_grad]
+        return {f"fisher/{layer}": share for layer, share in layer_shares(names, squares).items()}
 
 
 def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:

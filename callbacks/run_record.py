@@ -31,7 +31,7 @@ class RunRecord(TaskCallback):
 
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
         self.folder, self.config = folder, config
-        self.seconds: dict[str, list[float]] = {"zero_shot": [], "train": [], "evaluate": []}
+        self.seconds: dict[str, list[float]] = {"zero_shot": [], "replay": [], "train": [], "evaluate": []}
         self.peak_memory = 0
         self._task_seconds = 0.0
         self._clock = time.perf_counter()
@@ -56,13 +56,17 @@ class RunRecord(TaskCallback):
         self._write(trainer, module)
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
+        if trainer.datamodule.replay is not None:
+            self.seconds["replay"].append(trainer.datamodule.preparation_seconds)
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
     def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
         sequence = trainer.datamodule
         if self.folder is not None and trainer.is_global_zero and sequence.replay is not None:
+            began = time.perf_counter()
             title = f"Replayed while learning {sequence.names[task]} (task {task + 1} of {sequence.num_tasks})"
             plot_replay_grid(self.folder.replay_png, sequence.replay.pairs, sequence.replay.prompts, title)
+            self._clock += time.perf_counter() - began
 
     def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
         now = time.perf_counter()

@@ -1,5 +1,6 @@
 """The datamodule that ``fit`` sees: tasks one after the other, one Lightning epoch each."""
 
+import time
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ class TaskSequence(LightningDataModule):
         replay: image-text pairs for the methods that replay.
 
     Attributes:
-        replay_images: all pairs of the current task's replay set, decoded, with the indices of their prompts as labels.
+        preparation_seconds: how long the replay set of the current task took to make or read.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class TaskSequence(LightningDataModule):
         self.tasks, self.batch_size, self._steps = tasks, batch_size, steps
         self.num_workers, self.shuffle, self.seed = num_workers, shuffle, seed
         self._shards: dict[int, TestShard] = {}
-        self.replay, self.replay_images = replay, TestShard.empty()
+        self.replay, self._replay_draws, self.preparation_seconds = replay, ReplayDraws(), 0.0
         if replay is not None:
             replay.sequence = self
         self._check_arguments()
@@ -82,9 +83,17 @@ class TaskSequence(LightningDataModule):
     def prepare_task(self, task: int) -> None:
         """Called before anything else of ``task`` and whenever a run resumes into it: makes or reads its replay set."""
         if self.replay is not None:
+            began, clip = time.monotonic(), self._clip
             self.replay.prepare_task(task)
-            pairs, clip = self.replay.pairs, self._clip
-            self.replay_images = TestShard(pairs, clip.test_geometry, clip.normalize, num_workers=self.num_workers)
+            self._replay_draws.images = TestShard(
+                self.replay.pairs, clip.test_geometry, clip.normalize, num_workers=self.num_workers
+            )
+            self.preparation_seconds = time.monotonic() - began
+
+    @property
+    def replay_images(self) -> TestShard:
+        """All images of the current task's replay set, decoded, with the indices of their prompts as labels."""
+        return self._replay_draws.images
 
     def train_dataloader(self) -> CombinedLoader:
         """The streams of the task that Lightning's epoch stands for.
@@ -99,7 +108,7 @@ class TaskSequence(LightningDataModule):
         loaders = {"task": self._loader(task, train_set, self.batch_size, key)}
         if self.replay is not None:
             loaders["replay"] = self._loader(
-                task, ReplayDraws(self), self.replay.batch_size, (self.seed, "replay", task)
+                task, self._replay_draws, self.replay.batch_size, (self.seed, "replay", task)
             )
         return CombinedLoader(loaders, mode="min_size")
 

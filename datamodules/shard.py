@@ -1,4 +1,4 @@
-"""One rank's part of a test set, decoded once and kept for all evaluations of the run."""
+"""Images decoded once and kept: one rank's part of a test set for all evaluations, a replay set for all its steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from datamodules.base import ImageSet
 
 
 class TestShard:
-    """Images ``rank::world_size`` of a test set, indexable, without padding.
+    """Images ``rank::world_size`` of a set, as in testing, indexable, without padding.
 
     ``shard[index]`` gives normalised images ``[n, 3, H, W]`` on ``device`` for a slice or an index tensor. Images are
     stored after resizing and cropping, as uint8 where the transform allows it: the parts of the transform that cost

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.base import ImageSet
+from datamodules.shard import TestShard
 from gift_lightning.seeding import seed_generators, stream_seed
 
 
@@ -83,18 +84,21 @@ class SeededSamples(Dataset[tuple[Any, int]]):
 
 
 class ReplayDraws(Dataset[tuple[Any, int, int]]):
-    """``(image as in testing, prompt index, pair index)`` of the replay set that is current when a draw is made."""
+    """``(image as in testing, prompt index, pair index)`` of the replay set that is current when a draw is made.
 
-    def __init__(self, sequence: Any) -> None:
-        self.sequence = sequence
+    Attributes:
+        images: the current set, its labels the prompt indices; Lightning asks for loaders before it is known.
+    """
+
+    def __init__(self) -> None:
+        self.images = TestShard.empty()
 
     def __len__(self) -> int:
-        return len(self.sequence.replay_images)
+        return len(self.images)
 
     def __getitem__(self, draw: tuple[int, int]) -> tuple[Any, int, int]:
         index, _ = draw
-        images = self.sequence.replay_images
-        return images[index : index + 1][0], int(images.labels[index]), index
+        return self.images[index : index + 1][0], int(self.images.labels[index]), index
 
 
 class StepLoader(DataLoader[Any]):

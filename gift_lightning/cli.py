@@ -57,7 +57,8 @@ USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KE
 PARSER = {
     "prog": "python -m gift_lightning",
     "usage": USAGE,
-    "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200.",
+    "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
+    " 'report RUN [RUN ...]' shows finished runs side by side.",
     "parser_mode": "omegaconf+",
     "exit_on_error": False,
     "allow_abbrev": False,
@@ -184,7 +185,7 @@ class SequenceCLI(LightningCLI):
         folder = self.folder if writes else None
         own: list[Any] = [TaskBoundary(folder), AccuracyMatrix(), RunRecord(folder, self._config_text())]
         if config.get("enable_progress_bar") is not False:
-            own.append(SequenceProgress())
+            own.insert(0, SequenceProgress())  # shows what the boundary does at the start
         if folder is not None:
             own.append(StepCheckpoint(folder))
         config["callbacks"] = own + list(config.get("callbacks") or [])

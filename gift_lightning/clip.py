@@ -82,6 +82,14 @@ class CLIP(nn.Module):
             tokens = tokens[:, : tower.longest(tokens)]
         return tokens.to(self.model.logit_scale.device)
 
+    def first_too_long(self, texts: Sequence[str]) -> str | None:
+        """The first text whose end the tokenizer would cut off; ``None`` if there is none, or it does not tell."""
+        if not isinstance(self.tokenizer, open_clip.SimpleTokenizer):
+            return None
+        length = self.tokenizer.context_length
+        longer = self.tokenizer(list(texts), context_length=length + 1)
+        return next((text for text, tokens in zip(texts, longer, strict=True) if tokens[length] != 0), None)
+
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Normalised features ``[n, D]`` of texts, without gradient, some at a time."""
@@ -209,8 +217,17 @@ def _split_transform(transform: Callable[[Any], Tensor]) -> tuple[Callable[[Any]
     parts = list(getattr(transform, "transforms", []))
     if len(parts) < 2 or not isinstance(parts[-1], Normalize) or "ToTensor" not in type(parts[-2]).__name__:
         return transform, lambda images: images
-    normalize = parts[-1]
-    return Compose([*parts[:-2], PILToTensor()]), lambda images: normalize(images.float().div(255))
+    return Compose([*parts[:-2], PILToTensor()]), _FromBytes(parts[-1])
+
+
+@dataclass
+class _FromBytes:
+    """What ``ToTensor`` and ``Normalize`` do, on uint8 images; not a lambda, which no worker process could be sent."""
+
+    normalize: Normalize
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.normalize(images.float().div(255))
 
 
 class _TextTower:

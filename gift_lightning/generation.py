@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from gift_lightning.errors import InputError, first_line
-from gift_lightning.files import package_file
+from gift_lightning.files import package_file, read_json
 
 _KEY = "data.replay.generator"
 
@@ -86,9 +86,10 @@ class DiffusionGenerator(ImageGenerator):
         self._pipeline: Any = None
 
     def identity(self) -> dict[str, Any]:
-        settings = {"name": self.name, "revision": self.revision, "steps": self.steps, "guidance": self.guidance}
         folder = self._folder()
-        return {**settings, "dtype": self.dtype, "weights": None if folder is None else _fingerprint(folder)}
+        # a folder is what it holds, wherever it lies
+        origin = {"weights": _fingerprint(folder)} if folder else {"name": self.name, "revision": self.revision}
+        return {**origin, "steps": self.steps, "guidance": self.guidance, "dtype": self.dtype}
 
     def check(self, prompts: list[str]) -> None:
         with _quiet():
@@ -152,14 +153,24 @@ class DiffusionGenerator(ImageGenerator):
         if self._pipeline is None:
             from diffusers import DPMSolverMultistepScheduler
 
-            device = _best_device() if self.device == "auto" else torch.device(self.device)
+            device = self._device()
             with _quiet(), torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
-                pipeline = self._read(_dtype(self.dtype, device)).to(device)
+                pipeline = self._read(_dtype(self.dtype, device))
+            try:
+                pipeline.to(device)
+            except (RuntimeError, AssertionError) as error:  # AssertionError: of a torch without CUDA
+                raise InputError(f"{_KEY}.device: the pipeline cannot go to {device}: {first_line(error)}") from error
             if DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
                 pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline
         return self._pipeline
+
+    def _device(self) -> torch.device:
+        try:
+            return _best_device() if self.device == "auto" else torch.device(self.device)
+        except RuntimeError as error:
+            raise InputError(f"{_KEY}.device is '{self.device}': give auto, cpu, cuda, cuda:1, mps ...") from error
 
     def _read(self, dtype: torch.dtype) -> Any:
         from diffusers import AutoPipelineForText2Image
@@ -211,9 +222,11 @@ def _best_device() -> torch.device:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Tells other weights in a folder of the same name: sizes and first MiB of the files that make up a pipeline."""
-    digest = hashlib.sha256()
-    for path in sorted(file for kind in ("*.json", "*.safetensors") for file in folder.rglob(kind)):
+    """Tells pipelines apart: sizes and first MiB of the files of its parts, whatever else lies in the folder."""
+    digest, index = hashlib.sha256(), folder / "model_index.json"
+    parts = [folder / name for name, part in read_json(index).items() if isinstance(part, list)]
+    files = (file for part in parts for kind in ("*.json", "*.safetensors") for file in part.rglob(kind))
+    for path in [index, *sorted(files)]:
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}".encode())
         with open(path, "rb") as file:
             digest.update(file.read(1 << 20))

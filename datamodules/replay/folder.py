@@ -160,7 +160,9 @@ class ReplayFolder:
         with atomic_write(self.path / name, shared=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-    def _check_same(self, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def _check_same(self, there: Any, wanted: dict[str, Any]) -> None:
+        if not isinstance(there, dict):
+            raise InputError(f"{self.path / MANIFEST_NAME} is damaged: restore it, or delete {self.path}.")
         old, new = _flat(there), _flat(wanted)
         for key in [*new, *(key for key in old if key not in new and key != "images")]:
             if old.get(key) != new.get(key):

@@ -1,5 +1,6 @@
 """Replay of images that a text-to-image model draws from the names of classes."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -17,6 +18,9 @@ from gift_lightning.errors import InputError
 from gift_lightning.files import package_file
 from gift_lightning.generation import ImageGenerator
 from gift_lightning.seeding import stream_seed
+
+LISTING_SECONDS = 60.0
+"""How long a network file system may go on showing an old list of files."""
 
 
 class SyntheticReplay(Replay):
@@ -95,6 +99,9 @@ class SyntheticReplay(Replay):
         progress = follow(drawing, name, work if trainer is None else in_step(trainer, work), self._show(split))
         if split.rank == 0 and progress.new:
             print_line(progress)
+        patience = time.monotonic() + LISTING_SECONDS
+        while drawing.folder.count() < len(drawing.prompts) and time.monotonic() < patience:
+            time.sleep(0.5)
         if drawing.folder.count() < len(drawing.prompts):
             raise InputError(f"{self.root} is not the same folder on all machines of this run: choose a shared one.")
 
@@ -142,7 +149,11 @@ def _read_prompts(source: str | list[str]) -> list[str]:
         file = package_file(source, "data.replay.initial_prompts")
         if not file.is_file():
             raise InputError(f"data.replay.initial_prompts: {file} does not exist; give a text file or 'imagenet'.")
-        prompts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            lines_of_text = file.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"data.replay.initial_prompts: {file} is no text in UTF-8.") from error
+        prompts = [line.strip() for line in lines_of_text if line.strip()]
     if not prompts:
         raise InputError("data.replay.initial_prompts is empty: give prompts, a text file of prompts, or 'imagenet'.")
     return prompts

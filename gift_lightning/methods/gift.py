@@ -30,7 +30,8 @@ class GIFT(ReplayCLIP):
 
     Between tasks the weights before the task are kept: as the teacher, and as the anchor ``theta_start``.
 
-    Reference: Wu, Shi, Wang, Ye, "Synthetic Data is an Elegant GIFT for Continual Vision-Language Models", CVPR 2025.
+    Reference: Wu, Shi, Wang, Ye, "Synthetic Data is an Elegant GIFT for Continual Vision-Language Models", CVPR 2025,
+    arXiv 2503.04229.
 
     Args:
         teacher: who is distilled: the model before the task, the initial model, or a mixture of both ("wise").
@@ -72,6 +73,11 @@ class GIFT(ReplayCLIP):
             raise InputError(f"model.initial_weight is {initial_weight}: give a number from 0 to 1.")
         if distillation_weight == alignment_weight == 0:
             raise InputError("model.distillation_weight and alignment_weight are both 0: use Finetune or L2 instead.")
+        if consolidation == "boundary" and alignment_weight == 0:
+            raise InputError(
+                "model.consolidation 'boundary' needs alignment_weight above 0: where a task starts, the student"
+                " still equals its teacher, and the distillation has no gradient."
+            )
         super().__init__(**kwargs)
         self.distillation, self.temperature = distillation, temperature
         self.distillation_weight, self.alignment_weight = distillation_weight, alignment_weight

@@ -20,6 +20,9 @@ class ReplayCLIP(ContinualCLIP):
     alive at a time. The replay gradient is kept apart from the task's until the optimiser steps: what consolidates
     weights looks at it alone.
 
+    The loss of a batch of pairs is that of all ranks' pairs together. Accumulated batches are each a batch of their
+    own, and their losses are averaged, as in any contrastive learning.
+
     Attributes:
         replay_gradient: of the replay loss of the current step, for each trained tensor; ``None`` where the loss does
             not reach. Summed over ranks and averaged over accumulated batches before the optimiser steps.
@@ -52,6 +55,13 @@ class ReplayCLIP(ContinualCLIP):
         with torch.autocast(self.device.type, enabled=False):
             gradient = torch.autograd.grad(sum(parts.values()), self.trained, allow_unused=True)  # type: ignore[arg-type]
         return list(gradient)
+
+    def replay_batch(self, pairs: Tensor) -> list[Tensor]:
+        """A batch for ``differentiate`` outside the training stream: pairs by number, counted on past the set's end."""
+        images = self.sequence.replay_images
+        index = pairs % len(images)
+        batch = images[index].to(self.device, self.clip.logit_scale.dtype), images.labels[index], index
+        return [part.to(self.device) for part in batch]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Add the replay gradient to that of the task, which DDP has averaged over ranks by now."""
@@ -96,12 +106,22 @@ class ReplayCLIP(ContinualCLIP):
 
     def prepare_task(self, task: int) -> None:
         super().prepare_task(task)
-        self._prompt_tokens = self.clip.tokenize(self.sequence.replay.prompts)
+        prompts = self.sequence.replay.prompts
+        too_long = self.clip.first_too_long(prompts)
+        if too_long is not None:
+            raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in data.replay.")
+        self._prompt_tokens = self.clip.tokenize(prompts)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit" and self.sequence.replay is None:
+        if stage != "fit":
+            return
+        if self.sequence.replay is None:
             raise InputError(f"{type(self).__name__} replays image-text pairs: say with data.replay where they are.")
+        if self.trainer.precision == "16-mixed":
+            raise InputError(
+                "trainer.precision 16-mixed would lose small replay gradients: choose bf16-mixed or 32-true."
+            )
 
 
 def _added(total: list[Tensor | None], more: list[Tensor | None]) -> list[Tensor | None]:

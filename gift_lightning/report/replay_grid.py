@@ -32,7 +32,7 @@ def plot_replay_grid(path: str | Path, pairs: Any, prompts: Sequence[str], title
         # small pictures keep their pixels, large ones are smoothed
         axes.imshow(image, interpolation="nearest" if image.width < 96 else "antialiased")
         axes.set_axis_off()
-        axes.set_title("\n".join(textwrap.wrap(prompts[prompt], 19)[:2]), fontsize=6.5, pad=3)
+        axes.set_title("\n".join(textwrap.wrap(prompts[prompt], 19)[:2]), fontsize=6.5, pad=3, parse_math=False)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -15,6 +15,7 @@ from gift_lightning.files import read_json
 from gift_lightning.report.words import metrics_of, percent, run_name, short_names, zero_shot_transfer
 
 _METRICS = ("transfer", "avg", "last")
+_NEEDED = {"method", "tasks", "R", "protocol", "complete"}
 _WIDTH = 80
 _CELL = 5  # "100.0"
 
@@ -89,7 +90,10 @@ def main(argv: Sequence[str]) -> None:
         if not file.is_file():
             raise InputError(f"{folder} holds no run: {file} does not exist.")
         results = read_json(file)
-        if not results["R"]:
-            raise InputError(f"{folder} has not finished its first task: go on with --ckpt_path last.")
+        if not isinstance(results, dict) or not results.keys() >= _NEEDED:
+            raise InputError(f"{file} is not what a run writes: restore it, or delete {folder}.")
+        if not results["complete"]:
+            told = f"{len(results['R'])} of {len(results['tasks'])} tasks"
+            raise InputError(f"{folder} has finished {told}: go on with --ckpt_path last.")
         runs.append(results)
     Console().print(side_by_side(runs))

@@ -41,12 +41,14 @@ class DrawnReplay(Replay):
         self.pairs = list(zip(drawn, numbers, strict=True))
 
 
-def fit(method: ContinualCLIP, *callbacks: TaskCallback, replay: Replay | None = None, **trainer: Any) -> Trainer:
+def fit(
+    method: ContinualCLIP, *callbacks: TaskCallback, replay: Replay | None = None, workers: int = 0, **trainer: Any
+) -> Trainer:
     """Two tasks of 2 and 3 optimiser steps."""
     defaults = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "log_every_n_steps": 1}
     settings = {"accelerator": "cpu", "max_epochs": 2, **SEQUENCE_DEFAULTS, **defaults, **trainer}
     tasks = [Flags(16, 9), Counting(24, 10)]
-    sequence = TaskSequence(tasks, batch_size=8, steps="epoch", replay=replay)
+    sequence = TaskSequence(tasks, batch_size=8, steps="epoch", replay=replay, num_workers=workers)
     runner = Trainer(callbacks=[TaskBoundary(), AccuracyMatrix(), *callbacks], **settings)
     runner.fit(method, sequence)
     return runner
@@ -156,16 +158,25 @@ def test_gradient_of_a_step_is_that_of_the_whole_loss() -> None:
 
 
 def test_accumulated_batches_average_their_replay_gradients() -> None:
-    steps: list[Any] = []
-    fit(
-        gift(),
-        Probe(lambda module: steps.append(module.replay_gradient[0].clone())),
-        replay=DrawnReplay(),
-        accumulate_grad_batches=2,
-    )
-    assert len(steps) == 10
-    for first, second in zip(steps[::2], steps[1::2], strict=True):
-        assert not torch.equal(first, second)  # a sum that grew, then was divided
+    used: list[Tensor] = []
+    parts: list[Tensor] = []
+
+    class Recording(GIFT):
+        def differentiate(self, batch: Any) -> list[Tensor | None]:
+            gradient = super().differentiate(batch)
+            assert gradient[0] is not None
+            parts.append(gradient[0].clone())
+            return gradient
+
+    class Used(TaskCallback):
+        def on_train_batch_end(self, trainer: Any, module: Any, *arguments: Any) -> None:
+            if (arguments[-1] + 1) % 2 == 0:
+                used.append(module.replay_gradient[0].clone())
+
+    fit(Recording(clip=MINI, lr=1e-3), Used(), replay=DrawnReplay(), accumulate_grad_batches=2)
+    assert len(used) == 5 and len(parts) == 10
+    for ours, first, second in zip(used, parts[::2], parts[1::2], strict=True):
+        torch.testing.assert_close(ours, (first + second) / 2, rtol=1e-6, atol=1e-9)
 
 
 def saved_bytes(method: ContinualCLIP, replay: Replay | None) -> int:
@@ -226,6 +237,19 @@ def test_the_first_step_of_a_fresh_teacher_distils_nothing() -> None:
     )
     assert norms[0] < 1e-12 and norms[2] < 1e-12  # the first steps of both tasks
     assert norms[1] > 1e-6 and norms[3] > 1e-6
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bf16-mixed"}, {"gradient_clip_val": 0.1}])
+def test_usual_settings_of_the_trainer_apply(settings: dict[str, Any]) -> None:
+    norms: list[float] = []
+
+    def look(module: Any) -> None:
+        assert all(parameter.isfinite().all() for parameter in module.trained)
+        norms.append(torch.stack([p.grad.norm() for p in module.trained]).norm().item())
+
+    fit(gift(), Probe(look), replay=DrawnReplay(), **settings)
+    if "gradient_clip_val" in settings:  # what is clipped is the sum of all gradients
+        assert norms == pytest.approx([0.1] * 5, rel=1e-4)
 
 
 @pytest.mark.parametrize("tower", ["image", "text"])
@@ -331,11 +355,55 @@ def test_gift_needs_pairs_and_others_take_none() -> None:
         ({"temperature": 0}, "model.temperature is 0: give a positive number"),
         ({"initial_weight": 2, "teacher": "wise"}, "model.initial_weight is 2: give a number from 0 to 1"),
         ({"distillation_weight": 0, "alignment_weight": 0}, "use Finetune or L2 instead"),
+        ({"consolidation": "boundary", "alignment_weight": 0}, "'boundary' needs alignment_weight above 0"),
     ],
 )
 def test_bad_settings(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         gift(**arguments)
+
+
+def test_half_precision_that_would_lose_gradients_is_refused() -> None:
+    method = gift()
+    method.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    method.trainer.datamodule = TaskSequence([Flags(16, 9)], batch_size=8, steps=1, replay=DrawnReplay())  # type: ignore[attr-defined]
+    method.trainer._accelerator_connector.precision_plugin.precision = "16-mixed"
+    with pytest.raises(InputError, match="choose bf16-mixed or 32-true"):
+        method.setup("fit")
+
+
+def test_a_prompt_that_the_clip_would_cut_is_named() -> None:
+    long = "a photo of " + "a tree and " * 8 + "a cat"
+    with pytest.raises(InputError, match="cannot read the whole replay prompt 'a photo of a tree and a tree"):
+        fit(gift(), replay=Named([long]))
+
+
+class Named(DrawnReplay):
+    """Pairs of plain pictures with any prompts."""
+
+    def __init__(self, prompts: list[str], images: int = 8) -> None:
+        super().__init__(images=images, prompts=prompts)
+
+    def prepare_task(self, task: int) -> None:
+        pictures = OracleGenerator().generate([PROMPTS[0]] * self.images, list(range(self.images)))
+        self.pairs = [(picture, index % len(self.prompts)) for index, picture in enumerate(pictures)]
+
+
+def test_a_boundary_fisher_of_a_set_smaller_than_a_batch() -> None:
+    method = gift(consolidation="boundary")
+    fit(method, replay=Named(PROMPTS, images=5))
+    assert method.fisher is not None
+    means = [value.mean().item() for value in method.fisher.pairs(method.clip)[1]]
+    assert means == pytest.approx([1.0] * len(means), rel=1e-3)
+
+
+def test_workers_replay_the_same_pairs() -> None:
+    weights_of = []
+    for workers in (0, 1):
+        method = gift()
+        fit(method, replay=DrawnReplay(), workers=workers)
+        weights_of.append(weights(method))
+    assert largest_difference(*weights_of) == 0
 
 
 def test_a_replay_loss_that_is_not_a_number_is_told() -> None:

@@ -29,7 +29,7 @@ from gift_lightning.files import write_json
 from gift_lightning.generation import DiffusionGenerator, ImageGenerator
 
 PACKAGED = "package:datamodules.mini.generator"
-STEPS, GUIDANCE, BATCH = 12, 2.0, 32
+STEPS, GUIDANCE, BATCH = 10, 3.0, 32
 PER_CLASS = 8
 
 

@@ -89,6 +89,7 @@ def test_a_stopped_run_goes_on_where_it_was(
         train_autoencoder if stage == "autoencoder" else lambda path, steps: train_denoiser(path, steps, text)
     )
     monkeypatch.setattr(train, "_SNAPSHOT_SECONDS", 0)
+    monkeypatch.setattr(train, "TIDY_FROM", 3)  # the loss changes on the way
     straight = run(tmp_path / "straight.pt", 6)
     real, seen = train.Stage.update, itertools.count()
 
@@ -108,6 +109,17 @@ def test_a_stopped_run_goes_on_where_it_was(
 
 def assert_equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_batches_follow_from_the_seed_and_the_step() -> None:
+    block = train._BLOCK
+    straight = list(train.batches(0, 0, 2 * block, 2, tidy_from=block))
+    later = list(train.batches(0, block + 3, 2 * block, 2, tidy_from=block))
+    for (images, captions), (again, told_again) in zip(straight[block + 3 :], later, strict=True):
+        assert torch.equal(images, again) and captions == told_again
+    untidy = list(train.batches(0, 0, 2 * block, 2, tidy_from=2 * block))
+    assert [torch.equal(a[0], b[0]) for a, b in zip(straight, untidy, strict=True)] == [True] * block + [False] * block
+    assert train.TIDY_FROM % block == 0
 
 
 def test_command_makes_a_pipeline_folder(tmp_path: Path, clip: CLIP) -> None:
