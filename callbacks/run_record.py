@@ -83,6 +83,7 @@ class RunRecord(TaskCallback):
             accuracies = zip(results["tasks"], results["R"][-1], strict=True)
             named |= {f"cl/accuracy/{name}": value for name, value in accuracies}
             logger.log_metrics({"cl/task": task + 1, **named}, step=trainer.global_step)
+            logger.save()  # before the checkpoint, after which this row is never logged again
         if trainer.is_global_zero and module.learns and task < trainer.datamodule.num_tasks - 1:
             Console().print(accuracy_table(results))
 

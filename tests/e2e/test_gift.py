@@ -18,9 +18,10 @@ MOMENTS = {
 
 
 def assert_same(folder: Path, reference: Path) -> None:
-    """Bit-identical results and weights."""
+    """Bit-identical results, weights and logged metrics."""
     ours, theirs = read_results(folder), read_results(reference)
     assert ours["R"] == theirs["R"] and ours["complete"]
+    assert (folder / "metrics.csv").read_text() == (reference / "metrics.csv").read_text()
     mine, other = final_weights(folder), final_weights(reference)
     assert all(torch.equal(mine[name], other[name]) for name in other)
 
@@ -49,12 +50,19 @@ def test_what_is_estimated_at_a_tasks_start_survives_a_kill(settings: list[str],
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
+THIRTY_STEPS = ["--data.steps", "10"]
+
+
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A float64 run in one process, with the gradients and importances of its first step in ``first.pt``."""
     root = tmp_path_factory.mktemp("one")
-    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(root), *FLOAT64, *first_step(root)]
-    assert run_command(command, root / "log.txt") == 0, (root / "log.txt").read_text()
+    return in_one_process(root)
+
+
+def in_one_process(root: Path, *flags: str) -> Path:
+    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(root), *FLOAT64, *THIRTY_STEPS, *flags]
+    assert run_command([*command, *first_step(root)], root / "log.txt") == 0, (root / "log.txt").read_text()
     return root
 
 
@@ -65,28 +73,52 @@ def first_step(root: Path) -> list[str]:
     ]
 
 
+def assert_equal_on_ranks(ours: Path, theirs: Path) -> None:
+    assert read_results(ours / "gift")["R"] == read_results(theirs / "gift")["R"]
+    assert largest_difference(ours / "gift", theirs / "gift") < 1e-9
+    mine, other = torch.load(ours / "first.pt"), torch.load(theirs / "first.pt")
+    for name, gradient in other["gradients"].items():
+        if not name.endswith(KEY_BIAS):
+            assert (mine["gradients"][name] - gradient).abs().max() < 1e-9, name
+            importance = other["importances"][name]
+            assert (mine["importances"][name] - importance).abs().max() < 1e-9 * importance.max(), name
+
+
 def test_two_ranks_equal_one_process(one_process: Path, tmp_path: Path) -> None:
-    fit_on_two_ranks("lightning", tmp_path, *GIFT, *FLOAT64, *first_step(tmp_path))
-    ours, theirs = read_results(tmp_path / "gift"), read_results(one_process / "gift")
-    assert ours["R"] == theirs["R"]
-    assert largest_difference(tmp_path / "gift", one_process / "gift") < 1e-9
-    mine, other = torch.load(tmp_path / "first.pt"), torch.load(one_process / "first.pt")
-    for name in other["gradients"]:
-        if name.endswith(KEY_BIAS):
-            continue
-        assert (mine["gradients"][name] - other["gradients"][name]).abs().max() < 1e-9, name
-        relative = (mine["importances"][name] - other["importances"][name]).abs() / other["importances"][name].max()
-        assert relative.max() < 1e-9, name
-    for file in (tmp_path / "replay").rglob("*.png"):
+    fit_on_two_ranks("lightning", tmp_path, *GIFT, *FLOAT64, *THIRTY_STEPS, *first_step(tmp_path))
+    assert_equal_on_ranks(tmp_path, one_process)
+    files = list((tmp_path / "replay").rglob("*.png"))
+    assert len(files) == 3 * 40
+    for file in files:
         assert file.read_bytes() == (one_process / file.relative_to(tmp_path)).read_bytes()
 
 
-def test_killed_while_drawing_on_one_rank_resumed_on_two(one_process: Path, tmp_path: Path) -> None:
-    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(tmp_path), *FLOAT64, *kill_at("draw", 13)]
-    assert run_command(command, tmp_path / "log.txt") == -9, (tmp_path / "log.txt").read_text()
-    fit_on_two_ranks("lightning", tmp_path, *GIFT, *FLOAT64, "--ckpt_path", "last")
+def test_a_boundary_fisher_is_the_same_on_two_ranks(tmp_path: Path) -> None:
+    # a set that is no multiple of the batch, and so of the ranks
+    flags = ["--model.consolidation", "boundary", "--data.replay.images_per_task", "21"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    in_one_process(one, *flags)
+    fit_on_two_ranks("lightning", two, *GIFT, *FLOAT64, *THIRTY_STEPS, *first_step(two), *flags)
+    assert_equal_on_ranks(two, one)
+
+
+@pytest.mark.parametrize("moment", [("draw", 13), ("step", 14)])
+def test_killed_on_one_rank_resumed_on_two(moment: tuple[str, int], one_process: Path, tmp_path: Path) -> None:
+    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(tmp_path), *FLOAT64, *THIRTY_STEPS]
+    assert run_command([*command, *kill_at(*moment)], tmp_path / "log.txt") == -9, (tmp_path / "log.txt").read_text()
+    fit_on_two_ranks("lightning", tmp_path, *GIFT, *FLOAT64, *THIRTY_STEPS, "--ckpt_path", "last")
     assert read_results(tmp_path / "gift")["R"] == read_results(one_process / "gift")["R"]
     assert largest_difference(tmp_path / "gift", one_process / "gift") < 1e-9
+
+
+def test_weights_of_a_run_are_evaluated_without_its_images(whole: Path, tmp_path: Path) -> None:
+    weights = str(whole / "checkpoints" / "task03.safetensors")
+    command = ["test", "--config", CONFIG, *GIFT, "--run.root", str(tmp_path), "--ckpt_path", weights]
+    assert run_command(command, tmp_path / "log.txt") == 0, (tmp_path / "log.txt").read_text()
+    assert not (tmp_path / "replay").exists()
+    last = read_results(whole)["R"][-1]
+    assert all(f"{accuracy:.2f}" in (tmp_path / "log.txt").read_text() for accuracy in last)
 
 
 def test_a_run_leaves_a_picture_of_what_it_replayed(whole: Path) -> None:

@@ -29,7 +29,15 @@ from gift_lightning.seeding import stream_seed
 
 log = logging.getLogger(__name__)
 
-KINDS = {"sprite": 0.30, "digit": 0.09, "letter": 0.10, "texture": 0.19, "count": 0.17, "land": 0.08, "flag": 0.07}
+KIND_SHARES = {
+    "sprite": 0.30,
+    "digit": 0.09,
+    "letter": 0.10,
+    "texture": 0.19,
+    "count": 0.17,
+    "land": 0.08,
+    "flag": 0.07,
+}
 """How often each kind is shown: more often the harder it is to draw."""
 STYLES = {"photo": 0.9, "sketch": 0.1}
 """How often each style is shown at first."""
@@ -42,6 +50,7 @@ LARGEST_WEIGHT = 5.0
 BATCH = 64
 DROPPED_CAPTIONS = 0.1
 """Share of pictures shown without their caption, which guidance needs."""
+CPU = torch.device("cpu")
 _BLOCK = 16  # batches drawn at a time
 _SNAPSHOT_SECONDS = 120
 
@@ -55,7 +64,7 @@ def batches(
         if step // _BLOCK != block:
             block = step // _BLOCK
             styles = TIDY_STYLES if step >= tidy_from else STYLES
-            images, captions = stream(_BLOCK * batch, stream_seed(seed, "generator", block), KINDS, styles)
+            images, captions = stream(_BLOCK * batch, stream_seed(seed, "generator", block), KIND_SHARES, styles)
         start = step % _BLOCK * batch
         shown = images[start : start + batch].contiguous(memory_format=torch.channels_last)
         yield shown.float() / 127.5 - 1, captions[start : start + batch]
@@ -71,9 +80,10 @@ def rate(step: int, steps: int, peak: float, decay: float) -> float:
 
 
 @contextlib.contextmanager
-def _half() -> Iterator[None]:
-    """Forward passes in bfloat16: convolutions are several times faster, but fused attention is slower than plain."""
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+def _half(device: torch.device) -> Iterator[None]:
+    """Forward passes in bfloat16: convolutions are several times faster, but on a CPU fused attention is slower."""
+    plain = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
+    with torch.autocast(device.type, torch.bfloat16), plain:
         yield
 
 
@@ -125,7 +135,8 @@ class Stage:
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.averaged, self.step, self.seconds = state["averaged"], state["step"], state["seconds"]
+        torch._foreach_copy_(self.averaged, state["averaged"])
+        self.step, self.seconds = state["step"], state["seconds"]
         log.info("going on from step %d", self.step)
 
 
@@ -139,10 +150,11 @@ def train(
 ) -> None:
     """Run a stage up to ``steps``, from its snapshot if there is one; its average is the result."""
     stage.resume(snapshot, steps)
+    device = stage.weights[0].device
     began, saved, earlier, first, losses = time.monotonic(), time.monotonic(), stage.seconds, stage.step, list[float]()
     for images, captions in batches(seed, first, steps, batch):
         generator = torch.Generator().manual_seed(stream_seed(seed, "noise", stage.step))
-        loss = loss_of(images, captions, generator)
+        loss = loss_of(images.to(device), captions, generator)
         stage.update(loss, steps)
         losses.append(loss.item())
         now = time.monotonic()
@@ -156,19 +168,21 @@ def train(
     stage.finish()
 
 
-def train_autoencoder(steps: int, seed: int, batch: int, snapshot: Path) -> tuple[Any, float]:
+def train_autoencoder(
+    steps: int, seed: int, batch: int, snapshot: Path, device: torch.device = CPU
+) -> tuple[Any, float]:
     """The trained autoencoder and the seconds it took."""
     torch.manual_seed(seed)
-    autoencoder = new_autoencoder()
+    autoencoder = new_autoencoder().to(device)
 
     def loss_of(images: Tensor, _: list[str], generator: torch.Generator) -> Tensor:
-        with _half():
+        with _half(device):
             latents = autoencoder.encoder(images).float()
         # noise makes the decoder forgive what the denoiser gets wrong, and keeps the latents from growing without bound
-        disturbed = latents + 0.1 * torch.randn(latents.shape, generator=generator)
+        disturbed = latents + 0.1 * torch.randn(latents.shape, generator=generator).to(device)
         variance, mean = torch.var_mean(latents, (0, 2, 3))
         spread = (variance.log() ** 2).mean() + (mean**2).mean()
-        with _half():
+        with _half(device):
             decoded = autoencoder.decoder(disturbed).float()
         return F.mse_loss(decoded, images) + 0.1 * F.l1_loss(decoded, images) + 0.002 * spread
 
@@ -181,27 +195,28 @@ def train_autoencoder(steps: int, seed: int, batch: int, snapshot: Path) -> tupl
 def measure_scale(autoencoder: Any, seed: int) -> float:
     """The factor that gives latents a standard deviation of 1."""
     images, _ = next(batches(seed, 0, 1, 1024))
-    return 1 / float(autoencoder.encoder(images).std())
+    return 1 / float(autoencoder.encoder(images.to(autoencoder.device)).std())
 
 
 def train_denoiser(steps: int, seed: int, batch: int, snapshot: Path, autoencoder: Any, text: Conditions) -> Any:
     """The trained stage of the denoiser."""
     torch.manual_seed(seed)
-    denoiser = new_denoiser()
-    kept = new_scheduler().alphas_cumprod
+    device = autoencoder.device
+    denoiser = new_denoiser().to(device)
+    kept = new_scheduler().alphas_cumprod.to(device)
 
     def loss_of(images: Tensor, captions: list[str], generator: torch.Generator) -> Tensor:
         with torch.no_grad():
             latents = autoencoder.encoder(images) * autoencoder.config.scaling_factor
         dropped = torch.rand(len(images), generator=generator) < DROPPED_CAPTIONS
         shown = ["" if drop else caption for drop, caption in zip(dropped.tolist(), captions, strict=True)]
-        time_steps = torch.randint(0, 1000, (len(images),), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
+        time_steps = torch.randint(0, 1000, (len(images),), generator=generator).to(device)
+        noise = torch.randn(latents.shape, generator=generator).to(device)
         signal = kept[time_steps].view(-1, 1, 1, 1)
         noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with _half():
-            predicted = denoiser(noisy, time_steps, text(shown)).sample
+        with _half(device):
+            predicted = denoiser(noisy, time_steps, text(shown).to(device)).sample
         if stage.step < TIDY_FROM:
             return F.mse_loss(predicted.float(), latents)
         # between the error of the clean latents (weight 1) and that of the velocity (1 + signal-to-noise ratio)
@@ -245,6 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=BATCH, help="pictures in a step (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
+    parser.add_argument("--device", type=torch.device, default=CPU, help="cpu, cuda or mps (default %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("runs/generator"), help="folder of the snapshots")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write (default: the one in this package)")
     args = parser.parse_args(argv)
@@ -252,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     autoencoder, first_seconds = train_autoencoder(
-        args.autoencoder_steps, args.seed, args.batch_size, args.work / "autoencoder.pt"
+        args.autoencoder_steps, args.seed, args.batch_size, args.work / "autoencoder.pt", args.device
     )
     autoencoder.register_to_config(scaling_factor=measure_scale(autoencoder, args.seed))
     tokenizer, text_encoder = write_tokenizer(args.out / "tokenizer"), new_text_encoder()
@@ -264,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         autoencoder,
         Conditions(tokenizer, text_encoder),
     )
-    write_pipeline(args.out, autoencoder, stage.network, text_encoder, tokenizer)
+    write_pipeline(args.out, autoencoder.cpu(), stage.network.cpu(), text_encoder, tokenizer)
     facts = {
         "steps": args.steps,
         "autoencoder_steps": args.autoencoder_steps,
