@@ -36,7 +36,8 @@ class FisherEstimate(TaskCallback):
     def estimate(self, trainer: Trainer, module: Module) -> list[Tensor | None]:
         """Mean squared gradient of the replay loss, over batches of the size that training has; weights stay untouched.
 
-        The batches go through the replay set in its order, once, and the last begins anew where the set ends.
+        The batches go through the replay set in its order; what does not fill a last one is left out, and a set smaller
+        than a batch is repeated to fill one.
         """
         parts = trainer.world_size * trainer.accumulate_grad_batches
         share = trainer.datamodule.replay.batch_size // parts
