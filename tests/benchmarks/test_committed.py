@@ -25,6 +25,10 @@ def by_method(runs: Runs) -> dict[str, Runs]:
     return groups
 
 
+def mean_of(runs: Runs, method: str, metric: str) -> float:
+    return mean(run["metrics"][metric] for run in by_method(runs)[method])
+
+
 def test_the_readme_shows_the_committed_runs(runs: Runs) -> None:
     table = (ROOT / "README.md").read_text().split(START)[1].split(END)[0]
     assert table.strip() == comparison_markdown(runs).strip()
@@ -32,16 +36,15 @@ def test_the_readme_shows_the_committed_runs(runs: Runs) -> None:
 
 def test_all_runs_are_of_one_benchmark(runs: Runs) -> None:
     assert len({run["protocol"] for run in runs}) == 1
-    for method in ("zero_shot", "finetune", "l2"):
+    for method in ("zero_shot", "finetune", "l2", "gift", "gift+no_awc", "gift+oracle", "gift+noise"):
         assert {run["seed"] for run in by_method(runs)[method]} >= {0, 1, 2}, method
 
 
 def test_fine_tuning_forgets(runs: Runs) -> None:
-    (zero_shot, *_), finetune = (by_method(runs)[method] for method in ("zero_shot", "finetune"))
-    transfer, last = (mean(run["metrics"][name] for run in finetune) for name in ("transfer", "last"))
+    finetune = by_method(runs)["finetune"]
     diagonal = mean(run["R"][task][task] for run in finetune for task in range(6))
-    assert transfer <= zero_shot["metrics"]["transfer"] - 20
-    assert last <= diagonal - 15
+    assert mean_of(runs, "finetune", "transfer") <= mean_of(runs, "zero_shot", "transfer") - 20
+    assert mean_of(runs, "finetune", "last") <= diagonal - 15
 
 
 def test_every_task_has_something_to_learn(runs: Runs) -> None:
@@ -50,3 +53,14 @@ def test_every_task_has_something_to_learn(runs: Runs) -> None:
     for run in alone:
         gains = [run["R"][task][task] - run["zero_shot"][task] for task in range(6)]
         assert sum(gain >= 5 for gain in gains) >= 5
+
+
+def test_gift_keeps_what_the_clip_knew_and_what_it_learned(runs: Runs) -> None:
+    assert mean_of(runs, "gift", "transfer") >= mean_of(runs, "zero_shot", "transfer") - 3
+    assert mean_of(runs, "gift", "last") >= mean_of(runs, "finetune", "last") + 12
+
+
+def test_what_is_on_the_images_matters(runs: Runs) -> None:
+    drawn, oracle, finetune = (mean_of(runs, method, "avg") for method in ("gift", "gift+oracle", "finetune"))
+    assert drawn - finetune >= 0.75 * (oracle - finetune)
+    assert mean_of(runs, "gift+noise", "transfer") <= mean_of(runs, "gift", "transfer") - 4
