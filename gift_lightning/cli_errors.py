@@ -9,10 +9,13 @@ from gift_lightning.errors import InputError, nearest
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
-    """The ``InputError`` behind an exception: the parser wraps what a constructor raises."""
+    """The ``InputError`` behind an exception: the parser wraps what a constructor raises.
+
+    One that a process which loads images raised arrives as text, its traceback before the sentence.
+    """
     while error is not None:
         if isinstance(error, InputError):
-            return error
+            return InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip())
         error = error.__cause__ or error.__context__
     return None
 

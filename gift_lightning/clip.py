@@ -138,6 +138,10 @@ class CLIPSource:
     name: str = "ViT-B-16"
     pretrained: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.pretrained == "None":  # what the parser makes of `--model.clip.pretrained null`
+            self.pretrained = None
+
     def load(self) -> CLIP:
         """The model in float32 on the CPU.
 

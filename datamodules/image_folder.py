@@ -1,0 +1,182 @@
+"""A task over any folder of images, one subfolder for each class."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import yaml
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from datamodules.base import Task
+from gift_lightning.errors import InputError, first_line, nearest
+from gift_lightning.seeding import stream_seed
+
+Sample = tuple[str, int]  # path below the task's folder, label
+
+
+class ImageFiles(Dataset[tuple[Image.Image, int]]):
+    """Images in files, decoded when they are asked for, upright and in RGB.
+
+    Args:
+        folder: where the paths start.
+        samples: paths and labels.
+    """
+
+    def __init__(self, folder: Path, samples: Sequence[Sample]) -> None:
+        self.folder, self.samples = folder, samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        path, label = self.samples[index]
+        try:
+            with Image.open(self.folder / path) as image:
+                return ImageOps.exif_transpose(image).convert("RGB"), label
+        except UnidentifiedImageError:
+            raise InputError(f"{self.folder / path} is not an image: remove it or replace it.") from None
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise InputError(
+                f"{self.folder / path} cannot be decoded ({first_line(error)[:-1]}): remove it or replace it."
+            ) from error
+
+
+class ImageFolderTask(Task):
+    """Images in folders named after their classes.
+
+    Either ``<folder>/train/<class>/...`` and ``<folder>/test/<class>/...``, or ``<folder>/<class>/...``, of which a
+    part of each class is kept for testing. Files that are no images by their name, and hidden ones, are passed over.
+
+    Args:
+        folder: where the images are.
+        name: what the task is called; the folder's name if not given.
+        class_names: what the classes are called in prompts, by folder name, or a YAML file that says so
+            (``n02099601: golden retriever``); for the others, the folder's name with spaces for underscores.
+        templates: prompts with one ``{}`` for the class name. The first is the training prompt; testing averages all.
+        test_share: part of each class that is kept for testing where there is no folder ``test``; at least one image.
+        split_seed: of the choice; the seed of a run does not change it.
+
+    Raises:
+        InputError: in ``setup``, a folder is missing or empty, or names a class that does not exist; when an image is
+            asked for that does not decode.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        name: str | None = None,
+        class_names: dict[str, str] | str | None = None,
+        templates: list[str] = ["a photo of a {}."],  # noqa: B006 (never changed)
+        test_share: float = 0.2,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 < test_share < 1:
+            raise InputError(f"test_share is {test_share}: give a number between 0 and 1.")
+        self.folder = Path(folder)
+        self.name = name or self.folder.resolve().name
+        self.templates, self._given_names = templates, class_names
+        self.test_share, self.split_seed = test_share, split_seed
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the files, once."""
+        if hasattr(self, "train_set"):
+            return
+        if not self.folder.is_dir():
+            raise InputError(f"Task '{self.name}': the folder {self.folder} does not exist.")
+        parts = [self.folder / "train", self.folder / "test"]
+        there = [part.is_dir() for part in parts]
+        if any(there) and not all(there):
+            raise InputError(
+                f"Task '{self.name}': {parts[there.index(True)]} has no {parts[there.index(False)].name} beside it: add"
+                " it, or name a folder of classes, of which a part is kept for testing."
+            )
+        if all(there):
+            classes, (train, test) = self._two_folders(*parts)
+        else:
+            classes, (train, test) = self._one_folder()
+        self.class_names = self._class_names(classes)
+        self.train_set, self.test_set = ImageFiles(self.folder, train), ImageFiles(self.folder, test)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the paths and labels of both sets, in their order."""
+        assert isinstance(self.train_set, ImageFiles) and isinstance(self.test_set, ImageFiles)
+        facts = [self.train_set.samples, self.test_set.samples]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def _two_folders(self, train: Path, test: Path) -> tuple[list[str], tuple[list[Sample], list[Sample]]]:
+        classes = self._classes(train)
+        for name in self._classes(test):
+            if name not in classes:
+                raise InputError(f"Task '{self.name}': {test} has a class '{name}' that {train} does not have.")
+        listed = [(self._images(train / name), self._images(test / name)) for name in classes]
+        for name, (images, _) in zip(classes, listed, strict=True):
+            if not images:
+                raise InputError(f"Task '{self.name}': {train / name} holds no images: add some or remove it.")
+        return classes, _labelled(listed)
+
+    def _one_folder(self) -> tuple[list[str], tuple[list[Sample], list[Sample]]]:
+        classes = self._classes(self.folder)
+        listed = []
+        for name in classes:
+            images = self._images(self.folder / name)
+            if len(images) < 2:
+                raise InputError(
+                    f"Task '{self.name}': {self.folder / name} holds {len(images)} images: give at least two, one of"
+                    " them for testing."
+                )
+            kept = min(max(1, round(self.test_share * len(images))), len(images) - 1)
+            chosen = set(Random(stream_seed(self.split_seed, "split", name)).sample(images, kept))
+            listed.append(([path for path in images if path not in chosen], sorted(chosen)))
+        return classes, _labelled(listed)
+
+    def _classes(self, folder: Path) -> list[str]:
+        classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not classes:
+            raise InputError(f"Task '{self.name}': {folder} holds no folders: give each class a folder of its own.")
+        return classes
+
+    def _images(self, folder: Path) -> list[str]:
+        """Paths below the task's folder, in an order that no file system changes."""
+        if not folder.is_dir():
+            return []
+        files = [path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()]
+        return sorted(path.relative_to(self.folder).as_posix() for path in files if not path.name.startswith("."))
+
+    def _class_names(self, classes: list[str]) -> list[str]:
+        given = self._given_names or {}
+        if isinstance(given, str):
+            given = self._read_names(Path(given))
+        for name in given:
+            if name not in classes:
+                raise InputError(
+                    f"Task '{self.name}': class_names has a class '{name}' without a folder{nearest(name, classes)}."
+                )
+        names = [given.get(name, name.replace("_", " ")) for name in classes]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"Task '{self.name}': two classes are called '{name}': give them other class_names.")
+        return names
+
+    def _read_names(self, path: Path) -> dict[str, str]:
+        try:
+            names = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"Task '{self.name}': class_names is '{path}', a file that does not exist.") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"Task '{self.name}': {path} cannot be read as YAML: {first_line(error)}") from error
+        if not isinstance(names, dict):
+            raise InputError(f"Task '{self.name}': {path} needs a line 'folder: class name' for each class.")
+        return {str(folder): str(name) for folder, name in names.items()}
+
+
+def _labelled(listed: list[tuple[list[str], list[str]]]) -> tuple[list[Sample], list[Sample]]:
+    """Training and test paths of each class as two lists of samples."""
+    train = [(path, label) for label, (paths, _) in enumerate(listed) for path in paths]
+    test = [(path, label) for label, (_, paths) in enumerate(listed) for path in paths]
+    return train, test

@@ -1,0 +1,56 @@
+"""A run over folders of a user's own images."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datamodules.mini import Flags, Shapes
+from tests.e2e.conftest import read_results, run_command
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    *("--config", str(ROOT / "conf" / "own_images.yaml"), "--trainer.accelerator", "cpu"),
+    *("--model.clip.name", "package:datamodules.mini.clip", "--model.clip.pretrained", "null"),
+    *("--data.steps", "2", "--data.batch_size", "8", "--data.num_workers", "1", "--model.warmup_steps", "1"),
+]
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder a user works in, with the two folders of images that the config names."""
+    birds, tools = Flags(56, 28), Shapes(60, 1)
+    for task in (birds, tools):
+        task.setup()
+    tools.class_names = ["ph2", *tools.class_names[1:]]
+    for task, split, folder in (
+        (birds, "train", "birds/train"),
+        (birds, "test", "birds/test"),
+        (tools, "train", "tools"),
+    ):
+        for index, (image, label) in enumerate(getattr(task, f"{split}_set")):
+            path = tmp_path / "data" / folder / task.class_names[label] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_over_own_images(user: Path) -> None:
+    status = run_command(["fit", *SMALL], user / "log.txt")
+    assert status == 0, (user / "log.txt").read_text()
+    results = read_results(user / "runs" / "own_images")
+    assert results["complete"]
+    assert results["tasks"] == ["birds", "tools"]
+    assert results["zero_shot"][0] > 20  # the names of the folders are those of the flags
+
+
+def test_a_broken_image_is_named_by_a_worker_too(user: Path) -> None:
+    broken = user / "data" / "birds" / "test" / "japan" / "broken.png"
+    Image.effect_noise((64, 64), 90).save(broken)
+    broken.write_bytes(broken.read_bytes()[:2000])
+    status = run_command(["fit", *SMALL], user / "log.txt")
+    assert status == 2
+    told = [line for line in (user / "log.txt").read_text().splitlines() if line.startswith("error:")]
+    assert told and f"{broken.relative_to(user)} cannot be decoded" in told[0]
+    assert told[0].endswith("remove it or replace it.")
