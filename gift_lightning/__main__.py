@@ -13,20 +13,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if stray:
         sys.stderr.write(f"error: {stray}\n")
         return 2
-    if arguments[:1] == ["report"]:
-        return _report(arguments[1:])
+    if arguments[:1] in (["report"], ["export"]):
+        return _plain(*arguments)
     from gift_lightning.cli import run  # importing the whole stack takes seconds: after the cheap check
 
     return run(arguments)
 
 
-def _report(arguments: list[str]) -> int:
-    """Show runs side by side; needs no more than their files."""
+def _plain(command: str, *arguments: str) -> int:
+    """A command that needs no trainer: it works on the folders of finished runs."""
     from gift_lightning.errors import InputError
-    from gift_lightning.report.side_by_side import main as show
 
     try:
-        show(arguments)
+        if command == "report":
+            from gift_lightning.report.side_by_side import main as report
+
+            report(arguments)
+        else:
+            from gift_lightning.finished import export
+
+            export(arguments)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

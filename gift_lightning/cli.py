@@ -58,7 +58,7 @@ PARSER = {
     "prog": "python -m gift_lightning",
     "usage": USAGE,
     "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
-    " 'report RUN [RUN ...]' shows finished runs side by side.",
+    " 'report RUN [RUN ...]' shows finished runs side by side; 'export --run RUN --out FILE' writes the final weights.",
     "parser_mode": "omegaconf+",
     "exit_on_error": False,
     "allow_abbrev": False,
@@ -243,9 +243,7 @@ class SequenceCLI(LightningCLI):
 
     def _check_difference(self, results: dict[str, Any]) -> None:
         """Raise an ``InputError`` if the run in the folder is not the one asked for."""
-        if not self.folder.config.is_file():
-            raise InputError(f"{self.folder.config} is missing: restore it, or delete {self.folder.path}.")
-        old = _flat(yaml.safe_load(self.folder.config.read_text(encoding="utf-8")))
+        old = _flat(self.folder.read_config())
         new = _flat(yaml.safe_load(self._config_text()))
         for key in sorted(old.keys() | new.keys()):
             if key.startswith(DECISIVE) and key not in INDIFFERENT and old.get(key) != new.get(key):

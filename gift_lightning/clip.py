@@ -142,6 +142,12 @@ class CLIPSource:
         if self.pretrained == "None":  # what the parser makes of `--model.clip.pretrained null`
             self.pretrained = None
 
+    def with_weights(self, path: Path) -> "CLIPSource":
+        """The same model, activation included, with the weights of a file."""
+        suffix = "-quickgelu"  # open_clip's name for the same model with the activation that only a tag implies
+        implied = _needs_quick_gelu(self.name, self.pretrained) and not self.name.endswith(suffix)
+        return CLIPSource(self.name + suffix * implied, str(path))
+
     def load(self) -> CLIP:
         """The model in float32 on the CPU.
 
@@ -156,7 +162,7 @@ class CLIPSource:
             # or weights that were trained with another activation
             model, train_transform, test_transform = open_clip.create_model_and_transforms(
                 name,
-                pretrained=self.pretrained,
+                pretrained=None if own_file else self.pretrained,
                 require_pretrained=not own_file,
                 force_quick_gelu=_needs_quick_gelu(name, self.pretrained),
             )

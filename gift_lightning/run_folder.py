@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gift_lightning.errors import InputError
 from gift_lightning.files import read_json
 
@@ -28,6 +30,12 @@ class RunFolder:
     def __post_init__(self) -> None:
         if self.checkpoint_every < 1:
             raise InputError(f"run.checkpoint_every is {self.checkpoint_every}: give at least 1 optimiser step.")
+
+    @classmethod
+    def at(cls, path: str | Path) -> "RunFolder":
+        """The folder of a run by its path."""
+        path = Path(path)
+        return cls(root=str(path.parent), name=path.name)
 
     @property
     def path(self) -> Path:
@@ -72,3 +80,18 @@ class RunFolder:
     def read_results(self) -> dict[str, Any] | None:
         """What an earlier run of this name recorded, or ``None`` if there was none."""
         return read_json(self.results) if self.results.exists() else None
+
+    def read_config(self) -> dict[str, Any]:
+        """The config of the run.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        try:
+            config: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            config["model"]["init_args"]["clip"]  # a file cut short lacks it
+            return config
+        except FileNotFoundError:
+            raise InputError(f"{self.config} is missing: restore it, or delete {self.path}.") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+            raise InputError(f"{self.config} is damaged: restore it, or delete {self.path}.") from error

@@ -1,5 +1,6 @@
 """What all methods share: the task loss, the optimiser, the hooks of a task, evaluation."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -125,6 +126,28 @@ class ContinualCLIP(LightningModule):
         """Once after the last step of ``task``, before evaluation; may change weights in place."""
 
     # --- prediction ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(
+        self, images: Sequence[Any], class_names: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)
+    ) -> Tensor:
+        """Probabilities ``[n, C]`` of any classes for PIL images, as in testing: softmax of 100 x cosine.
+
+        Args:
+            images: a list of them.
+            class_names: what may be on them.
+            templates: prompts with one ``{}`` for the class name; their features are averaged.
+
+        Raises:
+            InputError: no classes, or a template without ``{}``.
+        """
+        if not class_names or any(template.count("{}") != 1 for template in templates):
+            raise InputError("predict needs class names, and templates with one {} for the class name.")
+        task = Task()
+        task.name, task.class_names, task.templates = "predict", list(class_names), list(templates)
+        pairs = [(image, 0) for image in images]
+        shard = TestShard(pairs, self.clip.test_geometry, self.clip.normalize, device=self.device)
+        return self.evaluate(task, shard).softmax(1)
 
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
         """Logits ``[len(shard), C]``, 100 x cosine, of a shard of the task's test set over the task's classes.

@@ -1,0 +1,85 @@
+"""What a finished run is good for: its model, and its weights for other programs."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentError, ArgumentParser
+from rich.console import Console
+
+from gift_lightning.checkpoint import save_weights
+from gift_lightning.cli_errors import find_input_error, sentence
+from gift_lightning.clip import CLIPSource
+from gift_lightning.errors import InputError
+from gift_lightning.files import package_file
+from gift_lightning.methods import ContinualCLIP
+from gift_lightning.run_folder import RunFolder
+
+
+def load_run(run: str | Path) -> ContinualCLIP:
+    """See ``gift_lightning.load``."""
+    folder = RunFolder.at(run)
+    source = final_clip(folder)
+    settings = folder.read_config()["model"]
+    settings["init_args"]["clip"] = vars(source)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ContinualCLIP, "model")
+    try:
+        model: ContinualCLIP = parser.instantiate_classes(parser.parse_object({"model": settings})).model
+    except (ArgumentError, ValueError, InputError) as error:
+        raise find_input_error(error) or InputError(f"{folder.config}: {sentence(str(error), [])}") from error
+    return model.eval()
+
+
+def final_clip(folder: RunFolder) -> CLIPSource:
+    """The CLIP that a run ended with.
+
+    Raises:
+        InputError: there is no finished run in the folder, or its config or weights are missing.
+    """
+    results = folder.read_results()
+    if results is None:
+        raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
+    if not results["complete"]:
+        raise InputError(f"{folder.path} holds an unfinished run: go on with fit and --ckpt_path last.")
+    model = folder.read_config()["model"]
+    start = CLIPSource(**model["init_args"]["clip"])
+    weights = folder.task_weights(len(results["R"]) - 1)
+    if weights.is_file():
+        return start.with_weights(weights)
+    if results["cost"]["trainable_parameters"]:
+        raise InputError(f"{weights} is missing: restore it, or run again.")
+    return start  # a method that learns nothing
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Write the CLIP of a run as a plain state dict of open_clip, and say how to load it.
+
+    Raises:
+        InputError: see ``final_clip``; or the file cannot be written.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m gift_lightning export", description="Write the final CLIP of a run for open_clip."
+    )
+    parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write, as in model.safetensors")
+    options = parser.parse_args(arguments)
+    if options.out.suffix != ".safetensors":
+        raise InputError(f"--out is {options.out}: give a name that ends in .safetensors.")
+    source = final_clip(RunFolder.at(options.run))
+    save_weights(source.load().model, options.out)
+    lines = [f"{options.out} is written. It is loaded by", "", "  import open_clip", *_loading(source, options.out)]
+    Console().print(*lines, sep="\n", soft_wrap=True, highlight=False)
+
+
+def _loading(source: CLIPSource, path: Path) -> list[str]:
+    """The lines of Python that load the file into a model without this package, as far as that is possible."""
+    if ":" not in source.name:
+        return [f'  model = open_clip.create_model("{source.name}", pretrained="{path}")']
+    package = source.name.removeprefix("package:")
+    name = source.name if package == source.name else f"local-dir:{package_file(source.name, 'model.clip.name')}"
+    return [
+        *([f"  import {package}  # its image tower"] if package != source.name else []),
+        f'  model = open_clip.create_model("{name}", load_weights=False)',
+        f'  open_clip.load_checkpoint(model, "{path}")',
+    ]

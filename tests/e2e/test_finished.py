@@ -1,0 +1,124 @@
+"""What a user does with a finished run: predict, and take the weights elsewhere."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+import gift_lightning
+from datamodules.mini import Counting, Flags, Shapes
+from gift_lightning.__main__ import main
+from gift_lightning.clip import CLIPSource
+from gift_lightning.errors import InputError
+from gift_lightning.methods import L2
+from tests.e2e.conftest import final_weights, read_results
+
+
+def test_the_loaded_model_has_the_last_row(reference: Path) -> None:
+    model = gift_lightning.load(reference)
+    assert isinstance(model, L2)
+    assert not model.training
+    for task, accuracy in zip(
+        (Flags(45, 43), Shapes(80, 31), Counting(61, 25)), read_results(reference)["R"][-1], strict=True
+    ):
+        task.setup()
+        images, labels = zip(*task.test_set, strict=True)
+        probabilities = model.predict(images, task.class_names, task.templates)
+        assert torch.allclose(probabilities.sum(1), torch.ones(len(images)))
+        right = (probabilities.argmax(1) == torch.tensor(labels)).float().mean().item()
+        assert 100 * right == pytest.approx(accuracy, abs=1e-3)
+
+
+def test_predict_takes_any_image_and_any_class(reference: Path) -> None:
+    model = gift_lightning.load(str(reference))
+    images = [Image.new("L", (50, 20)), Image.new("RGBA", (9, 9)), Image.new("P", (64, 64))]
+    assert model.predict(images, ["tree", "letter b"]).shape == (3, 2)
+    assert model.predict([], ["tree", "letter b"]).shape == (0, 2)
+    with pytest.raises(InputError, match="predict needs class names"):
+        model.predict(images, [])
+
+
+def test_exported_weights_load_in_plain_open_clip(
+    reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.safetensors"
+    assert main(["export", "--run", str(reference), "--out", str(path)]) == 0
+    code = capsys.readouterr().out.split("by\n\n")[1]
+    names: dict[str, torch.nn.Module] = {}
+    exec(code.replace("\n  ", "\n").strip(), {}, names)  # the lines that it printed
+    for name, tensor in final_weights(reference).items():
+        assert torch.equal(names["model"].state_dict()[name], tensor), name
+
+
+def test_an_export_of_a_model_with_a_name_is_one_line(
+    tmp_path: Path, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tower = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8, "head_width": 32}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
+    (tmp_path / "tiny-clip.json").write_text(json.dumps({"embed_dim": 16, "vision_cfg": tower, "text_cfg": text}))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    start, run = tmp_path / "start.pt", tmp_path / "zero_shot"
+    torch.save(open_clip.create_model("tiny-clip").state_dict(), start)
+    argv = ["fit", "--config", str(reference / "config.yaml"), "--run.root", str(tmp_path), "--run.name", run.name]
+    clip = ["--model.clip.name", "tiny-clip", "--model.clip.pretrained", str(start)]
+    assert main([*argv, *clip, "--data.steps", "2", "--model.lr", "1e-3"]) == 0
+    out = tmp_path / "out.safetensors"
+    assert main(["export", "--run", str(run), "--out", str(out)]) == 0
+    assert f'open_clip.create_model("tiny-clip", pretrained="{out}")' in capsys.readouterr().out
+    model = open_clip.create_model("tiny-clip", pretrained=str(out))
+    ours = gift_lightning.load(run).clip.model.state_dict()
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in model.state_dict().items())
+    assert not torch.equal(model.visual.conv1.weight, torch.load(start)["visual.conv1.weight"])
+
+
+def test_weights_in_the_place_of_a_tag_keep_its_activation() -> None:
+    weights = Path("w.safetensors")
+    assert CLIPSource("ViT-B-16", "openai").with_weights(weights).name == "ViT-B-16-quickgelu"
+    assert CLIPSource("ViT-B-16-quickgelu", "openai").with_weights(weights).name == "ViT-B-16-quickgelu"
+    assert CLIPSource("ViT-B-16", "laion2b_s34b_b88k").with_weights(weights).name == "ViT-B-16"
+
+
+def _unfinished(run: Path) -> None:
+    results = read_results(run)
+    (run / "results.json").write_text(json.dumps({**results, "complete": False}))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no run": (shutil.rmtree, "holds no run: name the folder with its results.json."),
+    "unfinished run": (_unfinished, "holds an unfinished run: go on with fit and --ckpt_path last."),
+    "weights deleted": (
+        lambda run: (run / "checkpoints" / "task03.safetensors").unlink(),
+        "task03.safetensors is missing: restore it, or run again.",
+    ),
+    "weights cut short": (
+        lambda run: (run / "checkpoints" / "task03.safetensors").write_bytes(b"half"),
+        "cannot be loaded",
+    ),
+    "config deleted": (lambda run: (run / "config.yaml").unlink(), "config.yaml is missing: restore it"),
+    "config cut short": (lambda run: (run / "config.yaml").write_text("model:\n  cl"), "config.yaml is damaged"),
+    "results cut short": (lambda run: (run / "results.json").write_text("{"), "results.json is not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_runs_are_told(case: str, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage, expected = DAMAGE[case]
+    run = shutil.copytree(reference, tmp_path / "run")
+    damage(run)
+    with pytest.raises(InputError) as error:
+        gift_lightning.load(run)
+    assert expected in str(error.value)
+    assert main(["export", "--run", str(run), "--out", str(tmp_path / "m.safetensors")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and len(told.strip().splitlines()) == 1
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_export_to_a_name_without_its_ending(reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--run", str(reference), "--out", "m.pt"]) == 2
+    assert "--out is m.pt: give a name that ends in .safetensors." in capsys.readouterr().err
