@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 import torch
+import yaml
 from rich.console import Console
 
 from callbacks.accuracy_matrix import AccuracyMatrix
@@ -17,6 +18,7 @@ from gift_lightning import metrics
 from gift_lightning.files import write_json, write_text
 from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.run_folder import SCHEMA, RunFolder
+from gift_lightning.wandb_run import WandbRun
 
 
 class RunRecord(TaskCallback):
@@ -50,14 +52,19 @@ class RunRecord(TaskCallback):
         if self.folder is not None and trainer.is_global_zero:
             write_text(self.folder.config, self.config)
             write_json(self.folder.environment, environment(trainer))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(yaml.safe_load(self.config) or {})
 
     def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
         self.seconds["zero_shot"] = [time.perf_counter() - self._clock]
         self._write(trainer, module)
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
-        if trainer.datamodule.replay is not None:
+        replay = trainer.datamodule.replay
+        if replay is not None:
             self.seconds["replay"].append(trainer.datamodule.preparation_seconds)
+            for board in _boards(trainer):
+                board.log_replay(replay.pairs, replay.prompts, task)
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
     def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
@@ -84,6 +91,9 @@ class RunRecord(TaskCallback):
             named |= {f"cl/accuracy/{name}": value for name, value in accuracies}
             logger.log_metrics({"cl/task": task + 1, **named}, step=trainer.global_step)
             logger.save()  # before the checkpoint, after which this row is never logged again
+        if self.folder is not None:
+            for board in _boards(trainer):
+                board.log_results(results, self.folder.matrix_png)
         if trainer.is_global_zero and module.learns and task < trainer.datamodule.num_tasks - 1:
             Console().print(accuracy_table(results))
 
@@ -132,6 +142,10 @@ class RunRecord(TaskCallback):
             used = _resident_memory()
         self.peak_memory = max(self.peak_memory, used)
         return self.peak_memory
+
+
+def _boards(trainer: Trainer) -> list[WandbRun]:
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbRun)]
 
 
 def _device_name(device: torch.device) -> str:

@@ -22,7 +22,7 @@ def plot_replay_grid(path: str | Path, pairs: Any, prompts: Sequence[str], title
         prompts: the distinct prompts of the set.
         title: what the picture shows.
     """
-    shown = _spread(len(pairs), _COLUMNS * _ROWS)
+    shown = spread(len(pairs), _COLUMNS * _ROWS)
     rows = -(-len(shown) // _COLUMNS)
     figure = Figure(figsize=(1.25 * _COLUMNS, 1.6 * rows + 0.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -38,10 +38,10 @@ def plot_replay_grid(path: str | Path, pairs: Any, prompts: Sequence[str], title
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _spread(size: int, most: int) -> list[int]:
+def spread(size: int, most: int) -> list[int]:
     """At most ``most`` of ``range(size)``, evenly spread.
 
-    >>> _spread(10, 4)
+    >>> spread(10, 4)
     [0, 2, 5, 7]
     """
     count = min(size, most)

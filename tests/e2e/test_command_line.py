@@ -18,7 +18,7 @@ from tests.e2e.conftest import CONFIG, final_weights, read_results
 from tests.e2e.test_ranks import LAUNCHERS, TWO_RANKS
 
 ROOT = Path(__file__).parents[2]
-OVERLAYS = sorted((ROOT / "conf" / "trainer").glob("*.yaml"))
+OVERLAYS = sorted(path for folder in ("trainer", "logger") for path in (ROOT / "conf" / folder).glob("*.yaml"))
 ABLATIONS = sorted((ROOT / "conf" / "ablation").glob("*.yaml"))
 CONFIGS = sorted(path for path in (ROOT / "conf").rglob("*.yaml") if path not in (*OVERLAYS, *ABLATIONS))
 

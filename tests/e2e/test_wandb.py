@@ -1,0 +1,105 @@
+"""Weights & Biases offline: one run for a sequence that was killed and resumed, read back from its files."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from tests.e2e.conftest import CONFIG, kill_at, read_results, run_command
+
+HERE, CONF = Path(__file__).parent, Path(__file__).parents[2] / "conf"
+GIFT = [f"--config={path}" for path in (CONFIG, HERE / "gift.yaml", CONF / "logger" / "wandb.yaml")]
+
+
+def records(path: Path) -> Iterator[Record]:
+    """The records of an offline file: 7 bytes, then blocks of 32 KiB with parts of records (length, which part)."""
+    data, position, parts = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if (room := 32768 - position % 32768) < 7:
+            position += room
+            continue
+        length, kind = struct.unpack_from("<HB", data, position + 4)
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def values(items: Any) -> dict[str, Any]:
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was killed in its second task and resumed."""
+    root = tmp_path_factory.mktemp("wandb")
+    argv, log = ["fit", *GIFT, "--run.root", str(root)], root / "log.txt"
+    # as by Ctrl-C: what W&B has on disk after SIGKILL is a matter of chance
+    assert run_command([*argv, *kill_at("step", 8), "--trainer.callbacks.signal_number", "2"], log) != 0
+    assert run_command([*argv, "--ckpt_path", "last"], log) == 0, log.read_text()
+    return next(root.glob("*/results.json")).parent
+
+
+@pytest.fixture(scope="module")
+def parts(run: Path) -> list[list[Record]]:
+    return [list(records(path)) for path in sorted(run.glob("wandb/offline-run-*/*.wandb"))]
+
+
+def histories(parts: list[list[Record]]) -> list[dict[str, Any]]:
+    return [values(record.history.item) for part in parts for record in part if record.HasField("history")]
+
+
+def test_both_parts_are_one_run(parts: list[list[Record]], run: Path) -> None:
+    runs = [record.run for part in parts for record in part if record.HasField("run")]
+    assert len(parts) == len(runs) == 2
+    assert len({one.run_id for one in runs}) == 1
+    assert {one.display_name for one in runs} == {run.name}
+    configs = [values(record.config.update) for record in parts[1] if record.HasField("config")]
+    assert any(config.get("data", {}).get("batch_size") for config in configs)
+
+
+def test_axes(parts: list[list[Record]]) -> None:
+    axes = {record.metric.glob_name: record.metric.step_metric for record in parts[0] if record.HasField("metric")}
+    assert axes["*"] == "trainer/global_step"
+    assert axes["cl/*"] == "cl/task"
+
+
+def test_metrics_of_the_sequence(parts: list[list[Record]], run: Path) -> None:
+    results = read_results(run)
+    rows = {row["cl/task"]: row for row in histories(parts) if "cl/avg" in row}
+    assert sorted(rows) == list(range(1, len(results["tasks"]) + 1))
+    for task, row in enumerate(results["R"], start=1):
+        assert [rows[task][f"cl/accuracy/{name}"] for name in results["tasks"]] == pytest.approx(row)
+    last = rows[len(results["tasks"])]
+    for name in ("transfer", "avg", "last"):
+        assert last[f"cl/{name}"] == pytest.approx(results["metrics"][name])
+    summary = {key: value for r in parts[1] if r.HasField("summary") for key, value in values(r.summary.update).items()}
+    for name in ("Transfer", "Avg", "Last"):
+        assert summary[name] == pytest.approx(results["metrics"][name.lower()])
+
+
+def test_losses_against_the_step(parts: list[list[Record]]) -> None:
+    steps = [row["trainer/global_step"] for row in histories(parts) if "loss/image_distillation" in row]
+    assert len(set(steps)) > 3
+
+
+def test_matrix_and_images(parts: list[list[Record]], run: Path) -> None:
+    results = read_results(run)
+    tables = run.glob("wandb/offline-run-*/files/media/table/cl/accuracy_matrix_*.json")
+    table = json.loads(max(tables, key=lambda path: path.stat().st_size).read_text())
+    assert table["columns"] == ["after", *results["tasks"]]
+    assert [row[0] for row in table["data"]] == ["zero-shot", *results["tasks"]]
+    assert table["data"][-1][1:] == pytest.approx(results["R"][-1])
+    assert len(list(run.glob("wandb/offline-run-*/files/media/images/cl/heatmap_*.png"))) == len(results["tasks"])
+    captions = {row["cl/task"]: row["cl/replay/captions"] for row in histories(parts) if "cl/replay/captions" in row}
+    assert sorted(captions) == [1, 2, 3]
+    assert all(caption.startswith(("a ", "an ")) for caption in captions[1])
+    files = list(run.glob("wandb/offline-run-*/files/media/images/cl/replay_*.png"))
+    assert len(files) >= len(captions[1])
