@@ -38,9 +38,7 @@ def environment(wheel: Path) -> Path:
     venv.create(folder, with_pip=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     run(programs / "python", "-m", "pip", "install", "--no-deps", "--no-index", wheel, cwd=folder)
-    packages = Path(
-        run(programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
-    )
+    where = run(programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)
     # a path in a .pth file adds the libraries beside us, but not what .pth files among them add: this repository
     (Path(where.strip()) / "libraries.pth").write_text(sysconfig.get_path("purelib"))
     return programs
