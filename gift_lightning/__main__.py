@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _plain(*arguments)
     from gift_lightning.cli import run  # importing the whole stack takes seconds: after the cheap check
 
-    return run(arguments)
+    return run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
 
 
 def _plain(command: str, *arguments: str) -> int:

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from omegaconf.errors import OmegaConfBaseException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +21,7 @@ from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoin
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
 from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights
-from gift_lightning.cli_errors import find_input_error, sentence
+from gift_lightning.cli_errors import check_configs, find_input_error, sentence
 from gift_lightning.errors import InputError
 from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
@@ -53,27 +54,29 @@ COMMANDS = {
     "test": "Evaluate a checkpoint or weights (--ckpt_path FILE) on all tasks of a sequence.",
 }
 GENERATE = "Make the replay images of a sequence ahead of time, with the same config and flags as fit."
-USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...]"
+USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [--debug]"
 PARSER = {
     "prog": "python -m gift_lightning",
     "usage": USAGE,
     "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
-    " 'report RUN [RUN ...]' shows finished runs side by side; 'export --run RUN --out FILE' writes the final weights.",
+    " 'report RUN [RUN ...]' shows finished runs side by side, 'export --run RUN --out FILE' writes the final weights."
+    " With --debug, bad input is told with all that the libraries say about it.",
     "parser_mode": "omegaconf+",
     "exit_on_error": False,
     "allow_abbrev": False,
 }
 
 
-def run(argv: list[str]) -> int:
+def run(argv: list[str], debug: bool = False) -> int:
     """Run one command and turn bad input into one sentence on stderr; returns the exit status.
 
     0 after success, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM (Lightning's own would be 0, as if the run
-    were over).
+    were over). ``debug`` raises what lies behind the sentence.
     """
     _quiet_libraries()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
+        check_configs(argv)
         SequenceCLI(
             ContinualCLIP,
             TaskSequence,
@@ -98,7 +101,7 @@ def run(argv: list[str]) -> int:
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         told = find_input_error(error)
-        if told is None:
+        if told is None or debug:
             raise
         _tell(f"error: {told}")
         return 2
@@ -154,7 +157,7 @@ class SequenceCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             self.config = parser.parse_args(args)
-        except ArgumentError as error:
+        except (ArgumentError, OmegaConfBaseException) as error:
             told = find_input_error(error)
             parsers = self._subcommand_parsers.values()
             known = [key for sub in parsers for key, _ in sub.get_defaults(skip_validation=True).items()]

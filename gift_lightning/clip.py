@@ -170,7 +170,9 @@ class CLIPSource:
                 open_clip.load_checkpoint(model, self.pretrained)
         except Exception as error:  # of many kinds: no network, a damaged file, other shapes
             weights = f" with weights '{self.pretrained}'" if self.pretrained else ""
-            raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {first_line(error)}") from error
+            fits = "loading state_dict" not in str(error)
+            reason = first_line(error) if fits else "the weights belong to another model."
+            raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {reason}") from error
         tokenizer = open_clip.get_tokenizer(name, **_tokenizer_files(name))
         return CLIP(model, train_transform, test_transform, tokenizer)
 

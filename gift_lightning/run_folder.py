@@ -28,13 +28,15 @@ class RunFolder:
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
+        if not self.name.strip("./ "):
+            raise InputError(f"run.name is '{self.name}': give the run a name, as in --run.name first.")
         if self.checkpoint_every < 1:
             raise InputError(f"run.checkpoint_every is {self.checkpoint_every}: give at least 1 optimiser step.")
 
     @classmethod
     def at(cls, path: str | Path) -> "RunFolder":
         """The folder of a run by its path."""
-        path = Path(path)
+        path = Path(path) if Path(path).name.strip(".") else Path(path).resolve()
         return cls(root=str(path.parent), name=path.name)
 
     @property

@@ -180,11 +180,22 @@ class ContinualCLIP(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
+        for task in self.sequence.tasks:
+            self._check_prompts(task)
         if stage != "fit":
             return
         self._check_learning_rates()
         if self.sequence.replay is not None and not self.replays:
             raise InputError(f"{type(self).__name__} does not replay: remove data.replay.")
+
+    def _check_prompts(self, task: Task) -> None:
+        prompts = [template.format(name) for template in task.templates for name in task.class_names]
+        too_long = self.clip.first_too_long(prompts)
+        if too_long is not None:
+            raise InputError(
+                f"Task '{task.name}': the prompt '{too_long[:60]}...' is longer than the text that the CLIP reads:"
+                " shorten the class name or the template."
+            )
 
     def _check_learning_rates(self) -> None:
         rates = self.lr.values() if isinstance(self.lr, dict) else [self.lr]

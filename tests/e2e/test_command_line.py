@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
+from safetensors.torch import save_file
 
 from gift_lightning.__main__ import main
 from tests.e2e.conftest import CONFIG, final_weights, read_results
@@ -229,6 +231,9 @@ def test_command_test_on_two_ranks_counts_every_image_once(reference: Path) -> N
 
 # --- bad input --------------------------------------------------------------------------------------------------------
 
+FOLDER = "[{class_path: datamodules.ImageFolderTask, init_args: {folder: {bad}/%s}}]"
+LONG = ", templates: ['a photo of a {}" + " which is long" * 30 + "']"
+
 BAD_INPUT = {
     "misspelt key": (["--data.stepz", "3"], "--data.stepz is not an option (did you mean '--data.steps'?)."),
     "misspelt argument of a method": (
@@ -245,7 +250,7 @@ BAD_INPUT = {
     ),
     "wrong type": (["--data.steps", "many"], "data.steps is 'many', but must be of type int or Literal['epoch']."),
     "word for a number": (["--model.l2", "strong"], "model.l2 is 'strong', but must be of type float."),
-    "missing config": (["--config", "nowhere.yaml"], "nowhere.yaml does not exist."),
+    "missing config": (["--config", "nowhere.yaml"], "The config nowhere.yaml does not exist: name a file."),
     "missing weights": (["--model.clip.pretrained", "nowhere.pt"], "model.clip.pretrained 'nowhere.pt' does not exist"),
     "unknown CLIP": (
         ["--model.clip.name", "ViT-B-61"],
@@ -290,18 +295,94 @@ BAD_INPUT = {
     ),
     "negative penalty": (["--model.l2", "-1"], "model.l2 is -1.0: it cannot be negative."),
     "no steps": (["--data.steps", "0"], "data.steps is 0: give at least 1 optimiser step per task, or 'epoch'."),
+    "broken YAML": (["--config", "{bad}/broken.yaml"], "broken.yaml is not valid YAML in line 2: "),
+    "YAML without keys": (["--config", "{bad}/list.yaml"], "list.yaml has no keys, as in 'data:': list is no config."),
+    "folder as config": (["--config", "{bad}"], "is a folder: name a file."),
+    "reference to nothing": (
+        ["--run.name", "${run.rot}"],
+        "The config refers to ${run.rot}, which does not exist (did you mean 'run.root'?).",
+    ),
+    "no class": (["--model", ""], "model: name a class by its path, as in gift_lightning.methods.GIFT."),
+    "no name of the run": (["--run.name", ""], "run.name is '': give the run a name, as in --run.name first."),
+    "weights cut short": (["--model.clip.pretrained", "{bad}/half.safetensors"], "half.safetensors' cannot be loaded"),
+    "weights of another model": (
+        ["--model.clip.pretrained", "{bad}/other.safetensors"],
+        "other.safetensors' cannot be loaded: the weights belong to another model.",
+    ),
+    "checkpoint cut short": (["--ckpt_path", "{bad}/half.ckpt"], "cannot be read: it is damaged, or not a checkpoint."),
+    "folder that is no model": (
+        ["--model.clip.name", "local-dir:{bad}"],
+        "but there is no {bad}/open_clip_config.json.",
+    ),
+    "folder without images": (["--data.tasks", FOLDER % "nowhere"], "bad/nowhere does not exist."),
+    "class without images": (["--data.tasks", FOLDER % "hollow"], "train/bee holds no images: add some or remove it."),
+    "one class": (["--data.tasks", FOLDER % "one"], "Task 'one' has 1 class names: give at least two."),
+    "image that does not decode": (
+        ["--data.tasks", FOLDER % "torn", "--model.lr", "1e-3"],
+        ".png is not an image: remove it or replace it.",
+    ),
+    "prompt too long": (
+        ["--data.tasks", FOLDER % ("whole" + LONG), "--model.lr", "1e-3"],
+        "is longer than the text that the CLIP reads: shorten the class name or the template.",
+    ),
+    "template without a place": (
+        ["--data.tasks", FOLDER % "whole, templates: [a photo]"],
+        "Task 'whole' needs templates with one {} for the class name, not ['a photo'].",
+    ),
+    "run folder that cannot be made": (["--run.root", "{bad}/half.ckpt"], "cannot be written: Not a directory."),
+    "misspelt logger": (
+        ["--trainer.logger", "gift_lightning.wandb_run.WandbRum"],
+        "trainer.logger: there is no class 'gift_lightning.wandb_run.WandbRum' (did you mean 'WandbRun'?).",
+    ),
+    "replay without images": (
+        ["--model", "gift_lightning.methods.GIFT"],
+        "GIFT replays image-text pairs: say with data.replay where they are.",
+    ),
+    "images for a method without replay": (
+        ["--data.replay", "datamodules.SyntheticReplay", "--data.replay.folder", "{bad}/replay"],
+        "L2 does not replay: remove data.replay.",
+    ),
 }
 
 
+@pytest.fixture(scope="session")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files and folders with something amiss."""
+    folder = tmp_path_factory.mktemp("files") / "bad"
+    folder.mkdir()
+    (folder / "broken.yaml").write_text("model: [\n")
+    (folder / "list.yaml").write_text("- data\n")
+    (folder / "half.safetensors").write_bytes(b"half")
+    (folder / "half.ckpt").write_bytes(b"half")
+    save_file({"x": torch.zeros(1)}, folder / "other.safetensors")
+    images = ["hollow/train/ant/0.png", "hollow/test/ant/0.png"]
+    images += [
+        f"{task}/{name}/{index}.png" for task in ("torn", "whole") for name in ("ant", "bee") for index in (0, 1)
+    ]
+    for name in [*images, "one/ant/0.png", "one/ant/1.png"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32)).save(folder / name)
+    (folder / "hollow" / "train" / "bee").mkdir()
+    for name in ("0.png", "1.png"):
+        (folder / "torn" / "bee" / name).write_bytes(b"no image")
+    return folder
+
+
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_gets_one_sentence(case: str, tmp_path: Path) -> None:
+def test_bad_input_gets_one_sentence(case: str, bad: Path, tmp_path: Path) -> None:
     flags, expected = BAD_INPUT[case]
+    flags, expected = [flag.replace("{bad}", str(bad)) for flag in flags], expected.replace("{bad}", str(bad))
     status, _, err = fit(tmp_path, *flags)
     assert status == 2
     assert err.startswith("error: ")
     assert len(err.strip().splitlines()) == 1
     assert expected in err
     assert not (tmp_path / "three_tasks" / "results.json").exists()
+
+
+def test_debug_shows_what_lies_behind_the_sentence(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="stepz"):
+        fit(tmp_path, "--data.stepz", "3", "--debug")
 
 
 def test_checkpoint_of_another_sequence(reference: Path, tmp_path: Path) -> None:
@@ -344,8 +425,6 @@ def test_damaged_checkpoint(content: bytes, tmp_path: Path) -> None:
 
 
 def test_weights_of_another_model(reference: Path, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     status, _, err = call("test", "--config", CONFIG, "--ckpt_path", str(tmp_path / "other.safetensors"))
     assert status == 2

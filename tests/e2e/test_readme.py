@@ -1,0 +1,78 @@
+"""What the README tells a user to type, typed: every command and every line of Python, on fewer steps and images."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from datamodules.mini import Flags, Shapes
+from tests.e2e.conftest import run_command
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```(sh|python|yaml)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+SHORT = ["--data.steps", "2", "--model.warmup_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+FEW = ["--data.replay.images_per_task", "12", "--data.replay.batch_size", "4"]
+SMALL_CLIP = ["--model.clip.name", "package:datamodules.mini.clip", "--model.clip.pretrained", "null"]
+ELSEWHERE = ("git ", "make ", "pip ", "#", "srun ")
+"""Installing is tested where the repository is, clusters where there is one."""
+
+
+def commands() -> list[list[str]]:
+    """The words of each command line of the README that starts this program."""
+    lines = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.strip()]
+    for line in lines:
+        assert line.startswith(("python -m gift_lightning ", *ELSEWHERE)), f"no test runs {line}"
+    ours = [shlex.split(line, comments=True) for line in lines if line.startswith("python ")]
+    return [words[words.index("gift_lightning") + 1 :] for words in ours]
+
+
+def shortened(words: list[str]) -> list[str]:
+    if words[0] in ("report", "export"):
+        return words
+    few = FEW if any(name in word for word in words for name in ("gift.yaml", "quickstart.yaml")) else []
+    own = [*SMALL_CLIP, "--data.num_workers", "0"] if "conf/own_images.yaml" in words else []
+    return [*words, *(SHORT if words[0] != "test" else SHORT[4:]), *few, *own]
+
+
+def write_images(folder: Path, images: Any, names: list[str]) -> None:
+    for index, (image, label) in enumerate(images):
+        path = folder / names[label] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    birds, tools = Flags(56, 28), Shapes(60, 1)
+    for task in (birds, tools):
+        task.setup()
+    write_images(tmp_path / "data" / "birds" / "train", birds.train_set, birds.class_names)
+    write_images(tmp_path / "data" / "birds" / "test", birds.test_set, birds.class_names)
+    write_images(tmp_path / "data" / "tools", tools.train_set, ["ph2", *tools.class_names[1:]])
+    Image.new("RGB", (64, 48)).save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+
+    typed = commands()
+    assert {words[0] for words in typed} == {"fit", "test", "generate", "report", "export"}
+    for words in typed:
+        log = tmp_path / "log.txt"
+        assert run_command(shortened(words), log) == 0, f"{' '.join(words)}\n{log.read_text()}"
+        log.unlink()
+    (code,) = (block for kind, block in BLOCKS if kind == "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["probabilities"].shape == (1, 3)
+
+
+def test_the_yaml_of_the_readme_is_that_of_the_config() -> None:
+    import yaml
+
+    (shown,) = (yaml.safe_load(block) for kind, block in BLOCKS if kind == "yaml")
+    config = yaml.safe_load((ROOT / "conf" / "own_images.yaml").read_text(encoding="utf-8"))
+    for ours, theirs in zip(shown["data"]["tasks"], config["data"]["tasks"], strict=True):
+        assert ours["class_path"] == theirs["class_path"]
+        assert ours["init_args"].items() <= theirs["init_args"].items()
