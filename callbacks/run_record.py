@@ -18,7 +18,7 @@ from gift_lightning import metrics
 from gift_lightning.files import write_json, write_text
 from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.run_folder import SCHEMA, RunFolder
-from gift_lightning.wandb_run import WandbRun
+from gift_lightning.wandb_logger import SequenceWandbLogger
 
 
 class RunRecord(TaskCallback):
@@ -57,14 +57,15 @@ class RunRecord(TaskCallback):
 
     def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
         self.seconds["zero_shot"] = [time.perf_counter() - self._clock]
-        self._write(trainer, module)
+        results = self._write(trainer, module)
+        _log_row(trainer, 0, results["tasks"], results["zero_shot"], {})
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         replay = trainer.datamodule.replay
         if replay is not None:
             self.seconds["replay"].append(trainer.datamodule.preparation_seconds)
-            for board in _boards(trainer):
-                board.log_replay(replay.pairs, replay.prompts, task)
+            for logger in _wandb_loggers(trainer):
+                logger.log_replay(replay.pairs, replay.prompts, task)
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
     def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
@@ -85,15 +86,10 @@ class RunRecord(TaskCallback):
         self.seconds["evaluate"].append(now - self._clock)
         self._clock = now
         results = self._write(trainer, module)
-        for logger in trainer.loggers:
-            named = {f"cl/{name}": value for name, value in results["metrics"].items() if value is not None}
-            accuracies = zip(results["tasks"], results["R"][-1], strict=True)
-            named |= {f"cl/accuracy/{name}": value for name, value in accuracies}
-            logger.log_metrics({"cl/task": task + 1, **named}, step=trainer.global_step)
-            logger.save()  # before the checkpoint, after which this row is never logged again
+        _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self.folder is not None:
-            for board in _boards(trainer):
-                board.log_results(results, self.folder.matrix_png)
+            for wandb_logger in _wandb_loggers(trainer):
+                wandb_logger.log_results(results, self.folder.matrix_png)
         if trainer.is_global_zero and module.learns and task < trainer.datamodule.num_tasks - 1:
             Console().print(accuracy_table(results))
 
@@ -144,8 +140,19 @@ class RunRecord(TaskCallback):
         return self.peak_memory
 
 
-def _boards(trainer: Trainer) -> list[WandbRun]:
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbRun)]
+def _log_row(
+    trainer: Trainer, learned: int, tasks: list[str], row: list[float], metrics: dict[str, float | None]
+) -> None:
+    """Log what is known after ``learned`` tasks as ``cl/...``."""
+    named = {f"cl/{name}": value for name, value in metrics.items() if value is not None}
+    named |= {f"cl/accuracy/{name}": value for name, value in zip(tasks, row, strict=True)}
+    for logger in trainer.loggers:
+        logger.log_metrics({"cl/task": learned, **named}, step=trainer.global_step)
+        logger.save()  # before the checkpoint, after which this row is never logged again
+
+
+def _wandb_loggers(trainer: Trainer) -> list[SequenceWandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, SequenceWandbLogger)]
 
 
 def _device_name(device: torch.device) -> str:

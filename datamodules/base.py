@@ -12,6 +12,15 @@ class ImageSet(Sized, Protocol):
     def __getitem__(self, index: int) -> tuple[Any, int]: ...
 
 
+def is_template(text: str) -> bool:
+    """Whether a prompt has one place, ``{}``, for a class name.
+
+    >>> is_template("a photo of a {}."), is_template("a photo"), is_template("a {} of {x}")
+    (True, False, False)
+    """
+    return text.count("{}") == 1 and not set("{}") & set(text.replace("{}", ""))
+
+
 class Task(LightningDataModule):
     """One task of a sequence: images with labels, and the names of its classes.
 

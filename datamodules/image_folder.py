@@ -7,13 +7,16 @@ from pathlib import Path
 from random import Random
 
 import yaml
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from datamodules.base import Task
+from datamodules.images import upright_rgb
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.seeding import stream_seed
+
+_REMEDY = "replace it, or remove it before a run begins."  # without it, the data set is another
 
 Sample = tuple[str, int]  # path below the task's folder, label
 
@@ -36,13 +39,13 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         path, label = self.samples[index]
         try:
             with Image.open(self.folder / path) as image:
-                return ImageOps.exif_transpose(image).convert("RGB"), label
+                return upright_rgb(image), label
+        except FileNotFoundError:
+            raise InputError(f"{self.folder / path} has disappeared: restore it.") from None
         except UnidentifiedImageError:
-            raise InputError(f"{self.folder / path} is not an image: remove it or replace it.") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(
-                f"{self.folder / path} cannot be decoded ({first_line(error)[:-1]}): remove it or replace it."
-            ) from error
+            raise InputError(f"{self.folder / path} is not an image: {_REMEDY}") from None
+        except Exception as error:  # of many kinds: every format has its own
+            raise InputError(f"{self.folder / path} cannot be decoded ({first_line(error)[:-1]}): {_REMEDY}") from error
 
 
 class ImageFolderTask(Task):
@@ -79,7 +82,7 @@ class ImageFolderTask(Task):
             raise InputError(f"test_share is {test_share}: give a number between 0 and 1.")
         self.folder = Path(folder)
         self.name = name or self.folder.resolve().name
-        self.templates, self._given_names = templates, class_names
+        self.templates, self._given_names = list(templates), class_names
         self.test_share, self.split_seed = test_share, split_seed
 
     def setup(self, stage: str | None = None) -> None:
@@ -91,9 +94,10 @@ class ImageFolderTask(Task):
         parts = [self.folder / "train", self.folder / "test"]
         there = [part.is_dir() for part in parts]
         if any(there) and not all(there):
+            found, missing = (part.name for part in sorted(parts, key=Path.is_dir, reverse=True))
             raise InputError(
-                f"Task '{self.name}': {parts[there.index(True)]} has no {parts[there.index(False)].name} beside it: add"
-                " it, or name a folder of classes, of which a part is kept for testing."
+                f"Task '{self.name}': {self.folder / found} has no folder '{missing}' beside it: add it, or name a"
+                " folder of classes alone, of which a part is kept for testing."
             )
         if all(there):
             classes, (train, test) = self._two_folders(*parts)
@@ -145,8 +149,9 @@ class ImageFolderTask(Task):
         """Paths below the task's folder, in an order that no file system changes."""
         if not folder.is_dir():
             return []
-        files = [path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()]
-        return sorted(path.relative_to(self.folder).as_posix() for path in files if not path.name.startswith("."))
+        files = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+        shown = (path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+        return sorted(path.relative_to(self.folder).as_posix() for path in shown)
 
     def _class_names(self, classes: list[str]) -> list[str]:
         given = self._given_names or {}
@@ -165,14 +170,14 @@ class ImageFolderTask(Task):
 
     def _read_names(self, path: Path) -> dict[str, str]:
         try:
-            names = yaml.safe_load(path.read_text(encoding="utf-8"))
+            names = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # all text: 007 and no are names too
         except FileNotFoundError:
             raise InputError(f"Task '{self.name}': class_names is '{path}', a file that does not exist.") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"Task '{self.name}': {path} cannot be read as YAML: {first_line(error)}") from error
-        if not isinstance(names, dict):
-            raise InputError(f"Task '{self.name}': {path} needs a line 'folder: class name' for each class.")
-        return {str(folder): str(name) for folder, name in names.items()}
+        if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
+            raise InputError(f"Task '{self.name}': {path} needs lines 'folder: class name', and no others.")
+        return names
 
 
 def _labelled(listed: list[tuple[list[str], list[str]]]) -> tuple[list[Sample], list[Sample]]:

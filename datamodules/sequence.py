@@ -9,7 +9,7 @@ from lightning import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
-from datamodules.base import Replay, Task
+from datamodules.base import Replay, Task, is_template
 from datamodules.shard import TestShard
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.errors import InputError
@@ -184,6 +184,6 @@ def _check_task(task: Task) -> None:
             raise InputError(f"Task '{task.name}' has no {split} images: check its folder and its settings.")
     if len(task.class_names) < 2:
         raise InputError(f"Task '{task.name}' has {len(task.class_names)} class names: give at least two.")
-    wrong = [template for template in task.templates if template.count("{}") != 1]
+    wrong = [template for template in task.templates if not is_template(template)]
     if wrong or not task.templates:
         raise InputError(f"Task '{task.name}' needs templates with one {{}} for the class name, not {wrong or 'none'}.")

@@ -21,8 +21,15 @@ def load(run: str | Path) -> ContinualCLIP:
         run: the folder of the run.
 
     Raises:
-        InputError: the folder holds no finished run, or a file of it is missing or damaged.
+        InputError: the folder holds no finished run, or a file of it is missing or damaged; or another package named
+            ``callbacks`` or ``datamodules`` hides that of gift-lightning.
     """
+    from gift_lightning.errors import InputError
+    from gift_lightning.stray import stray_package
+
+    hidden = stray_package()
+    if hidden:
+        raise InputError(hidden)
     from gift_lightning.finished import load_run  # the whole stack: what imports the package alone does without
 
     return load_run(run)

@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
+
+from gift_lightning.stray import stray_package
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 after bad input, 130 or 143 if stopped by a signal."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    stray = _stray_package()
+    stray = stray_package()
     if stray:
         sys.stderr.write(f"error: {stray}\n")
         return 2
@@ -37,18 +37,6 @@ def _plain(command: str, *arguments: str) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
-
-
-def _stray_package() -> str | None:
-    """A folder named like one of our packages in the current directory would be imported in its place."""
-    home = Path(__file__).resolve().parent.parent
-    for package in ("callbacks", "datamodules"):
-        spec = find_spec(package)
-        found = (spec.submodule_search_locations or [spec.origin or ""]) if spec else [""]
-        place = Path(next(iter(found))).resolve()
-        if place != home / package:
-            return f"{place} hides the package '{package}' of gift-lightning: run from another folder."
-    return None
 
 
 if __name__ == "__main__":

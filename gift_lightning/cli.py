@@ -2,11 +2,13 @@
 
 import logging
 import os
+import re
 import signal
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, set_parsing_settings
 from lightning import Trainer
@@ -41,13 +43,11 @@ SEQUENCE_DEFAULTS = {
 DECISIVE = ("model.", "data.", "seed_everything", "trainer.precision", "trainer.gradient_clip")
 """Config keys that change the numbers of a run; the rest says where and how fast it runs."""
 
-_GENERATOR = "data.replay.init_args.generator.init_args"
-INDIFFERENT = {
-    "data.num_workers",
-    "model.init_args.eval_batch_size",
-    f"{_GENERATOR}.batch_size",
-    f"{_GENERATOR}.device",
-}
+INDIFFERENT = re.compile(
+    r"data\.num_workers|model\.init_args\.eval_batch_size"
+    r"|data\.replay\.init_args\.generator\.init_args\.(batch_size|device)"
+    r"|data\.tasks\.\d+\.init_args\.folder"  # what is in it has a fingerprint
+)
 
 COMMANDS = {
     "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
@@ -109,10 +109,15 @@ def run(argv: list[str], debug: bool = False) -> int:
 
 
 def _tell(sentence: str) -> None:
-    """Print one sentence on stderr, on the first rank alone."""
+    """Print one sentence on stderr: on the first rank, and once ranks work together, on any that has something to tell.
+
+    What a rank meets alone, a broken image in its share for instance, the first one never hears of.
+    """
     ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
-    if not ranks or ranks[0] == "0":
-        Console(stderr=True, soft_wrap=True).print(sentence, style="red", markup=False, highlight=False)
+    first = not ranks or ranks[0] == "0"
+    if first or torch.distributed.is_initialized():
+        told = sentence if first else f"rank {ranks[0]}: {sentence}"
+        Console(stderr=True, soft_wrap=True).print(told, style="red", markup=False, highlight=False)
 
 
 class SequenceCLI(LightningCLI):
@@ -195,8 +200,8 @@ class SequenceCLI(LightningCLI):
         config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         config["default_root_dir"] = str(self.folder.path)
         config["enable_checkpointing"] = writes
-        if config.get("logger") is None:
-            config["logger"] = MetricsCSV(str(self.folder.path)) if writes else False
+        given = [logger for logger in _as_list(config.get("logger")) if not isinstance(logger, bool)]
+        config["logger"] = [MetricsCSV(str(self.folder.path)), *given] if writes else False
         try:
             return super().instantiate_trainer(**{**config, **kwargs})
         except (MisconfigurationException, TypeError, ValueError) as error:
@@ -234,7 +239,7 @@ class SequenceCLI(LightningCLI):
                 f" {self.datamodule.num_tasks} tasks: go on with --ckpt_path last."
             )
         if self.trainer.is_global_zero:
-            Console().print(f"Results: {self.folder.path}", soft_wrap=True, highlight=False)
+            Console().print(f"Results: {self.folder.path}", soft_wrap=True, highlight=False, markup=False)
 
     def _last_checkpoint(self, results: dict[str, Any] | None) -> str | None:
         """The checkpoint to go on from; none if the run was stopped before the first one."""
@@ -249,7 +254,7 @@ class SequenceCLI(LightningCLI):
         old = _flat(self.folder.read_config())
         new = _flat(yaml.safe_load(self._config_text()))
         for key in sorted(old.keys() | new.keys()):
-            if key.startswith(DECISIVE) and key not in INDIFFERENT and old.get(key) != new.get(key):
+            if key.startswith(DECISIVE) and not INDIFFERENT.fullmatch(key) and old.get(key) != new.get(key):
                 raise self._other_run(f"{key} ({old.get(key)} there, {new.get(key)} here)")
         self.datamodule.prepare_data()
         self.datamodule.setup("validate")
@@ -266,7 +271,7 @@ class SequenceCLI(LightningCLI):
         if self.trainer.is_global_zero:
             console = Console()
             console.print(accuracy_table(results))
-            console.print(f"This run is complete: {self.folder.path}", soft_wrap=True, highlight=False)
+            console.print(f"This run is complete: {self.folder.path}", soft_wrap=True, highlight=False, markup=False)
 
     def _config_text(self) -> str:
         """The whole config of this command as YAML, less what only says how the command was typed."""

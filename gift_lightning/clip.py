@@ -9,6 +9,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.transform import PreprocessCfg
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -133,20 +134,18 @@ class CLIPSource:
             ``open_clip_config.json``, or ``package:<module>`` for such a folder inside an installed Python package.
         pretrained: an open_clip tag (``openai``), a weights file (safetensors or a plain state dict), or ``null`` for
             the weights that come with the name.
+        weights: a file whose weights take the place of those, a checkpoint of a run for instance; activation and image
+            preprocessing stay those of ``pretrained``.
     """
 
     name: str = "ViT-B-16"
     pretrained: str | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
-        if self.pretrained == "None":  # what the parser makes of `--model.clip.pretrained null`
-            self.pretrained = None
-
-    def with_weights(self, path: Path) -> "CLIPSource":
-        """The same model, activation included, with the weights of a file."""
-        suffix = "-quickgelu"  # open_clip's name for the same model with the activation that only a tag implies
-        implied = _needs_quick_gelu(self.name, self.pretrained) and not self.name.endswith(suffix)
-        return CLIPSource(self.name + suffix * implied, str(path))
+        # what the parser makes of `--model.clip.pretrained null`
+        self.pretrained = None if self.pretrained == "None" else self.pretrained
+        self.weights = None if self.weights == "None" else self.weights
 
     def load(self) -> CLIP:
         """The model in float32 on the CPU.
@@ -155,31 +154,33 @@ class CLIPSource:
             InputError: no such model, weights file missing, or weights that do not fit the model.
         """
         name = _resolve_package(self.name)
-        _check_source(name, self.pretrained)
-        own_file = ":" in name and self.pretrained is not None
+        _check_source(name, self.pretrained, self.weights)
+        file_or_tag = self.weights or self.pretrained
+        own_file = ":" in name and file_or_tag is not None
         try:
             # open_clip ignores a file given beside a folder or hub id, and only warns when it finds no weights at all,
             # or weights that were trained with another activation
             model, train_transform, test_transform = open_clip.create_model_and_transforms(
-                name,
-                pretrained=None if own_file else self.pretrained,
-                require_pretrained=not own_file,
-                force_quick_gelu=_needs_quick_gelu(name, self.pretrained),
+                name, pretrained=None if own_file else file_or_tag, require_pretrained=not own_file, **self.settings()
             )
             if own_file:
-                open_clip.load_checkpoint(model, self.pretrained)
+                open_clip.load_checkpoint(model, file_or_tag)
         except Exception as error:  # of many kinds: no network, a damaged file, other shapes
-            weights = f" with weights '{self.pretrained}'" if self.pretrained else ""
+            weights = f" with weights '{file_or_tag}'" if file_or_tag else ""
             fits = "loading state_dict" not in str(error)
             reason = first_line(error) if fits else "the weights belong to another model."
             raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {reason}") from error
         tokenizer = open_clip.get_tokenizer(name, **_tokenizer_files(name))
         return CLIP(model, train_transform, test_transform, tokenizer)
 
-
-def _needs_quick_gelu(name: str, tag: str | None) -> bool:
-    """Whether the weights of a tag need OpenAI's approximate GELU, which the plain model name does not build."""
-    return ":" not in name and bool((open_clip.get_pretrained_cfg(name, tag) or {}).get("quick_gelu"))
+    def settings(self) -> dict[str, Any]:
+        """What a tag says about activation and preprocessing, as arguments of open_clip for weights without the tag."""
+        tag: dict[str, Any] = {} if ":" in self.name else open_clip.get_pretrained_cfg(self.name, self.pretrained) or {}
+        own = open_clip.get_model_config(self.name) or {} if ":" not in self.name else {}
+        settings = {"force_quick_gelu": True} if tag.get("quick_gelu") and not own.get("quick_gelu") else {}
+        usual = vars(PreprocessCfg())
+        names = ("mean", "std", "interpolation", "resize_mode")
+        return settings | {f"image_{key}": tag[key] for key in names if key in tag and tag[key] != usual[key]}
 
 
 def _resolve_package(name: str) -> str:
@@ -187,7 +188,9 @@ def _resolve_package(name: str) -> str:
     return f"local-dir:{package_file(name, 'model.clip.name')}" if name.startswith("package:") else name
 
 
-def _check_source(name: str, pretrained: str | None) -> None:
+def _check_source(name: str, pretrained: str | None, weights: str | None) -> None:
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f"model.clip.weights '{weights}' does not exist: give a weights file or null.")
     if name.startswith("local-dir:"):
         config = Path(name.removeprefix("local-dir:")) / "open_clip_config.json"
         if not config.is_file():
@@ -196,17 +199,18 @@ def _check_source(name: str, pretrained: str | None) -> None:
         known, name = open_clip.list_models(), name.replace("/", "-")
         if name not in known:
             raise InputError(f"model.clip.name '{name}' is not a model of open_clip{nearest(name, known)}.")
-        if pretrained is None:
-            tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)[:6])
-            raise InputError(f"model.clip.pretrained is not set: give a weights file or a tag of {name} ({tags}).")
         tags = open_clip.list_pretrained_tags_by_model(name)
-        if pretrained not in tags and not Path(pretrained).is_file():
+        if pretrained is None and weights is None:
+            raise InputError(
+                f"model.clip.pretrained is not set: give a weights file or a tag of {name} ({', '.join(tags[:6])})."
+            )
+        if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file() and weights is None:
             raise InputError(
                 f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}"
                 f"{nearest(pretrained, tags)}."
             )
         return
-    if pretrained is not None and not Path(pretrained).is_file():
+    if pretrained is not None and not Path(pretrained).is_file() and weights is None:
         raise InputError(f"model.clip.pretrained '{pretrained}' does not exist: give a weights file or null.")
 
 

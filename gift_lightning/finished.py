@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -19,9 +20,9 @@ from gift_lightning.run_folder import RunFolder
 def load_run(run: str | Path) -> ContinualCLIP:
     """See ``gift_lightning.load``."""
     folder = RunFolder.at(run)
-    source = final_clip(folder)
+    clip = final_clip(folder)
     settings = folder.read_config()["model"]
-    settings["init_args"]["clip"] = vars(source)
+    settings["init_args"]["clip"] = vars(clip)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ContinualCLIP, "model")
     try:
@@ -42,14 +43,13 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
     if not results["complete"]:
         raise InputError(f"{folder.path} holds an unfinished run: go on with fit and --ckpt_path last.")
-    model = folder.read_config()["model"]
-    start = CLIPSource(**model["init_args"]["clip"])
+    start = CLIPSource(**folder.read_config()["model"]["init_args"]["clip"])
+    if not results["cost"]["trainable_parameters"]:
+        return start  # a method that learns nothing
     weights = folder.task_weights(len(results["R"]) - 1)
-    if weights.is_file():
-        return start.with_weights(weights)
-    if results["cost"]["trainable_parameters"]:
+    if not weights.is_file():
         raise InputError(f"{weights} is missing: restore it, or run again.")
-    return start  # a method that learns nothing
+    return replace(start, weights=str(weights))
 
 
 def export(arguments: Sequence[str]) -> None:
@@ -69,17 +69,19 @@ def export(arguments: Sequence[str]) -> None:
     source = final_clip(RunFolder.at(options.run))
     save_weights(source.load().model, options.out)
     lines = [f"{options.out} is written. It is loaded by", "", "  import open_clip", *_loading(source, options.out)]
-    Console().print(*lines, sep="\n", soft_wrap=True, highlight=False)
+    Console().print(*lines, sep="\n", soft_wrap=True, highlight=False, markup=False)
 
 
 def _loading(source: CLIPSource, path: Path) -> list[str]:
     """The lines of Python that load the file into a model without this package, as far as that is possible."""
+    made = "  model, _, preprocess = open_clip.create_model_and_transforms"
     if ":" not in source.name:
-        return [f'  model = open_clip.create_model("{source.name}", pretrained="{path}")']
+        settings = "".join(f", {name}={value!r}" for name, value in source.settings().items())
+        return [f"{made}({source.name!r}, pretrained={str(path)!r}{settings})"]
     package = source.name.removeprefix("package:")
     name = source.name if package == source.name else f"local-dir:{package_file(source.name, 'model.clip.name')}"
     return [
         *([f"  import {package}  # its image tower"] if package != source.name else []),
-        f'  model = open_clip.create_model("{name}", load_weights=False)',
-        f'  open_clip.load_checkpoint(model, "{path}")',
+        f"{made}({name!r})",
+        f"  open_clip.load_checkpoint(model, {str(path)!r})",
     ]

@@ -80,8 +80,17 @@ class RunFolder:
         return self.checkpoints / f"task{task + 1:02d}.safetensors"
 
     def read_results(self) -> dict[str, Any] | None:
-        """What an earlier run of this name recorded, or ``None`` if there was none."""
-        return read_json(self.results) if self.results.exists() else None
+        """What an earlier run of this name recorded, or ``None`` if there was none.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if not self.results.exists():
+            return None
+        results = read_json(self.results)
+        if not isinstance(results, dict) or not {"complete", "tasks", "R", "protocol", "cost"} <= results.keys():
+            raise InputError(f"{self.results} is damaged: restore it, or delete {self.path}.")
+        return results
 
     def read_config(self) -> dict[str, Any]:
         """The config of the run.
@@ -91,9 +100,11 @@ class RunFolder:
         """
         try:
             config: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            config["model"]["init_args"]["clip"]  # a file cut short lacks it
-            return config
+            whole = config.keys() >= {"model", "data", "trainer"} and "name" in config["model"]["init_args"]["clip"]
         except FileNotFoundError:
             raise InputError(f"{self.config} is missing: restore it, or delete {self.path}.") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-            raise InputError(f"{self.config} is damaged: restore it, or delete {self.path}.") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+            whole = False
+        if not whole:
+            raise InputError(f"{self.config} is damaged: restore it, or delete {self.path}.")
+        return config

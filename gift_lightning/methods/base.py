@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from datamodules.base import Task
+from datamodules.base import Task, is_template
+from datamodules.images import upright_rgb
 from datamodules.shard import TestShard
 from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource, cosine
 from gift_lightning.errors import InputError, nearest
@@ -135,17 +136,19 @@ class ContinualCLIP(LightningModule):
 
         Args:
             images: a list of them.
-            class_names: what may be on them.
+            class_names: a list of what may be on them.
             templates: prompts with one ``{}`` for the class name; their features are averaged.
 
         Raises:
-            InputError: no classes, or a template without ``{}``.
+            InputError: no list of classes, or a template without ``{}``.
         """
-        if not class_names or any(template.count("{}") != 1 for template in templates):
-            raise InputError("predict needs class names, and templates with one {} for the class name.")
+        if isinstance(class_names, str) or not class_names:
+            raise InputError("predict needs a list of class names.")
+        if isinstance(templates, str) or not templates or not all(map(is_template, templates)):
+            raise InputError("predict needs a list of templates, each with one {} for the class name.")
         task = Task()
         task.name, task.class_names, task.templates = "predict", list(class_names), list(templates)
-        pairs = [(image, 0) for image in images]
+        pairs = [(upright_rgb(image), 0) for image in images]
         shard = TestShard(pairs, self.clip.test_geometry, self.clip.normalize, device=self.device)
         return self.evaluate(task, shard).softmax(1)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,7 +31,7 @@ def pets(tmp_path: Path) -> Path:
     write(folder / "train", ["grey_cat/2.png", "grey_cat/10.jpg", "dog/a.png", "dog/old/b.PNG"])
     write(folder / "test", ["grey_cat/x.png", "dog/y.png"])
     (folder / "train" / "dog" / "notes.txt").write_text("no image")
-    (folder / "train" / ".cache").mkdir()
+    write(folder / "train", [".cache/a.png", "dog/.ipynb_checkpoints/a-checkpoint.png"])
     (folder / "train" / "dog" / "._a.png").write_bytes(b"what another system left")
     return folder
 
@@ -69,31 +70,65 @@ def test_a_part_of_each_class_is_kept_for_testing(tmp_path: Path) -> None:
 def test_class_names_are_given_or_read(pets: Path, tmp_path: Path) -> None:
     assert ready(pets, class_names={"dog": "golden retriever"}).class_names == ["golden retriever", "grey cat"]
     names = tmp_path / "names.yaml"
-    names.write_text("dog: poodle\ngrey_cat: tabby\n")
-    assert ready(pets, class_names=str(names)).class_names == ["poodle", "tabby"]
+    names.write_text("dog: no\ngrey_cat: 007\n")
+    assert ready(pets, class_names=str(names)).class_names == ["no", "007"]
+    for content in ("dog:\n", "dog: [a, b]\n", "- dog\n"):
+        names.write_text(content)
+        with pytest.raises(InputError, match="needs lines 'folder: class name', and no others"):
+            ready(pets, class_names=str(names))
+
+
+def only_image(folder: Path, picture: Image.Image, name: str = "0.png", **how: Any) -> Image.Image:
+    """The one training image of class bee, saved as ``name`` and read by the task."""
+    write(folder, ["train/ant/0.png", "test/ant/0.png"])
+    (folder / "train" / "bee").mkdir()
+    picture.save(folder / "train" / "bee" / name, **how)
+    return ready(folder).train_set[1][0]
 
 
 def test_images_are_turned_upright(tmp_path: Path) -> None:
-    write(tmp_path, ["ant/0.png", "ant/1.png"])
-    (tmp_path / "bee").mkdir()
-    for name in ("0.jpg", "1.jpg"):
-        exif = Image.Exif()
-        exif[0x0112] = 6  # taken with the camera held upright
-        Image.new("L", (12, 8)).save(tmp_path / "bee" / name, exif=exif)
-    image, _ = next(sample for sample in ready(tmp_path).train_set if sample[1] == 1)
-    assert (image.mode, image.size) == ("RGB", (8, 12))
+    picture = Image.new("L", (16, 8))
+    picture.paste(255, (0, 0, 8, 8))  # bright on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: its left is the top
+    image = only_image(tmp_path, picture, "0.jpg", exif=exif)
+    assert (image.mode, image.size) == ("RGB", (8, 16))
+    assert image.getpixel((4, 2))[0] > 250 > 5 > image.getpixel((4, 13))[0]
 
 
-def test_a_split_is_not_the_seed_of_the_run(pets: Path, tmp_path: Path) -> None:
-    tasks = [ready(pets), ready(pets, name="again")]
-    assert TaskSequence(tasks, seed=1).names == ["pets", "again"]
-    assert tasks[0].fingerprint == tasks[1].fingerprint
+def test_sixteen_bits_of_gray_keep_their_shades(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, 0)
+    image = only_image(tmp_path, Image.fromarray(ramp))
+    assert [image.getpixel((x, 0))[0] for x in (0, 100, 255)] == [0, 100, 255]
+
+
+def test_pixels_of_32_bits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="its pixels have 32 bits, save it with 8"):
+        only_image(tmp_path, Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32)[None]), "0.tif")
+
+
+def test_a_damaged_note_of_the_camera_does_no_harm(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    notes = bytearray(exif.tobytes())
+    notes[-8:] = b"\xff" * 8
+    assert only_image(tmp_path, Image.new("RGB", (12, 8)), "0.jpg", exif=bytes(notes)).mode == "RGB"
+
+
+def test_a_split_is_not_the_seed_of_the_run(tmp_path: Path) -> None:
+    write(tmp_path, [f"{name}/{index}.png" for name in ("ant", "bee") for index in range(10)])
+    sets = []
+    for seed in (0, 1):
+        sequence = TaskSequence([ImageFolderTask(str(tmp_path))], seed=seed)
+        sequence.setup("fit")
+        sets.append(sequence.tasks[0].test_set.samples)
+    assert sets[0] == sets[1]
 
 
 BAD_FOLDERS: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "nothing there": ([], {"folder": "nowhere"}, "the folder nowhere does not exist."),
     "images without classes": (["a.png"], {}, "holds no folders: give each class a folder of its own."),
-    "no test folder": (["train/ant/0.png"], {}, "train has no test beside it: add it, or name a folder of classes"),
+    "no test folder": (["train/ant/0.png"], {}, "train has no folder 'test' beside it: add it, or"),
     "class without training images": (
         ["train/ant/0.png", "train/bee/notes.txt", "test/ant/0.png"],
         {},
@@ -142,7 +177,7 @@ def test_bad_folders(case: str, tmp_path: Path) -> None:
 def test_an_image_that_does_not_decode_is_named(content: bytes, pets: Path) -> None:
     broken = pets / "train" / "dog" / "a.png"
     broken.write_bytes(content)
-    with pytest.raises(InputError, match="remove it or replace it") as error:
+    with pytest.raises(InputError, match="replace it, or remove it before a run begins") as error:
         _ = ready(pets).train_set[0]
     assert str(broken) in str(error.value)
 

@@ -319,7 +319,7 @@ BAD_INPUT = {
     "one class": (["--data.tasks", FOLDER % "one"], "Task 'one' has 1 class names: give at least two."),
     "image that does not decode": (
         ["--data.tasks", FOLDER % "torn", "--model.lr", "1e-3"],
-        ".png is not an image: remove it or replace it.",
+        ".png is not an image: replace it, or remove it before a run begins.",
     ),
     "prompt too long": (
         ["--data.tasks", FOLDER % ("whole" + LONG), "--model.lr", "1e-3"],
@@ -331,8 +331,8 @@ BAD_INPUT = {
     ),
     "run folder that cannot be made": (["--run.root", "{bad}/half.ckpt"], "cannot be written: Not a directory."),
     "misspelt logger": (
-        ["--trainer.logger", "gift_lightning.wandb_run.WandbRum"],
-        "trainer.logger: there is no class 'gift_lightning.wandb_run.WandbRum' (did you mean 'WandbRun'?).",
+        ["--trainer.logger", "gift_lightning.wandb_logger.SequenceWandbLoger"],
+        "there is no class 'gift_lightning.wandb_logger.SequenceWandbLoger' (did you mean 'SequenceWandbLogger'?).",
     ),
     "replay without images": (
         ["--model", "gift_lightning.methods.GIFT"],

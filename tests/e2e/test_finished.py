@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 import gift_lightning
+from datamodules import ImageFolderTask
 from datamodules.mini import Counting, Flags, Shapes
+from datamodules.shard import TestShard
 from gift_lightning.__main__ import main
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
@@ -34,13 +36,40 @@ def test_the_loaded_model_has_the_last_row(reference: Path) -> None:
         assert 100 * right == pytest.approx(accuracy, abs=1e-3)
 
 
+def test_predict_sees_files_as_a_task_does(reference: Path, tmp_path: Path) -> None:
+    model, flags = gift_lightning.load(str(reference)), Flags(10, 1)
+    flags.setup()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for index, (image, _) in enumerate(flags.train_set):
+        path = tmp_path / "train" / ("a" if index % 2 else "b") / str(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        large = image.resize((90, 60))
+        large.quantize(9).save(path.with_suffix(".png")) if index < 5 else large.save(
+            path.with_suffix(".jpg"), exif=exif
+        )
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    task = ImageFolderTask(str(tmp_path), templates=flags.templates)
+    task.setup()
+    task.class_names = flags.class_names
+    shard = TestShard(task.train_set, model.clip.test_geometry, model.clip.normalize)
+    with torch.no_grad():
+        expected = model.evaluate(task, shard).softmax(1)
+    pictures = [Image.open(tmp_path / path) for path, _ in task.train_set.samples]
+    assert torch.equal(model.predict(pictures, flags.class_names, flags.templates), expected)
+
+
 def test_predict_takes_any_image_and_any_class(reference: Path) -> None:
     model = gift_lightning.load(str(reference))
     images = [Image.new("L", (50, 20)), Image.new("RGBA", (9, 9)), Image.new("P", (64, 64))]
     assert model.predict(images, ["tree", "letter b"]).shape == (3, 2)
     assert model.predict([], ["tree", "letter b"]).shape == (0, 2)
-    with pytest.raises(InputError, match="predict needs class names"):
-        model.predict(images, [])
+    for class_names in ([], "cat"):
+        with pytest.raises(InputError, match="predict needs a list of class names"):
+            model.predict(images, class_names)
+    for templates in ([], "a {}", ["a photo"], ["a {} of {x}"]):
+        with pytest.raises(InputError, match="predict needs a list of templates"):
+            model.predict(images, ["cat"], templates)
 
 
 def test_exported_weights_load_in_plain_open_clip(
@@ -69,18 +98,21 @@ def test_an_export_of_a_model_with_a_name_is_one_line(
     assert main([*argv, *clip, "--data.steps", "2", "--model.lr", "1e-3"]) == 0
     out = tmp_path / "out.safetensors"
     assert main(["export", "--run", str(run), "--out", str(out)]) == 0
-    assert f'open_clip.create_model("tiny-clip", pretrained="{out}")' in capsys.readouterr().out
+    assert f"open_clip.create_model_and_transforms('tiny-clip', pretrained='{out}')" in capsys.readouterr().out
     model = open_clip.create_model("tiny-clip", pretrained=str(out))
     ours = gift_lightning.load(run).clip.model.state_dict()
     assert all(torch.equal(tensor, ours[name]) for name, tensor in model.state_dict().items())
     assert not torch.equal(model.visual.conv1.weight, torch.load(start)["visual.conv1.weight"])
 
 
-def test_weights_in_the_place_of_a_tag_keep_its_activation() -> None:
-    weights = Path("w.safetensors")
-    assert CLIPSource("ViT-B-16", "openai").with_weights(weights).name == "ViT-B-16-quickgelu"
-    assert CLIPSource("ViT-B-16-quickgelu", "openai").with_weights(weights).name == "ViT-B-16-quickgelu"
-    assert CLIPSource("ViT-B-16", "laion2b_s34b_b88k").with_weights(weights).name == "ViT-B-16"
+def test_weights_in_the_place_of_a_tag_keep_its_activation_and_preprocessing() -> None:
+    assert CLIPSource("ViT-B-16", "openai").settings() == {"force_quick_gelu": True}
+    assert CLIPSource("ViT-B-16-quickgelu", "openai").settings() == {}
+    assert CLIPSource("ViT-B-16", "laion2b_s34b_b88k").settings() == {}
+    half = (0.5, 0.5, 0.5)
+    assert CLIPSource("ViT-L-14", "laion2b_s32b_b82k").settings() == {"image_mean": half, "image_std": half}
+    squashed = CLIPSource("ViT-H-14", "dfn5b").settings()
+    assert squashed["image_resize_mode"] == "squash"
 
 
 def _unfinished(run: Path) -> None:
@@ -101,7 +133,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "config deleted": (lambda run: (run / "config.yaml").unlink(), "config.yaml is missing: restore it"),
     "config cut short": (lambda run: (run / "config.yaml").write_text("model:\n  cl"), "config.yaml is damaged"),
+    "config cut within the model": (
+        lambda run: (run / "config.yaml").write_text("model:\n  init_args:\n    clip:\n"),
+        "config.yaml is damaged",
+    ),
     "results cut short": (lambda run: (run / "results.json").write_text("{"), "results.json is not valid JSON"),
+    "other results": (lambda run: (run / "results.json").write_text("[]"), "results.json is damaged: restore it"),
 }
 
 

@@ -1,5 +1,7 @@
 """A run over folders of a user's own images."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,10 +9,11 @@ from PIL import Image
 
 from datamodules.mini import Flags, Shapes
 from tests.e2e.conftest import read_results, run_command
+from tests.e2e.test_ranks import LAUNCHERS, TWO_RANKS
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    *("--config", str(ROOT / "conf" / "own_images.yaml"), "--trainer.accelerator", "cpu"),
+    *("--config", "own_images.yaml", "--trainer.accelerator", "cpu"),
     *("--model.clip.name", "package:datamodules.mini.clip", "--model.clip.pretrained", "null"),
     *("--data.steps", "2", "--data.batch_size", "8", "--data.num_workers", "1", "--model.warmup_steps", "1"),
 ]
@@ -22,7 +25,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     birds, tools = Flags(56, 28), Shapes(60, 1)
     for task in (birds, tools):
         task.setup()
-    tools.class_names = ["ph2", *tools.class_names[1:]]
+    tools.class_names = ["m8", *tools.class_names[1:]]
     for task, split, folder in (
         (birds, "train", "birds/train"),
         (birds, "test", "birds/test"),
@@ -32,6 +35,8 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             path = tmp_path / "data" / folder / task.class_names[label] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
+    config = (ROOT / "conf" / "own_images.yaml").read_text()
+    (tmp_path / "own_images.yaml").write_text(config.replace(", a type of bird.", ""))  # the small CLIP reads few words
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -53,4 +58,14 @@ def test_a_broken_image_is_named_by_a_worker_too(user: Path) -> None:
     assert status == 2
     told = [line for line in (user / "log.txt").read_text().splitlines() if line.startswith("error:")]
     assert told and f"{broken.relative_to(user)} cannot be decoded" in told[0]
-    assert told[0].endswith("remove it or replace it.")
+    assert told[0].endswith("remove it before a run begins.")
+
+
+def test_a_broken_image_that_one_rank_alone_meets_is_named(user: Path) -> None:
+    images = sorted((user / "data" / "birds" / "test").rglob("*.png"))
+    images[1].write_bytes(b"no image")  # of two ranks, the second tests every other image from here
+    command = [*LAUNCHERS["lightning"], "fit", *SMALL, *TWO_RANKS]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=user, capture_output=True, text=True, env=environment)
+    assert done.returncode != 0
+    assert f"rank 1: error: {images[1].relative_to(user)} is not an image" in done.stderr

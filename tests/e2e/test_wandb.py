@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
+from gift_lightning.wandb_logger import SequenceWandbLogger
 from tests.e2e.conftest import CONFIG, kill_at, read_results, run_command
 
 HERE, CONF = Path(__file__).parent, Path(__file__).parents[2] / "conf"
@@ -66,18 +67,25 @@ def test_both_parts_are_one_run(parts: list[list[Record]], run: Path) -> None:
 
 
 def test_axes(parts: list[list[Record]]) -> None:
-    axes = {record.metric.glob_name: record.metric.step_metric for record in parts[0] if record.HasField("metric")}
-    assert axes["*"] == "trainer/global_step"
-    assert axes["cl/*"] == "cl/task"
+    for part in parts:  # by their names: W&B takes any of several patterns that match
+        axes = {record.metric.name: record.metric.step_metric for record in part if record.HasField("metric")}
+        logged = {name for row in histories([part]) for name in row}
+        of_tasks = {
+            "/".join(name.split("/")[: 3 if "accuracy/" in name else 2]) for name in logged if name[:3] == "cl/"
+        }
+        assert of_tasks >= {"cl/avg", "cl/accuracy/Flags", "cl/accuracy_matrix", "cl/heatmap", "cl/replay"}
+        assert {name: axes.get(name) for name in of_tasks - {"cl/task"}} == dict.fromkeys(
+            of_tasks - {"cl/task"}, "cl/task"
+        )
 
 
 def test_metrics_of_the_sequence(parts: list[list[Record]], run: Path) -> None:
     results = read_results(run)
-    rows = {row["cl/task"]: row for row in histories(parts) if "cl/avg" in row}
-    assert sorted(rows) == list(range(1, len(results["tasks"]) + 1))
-    for task, row in enumerate(results["R"], start=1):
+    rows = {row["cl/task"]: row for row in histories(parts) if "cl/accuracy/Flags" in row}
+    assert sorted(rows) == [0, 1, 2, 3]
+    for task, row in enumerate([results["zero_shot"], *results["R"]]):
         assert [rows[task][f"cl/accuracy/{name}"] for name in results["tasks"]] == pytest.approx(row)
-    last = rows[len(results["tasks"])]
+    last = rows[3]
     for name in ("transfer", "avg", "last"):
         assert last[f"cl/{name}"] == pytest.approx(results["metrics"][name])
     summary = {key: value for r in parts[1] if r.HasField("summary") for key, value in values(r.summary.update).items()}
@@ -103,3 +111,23 @@ def test_matrix_and_images(parts: list[list[Record]], run: Path) -> None:
     assert all(caption.startswith(("a ", "an ")) for caption in captions[1])
     files = list(run.glob("wandb/offline-run-*/files/media/images/cl/replay_*.png"))
     assert len(files) >= len(captions[1])
+
+
+def test_the_csv_is_written_too(run: Path) -> None:
+    header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"cl/avg", "loss/task", "loss/image_distillation"} <= set(header)
+
+
+@pytest.mark.parametrize(
+    ("key", "mode"), [(None, "offline"), ("0" * 40, "online")], ids=["without an account", "with a key"]
+)
+def test_without_an_account_it_stays_offline(
+    key: str | None, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    if key is not None:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert SequenceWandbLogger(str(tmp_path))._mode() == mode
