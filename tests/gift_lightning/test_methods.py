@@ -1,6 +1,9 @@
 """The methods on real tasks and a real Trainer, and their parts compared with the formulas written out."""
 
+import re
+import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from gift_lightning.cli import SEQUENCE_DEFAULTS
 from gift_lightning.clip import CLIP, CLIPSource
 from gift_lightning.consolidation import pull_to_anchor
 from gift_lightning.errors import InputError
+from gift_lightning.fusion import interpolate
 from gift_lightning.methods import L2, ContinualCLIP, Finetune, ZeroShot
 from gift_lightning.methods.base import FrozenCopy
 
@@ -264,3 +268,18 @@ def test_a_broken_image_is_noticed_by_the_end_of_its_task() -> None:
     method.clip.train_transform = lambda image: image if isinstance(image, Tensor) else transform(image)
     with pytest.raises(InputError, match=r"not finite at step 2 \(task 'Flags'\)"):
         fit(method, [Broken(16, 9)], log_every_n_steps=50)
+
+
+def test_the_method_in_contributing_does_what_it_says() -> None:
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {**globals(), "interpolate": interpolate}
+    exec(textwrap.dedent(code.replace("\n   ", "\n")).strip(), names)
+    settings = {"clip": PlainCLIP(), "lr": 1e-3, "warmup_steps": 1}
+    whole, method = Finetune(**settings), names["StepBack"](**settings)
+    start = weights_of(method)
+    for one in (whole, method):
+        fit(one, three_tasks()[:1])
+    ended = weights_of(whole)
+    for name, weight in weights_of(method).items():
+        assert (weight - (start[name] + ended[name]) / 2).abs().max() < 1e-6, name
