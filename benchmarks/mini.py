@@ -6,17 +6,21 @@
 
 A method is a file ``conf/mini/<method>.yaml``; after a ``+`` it takes overlays from ``conf/ablation``. Each run is an
 ordinary ``gift_lightning fit`` in a process of its own; what it found is added to ``benchmarks/mini.json`` (a list of
-``method``, ``seed``, ``protocol``, ``metrics``, ``R``, ``zero_shot`` and ``cost``, sorted), and the table in the README
-is written anew. Runs that are in the file are not repeated, and an interrupted run goes on where it stopped.
+``method``, ``seed``, ``protocol``, ``settings``, ``metrics``, ``R``, ``zero_shot`` and ``cost``, sorted), and the table
+in the README is written anew. Runs that are in the file are not repeated unless the settings of their method have
+changed, and an interrupted run goes on where it stopped.
 """
 
 import argparse
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 
@@ -68,6 +72,13 @@ def config_files(method: str) -> list[Path]:
     return [_file(CONFIGS, name, "method"), *(_file(OVERLAYS, overlay, "overlay") for overlay in overlays)]
 
 
+def settings_of(method: str) -> str:
+    """Hash of what the files of ``method`` say about model and data."""
+    configs = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in config_files(method)]
+    parts = [{key: config.get(key) for key in ("model", "data")} for config in configs]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _file(folder: Path, name: str, kind: str) -> Path:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
@@ -79,8 +90,8 @@ def _file(folder: Path, name: str, kind: str) -> Path:
 
 
 def missing(runs: Sequence[Run], methods: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """The pairs (method, seed) that ``runs`` does not hold, in the order asked for, each once."""
-    done = {(run["method"], run["seed"]) for run in runs}
+    """The pairs (method, seed) that ``runs`` does not hold with today's settings, in the order asked for, each once."""
+    done = {(run["method"], run["seed"]) for run in runs if run["settings"] == settings_of(run["method"])}
     asked = dict.fromkeys((method, seed) for method in methods for seed in seeds)
     return [pair for pair in asked if pair not in done]
 
@@ -124,7 +135,8 @@ def _fill(runs: list[Run], arguments: argparse.Namespace, console: Console) -> l
                 f" {arguments.root}, and all runs are made anew."
             )
         entry = {key: results[key] for key in KEYS}
-        runs.append({"method": method, "seed": seed, "protocol": protocol} | entry)
+        entry = {"method": method, "seed": seed, "protocol": protocol, "settings": settings_of(method)} | entry
+        runs[:] = [run for run in runs if (run["method"], run["seed"]) != (method, seed)] + [entry]
         runs.sort(key=lambda run: (run["method"], run["seed"]))
         write_json(arguments.out, runs)  # after every run: nothing is lost when the next one is interrupted
     return failed

@@ -25,7 +25,7 @@ def results(last=70.0, **more):
 
 
 def entry(method, seed, **more):
-    known = {"method": method, "seed": seed, "protocol": "of MiniMTIL"}
+    known = {"method": method, "seed": seed, "protocol": "of MiniMTIL", "settings": mini.settings_of(method)}
     return known | {key: results(**more)[key] for key in mini.KEYS}
 
 
@@ -85,6 +85,12 @@ def test_second_call_runs_and_changes_nothing(bench):
     before = (bench.path / "mini.json").read_bytes(), bench.readme()
     assert bench("--methods", "finetune", "--seeds", "0") == 0
     assert len(bench.started) == 1 and before == ((bench.path / "mini.json").read_bytes(), bench.readme())
+
+
+def test_a_row_of_other_settings_is_made_anew(bench):
+    (bench.path / "mini.json").write_text(json.dumps([entry("l2", 0, last=90.0) | {"settings": "older"}]))
+    assert bench("--methods", "l2", "--seeds", "0") == 0
+    assert len(bench.started) == 1 and bench.runs() == [entry("l2", 0)]
 
 
 def test_a_failed_run_is_told_and_the_others_go_on(bench, capsys):
