@@ -89,7 +89,8 @@ class DiffusionGenerator(ImageGenerator):
         folder = self._folder()
         # a folder is what it holds, wherever it lies
         origin = {"weights": _fingerprint(folder)} if folder else {"name": self.name, "revision": self.revision}
-        return {**origin, "steps": self.steps, "guidance": self.guidance, "dtype": self.dtype}
+        dtype = str(_dtype(self.dtype, self._device())).removeprefix("torch.")  # "auto" means another on each machine
+        return {**origin, "steps": self.steps, "guidance": self.guidance, "dtype": dtype}
 
     def check(self, prompts: list[str]) -> None:
         with _quiet():

@@ -34,6 +34,14 @@ def test_the_readme_shows_the_committed_runs(runs: Runs) -> None:
     assert table.strip() == comparison_markdown(runs).strip()
 
 
+def test_the_ablations_are_of_the_same_benchmark(runs: Runs) -> None:
+    ablations: Runs = json.loads((ROOT / "benchmarks" / "ablations.json").read_text())
+    assert {run["protocol"] for run in ablations} == {runs[0]["protocol"]}
+    assert not [run["method"] for run in ablations if run["settings"] != settings_of(run["method"])]
+    table = (ROOT / "docs" / "ablations.md").read_text().split(START)[1].split(END)[0]
+    assert table.strip() == comparison_markdown(ablations).strip()
+
+
 def test_all_runs_are_of_one_benchmark_with_the_settings_of_today(runs: Runs) -> None:
     assert len({run["protocol"] for run in runs}) == 1
     assert not [run["method"] for run in runs if run["settings"] != settings_of(run["method"])]

@@ -119,7 +119,9 @@ def test_progress_bars_and_warnings_of_the_libraries_are_silent(
 def test_identity_tells_what_decides_the_images(pipeline: Path, tmp_path: Path) -> None:
     one = generator(pipeline).identity()
     assert json.loads(json.dumps(one)) == one
-    assert generator(pipeline, batch_size=9, device="cpu").identity() == one
+    assert generator(pipeline, batch_size=9).identity() == one
+    assert generator(pipeline, dtype="auto", device="cpu").identity()["dtype"] == "float32"
+    assert generator(pipeline, dtype="auto", device="cuda").identity()["dtype"] == "float16"
     for settings in ({"steps": 4}, {"guidance": 3.0}, {"dtype": "bfloat16"}):
         assert generator(pipeline, **settings).identity() != one, settings
     other = changed(pipeline, tmp_path, flip_a_weight)
