@@ -21,7 +21,7 @@ quickstart: $(BASE)  ## install, take a small CLIP through six tasks by fine-tun
 	$(RUN) -m gift_lightning report runs/quickstart_finetune runs/quickstart
 
 test: $(DEV) lint  ## install with the tools for development, then lint and run all tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile  # each test computes on one thread; those of a file share a process
 
 lint: $(DEV)  ## check style, format and types
 	$(VENV)/bin/ruff check .
