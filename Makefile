@@ -20,8 +20,9 @@ quickstart: $(BASE)  ## install, take a small CLIP through six tasks by fine-tun
 	$(RUN) -m gift_lightning fit --config conf/quickstart.yaml --ckpt_path last
 	$(RUN) -m gift_lightning report runs/quickstart_finetune runs/quickstart
 
+# a test computes on one thread; the tests of a file share a process, and what is made for all of them
 test: $(DEV) lint  ## install with the tools for development, then lint and run all tests
-	$(RUN) -m pytest -n auto --dist loadfile  # each test computes on one thread; those of a file share a process
+	$(RUN) -m pytest -n auto --dist loadfile
 
 lint: $(DEV)  ## check style, format and types
 	$(VENV)/bin/ruff check .
