@@ -201,7 +201,7 @@ class SequenceCLI(LightningCLI):
         config["default_root_dir"] = str(self.folder.path)
         config["enable_checkpointing"] = writes
         given = [logger for logger in _as_list(config.get("logger")) if not isinstance(logger, bool)]
-        config["logger"] = [MetricsCSV(str(self.folder.path)), *given] if writes else False
+        config["logger"] = [MetricsCSV(str(self.folder.path)), *given] if writes else given or False
         try:
             return super().instantiate_trainer(**{**config, **kwargs})
         except (MisconfigurationException, TypeError, ValueError) as error:

@@ -44,7 +44,7 @@ def final_clip(folder: RunFolder) -> CLIPSource:
     if not results["complete"]:
         raise InputError(f"{folder.path} holds an unfinished run: go on with fit and --ckpt_path last.")
     start = CLIPSource(**folder.read_config()["model"]["init_args"]["clip"])
-    if not results["cost"]["trainable_parameters"]:
+    if results.get("cost", {}).get("trainable_parameters") == 0:
         return start  # a method that learns nothing
     weights = folder.task_weights(len(results["R"]) - 1)
     if not weights.is_file():

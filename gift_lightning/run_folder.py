@@ -88,8 +88,10 @@ class RunFolder:
         if not self.results.exists():
             return None
         results = read_json(self.results)
-        if not isinstance(results, dict) or not {"complete", "tasks", "R", "protocol", "cost"} <= results.keys():
-            raise InputError(f"{self.results} is damaged: restore it, or delete {self.path}.")
+        if not isinstance(results, dict) or not results.keys() >= {"method", "tasks", "R", "protocol", "complete"}:
+            raise InputError(
+                f"{self.results} is damaged: restore it, or delete {self.path}, for it is not what a run writes."
+            )
         return results
 
     def read_config(self) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class SequenceWandbLogger(WandbLogger):
         if self._experiment is not None:
             self._experiment.finish(exit_code=0 if status == "success" else 1)
             self._experiment = None
+            self._on_task_axis.clear()
 
     def _log_task(self, learned: int, values: dict[str, Any]) -> None:
         self._put_on_task_axis(values)

@@ -140,7 +140,7 @@ class ContinualCLIP(LightningModule):
             templates: prompts with one ``{}`` for the class name; their features are averaged.
 
         Raises:
-            InputError: no list of classes, or a template without ``{}``.
+            InputError: no list of classes, a template without ``{}``, or an image with pixels of 32 bits.
         """
         if isinstance(class_names, str) or not class_names:
             raise InputError("predict needs a list of class names.")

@@ -11,11 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gift_lightning.errors import InputError
-from gift_lightning.files import read_json
 from gift_lightning.report.words import metrics_of, percent, run_name, short_names, zero_shot_transfer
+from gift_lightning.run_folder import RunFolder
 
 _METRICS = ("transfer", "avg", "last")
-_NEEDED = {"method", "tasks", "R", "protocol", "complete"}
 _WIDTH = 80
 _CELL = 5  # "100.0"
 
@@ -86,12 +85,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, as in runs/quickstart")
     runs = []
     for folder in parser.parse_args(argv).runs:
-        file = folder / "results.json"
-        if not file.is_file():
-            raise InputError(f"{folder} holds no run: {file} does not exist.")
-        results = read_json(file)
-        if not isinstance(results, dict) or not results.keys() >= _NEEDED:
-            raise InputError(f"{file} is not what a run writes: restore it, or delete {folder}.")
+        results = RunFolder.at(folder).read_results()
+        if results is None:
+            raise InputError(f"{folder} holds no run: name the folder with its results.json.")
         if not results["complete"]:
             told = f"{len(results['R'])} of {len(results['tasks'])} tasks"
             raise InputError(f"{folder} has finished {told}: go on with --ckpt_path last.")

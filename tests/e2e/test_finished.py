@@ -64,6 +64,8 @@ def test_predict_takes_any_image_and_any_class(reference: Path) -> None:
     images = [Image.new("L", (50, 20)), Image.new("RGBA", (9, 9)), Image.new("P", (64, 64))]
     assert model.predict(images, ["tree", "letter b"]).shape == (3, 2)
     assert model.predict([], ["tree", "letter b"]).shape == (0, 2)
+    with pytest.raises(InputError, match="its pixels have 32 bits, save it with 8"):
+        model.predict([Image.new("F", (9, 9))], ["cat"])
     for class_names in ([], "cat"):
         with pytest.raises(InputError, match="predict needs a list of class names"):
             model.predict(images, class_names)
