@@ -1,6 +1,7 @@
 """Runs of the command line in processes of their own, cheaply: the stack is imported once and then forked."""
 
 import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -13,6 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from datamodules.mini import Flags, Shapes
+from gift_lightning.__main__ import main
 
 CONFIG = str(Path(__file__).parent / "three_tasks.yaml")
 
@@ -44,6 +48,22 @@ def run_command(argv: Sequence[str], log: Path, largest_file: int | None = None,
     process.join()
     assert process.exitcode is not None
     return process.exitcode
+
+
+def call(*argv: str) -> tuple[int, str, str]:
+    """Run a command in this process: exit status, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(argv)
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return status, out.getvalue(), err.getvalue()
+
+
+def fit_here(root: Path, *flags: str) -> tuple[int, str, str]:
+    """A run of three small tasks below ``root``, in this process."""
+    return call("fit", "--config", CONFIG, "--run.root", str(root), *flags)
 
 
 @pytest.fixture
@@ -97,3 +117,16 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     status = run_command(["fit", "--config", CONFIG, "--run.root", str(root)], root / "log.txt")
     assert status == 0, (root / "log.txt").read_text()
     return root / "three_tasks"
+
+
+def write_own_images(folder: Path) -> None:
+    """The folders that ``conf/own_images.yaml`` names, in small: ``birds`` are flags, ``tools`` are shapes."""
+    birds, tools = Flags(56, 28), Shapes(60, 1)
+    for task in (birds, tools):
+        task.setup()
+    names = {"birds/train": birds.class_names, "birds/test": birds.class_names, "tools": ["m8", *tools.class_names[1:]]}
+    for where, images in zip(names, (birds.train_set, birds.test_set, tools.train_set), strict=True):
+        for index, (image, label) in enumerate(images):
+            path = folder / where / names[where][label] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)

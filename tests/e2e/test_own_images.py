@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datamodules.mini import Flags, Shapes
-from tests.e2e.conftest import read_results, run_command
+from tests.e2e.conftest import read_results, run_command, write_own_images
 from tests.e2e.test_ranks import LAUNCHERS, TWO_RANKS
 
 ROOT = Path(__file__).parents[2]
@@ -22,19 +21,7 @@ SMALL = [
 @pytest.fixture
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder a user works in, with the two folders of images that the config names."""
-    birds, tools = Flags(56, 28), Shapes(60, 1)
-    for task in (birds, tools):
-        task.setup()
-    tools.class_names = ["m8", *tools.class_names[1:]]
-    for task, split, folder in (
-        (birds, "train", "birds/train"),
-        (birds, "test", "birds/test"),
-        (tools, "train", "tools"),
-    ):
-        for index, (image, label) in enumerate(getattr(task, f"{split}_set")):
-            path = tmp_path / "data" / folder / task.class_names[label] / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path)
+    write_own_images(tmp_path / "data")
     config = (ROOT / "conf" / "own_images.yaml").read_text()
     (tmp_path / "own_images.yaml").write_text(config.replace(", a type of bird.", ""))  # the small CLIP reads few words
     monkeypatch.chdir(tmp_path)

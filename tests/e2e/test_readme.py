@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from datamodules.mini import Flags, Shapes
-from tests.e2e.conftest import run_command
+from tests.e2e.conftest import run_command, write_own_images
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```(sh|python|yaml)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -38,24 +37,12 @@ def shortened(words: list[str]) -> list[str]:
     return [*words, *(SHORT if words[0] != "test" else SHORT[4:]), *few, *own]
 
 
-def write_images(folder: Path, images: Any, names: list[str]) -> None:
-    for index, (image, label) in enumerate(images):
-        path = folder / names[label] / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-
-
 @pytest.mark.slow
 def test_every_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     own = tmp_path / "conf" / "own_images.yaml"
     own.write_text(own.read_text().replace(", a type of bird.", ""))  # the small CLIP reads few words
-    birds, tools = Flags(56, 28), Shapes(60, 1)
-    for task in (birds, tools):
-        task.setup()
-    write_images(tmp_path / "data" / "birds" / "train", birds.train_set, birds.class_names)
-    write_images(tmp_path / "data" / "birds" / "test", birds.test_set, birds.class_names)
-    write_images(tmp_path / "data" / "tools", tools.train_set, ["m8", *tools.class_names[1:]])
+    write_own_images(tmp_path / "data")
     Image.new("RGB", (64, 48)).save(tmp_path / "picture.png")
     monkeypatch.chdir(tmp_path)
 
