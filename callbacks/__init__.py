@@ -1,19 +1,23 @@
 """What happens at a task boundary."""
 
 from callbacks.accuracy_matrix import AccuracyMatrix
+from callbacks.exemplar_selection import ExemplarSelection
 from callbacks.fisher_estimate import FisherEstimate
 from callbacks.run_record import RunRecord
 from callbacks.sequence_progress import SequenceProgress
 from callbacks.step_checkpoint import StepCheckpoint
 from callbacks.task_boundary import TaskBoundary
 from callbacks.teacher_snapshot import TeacherSnapshot
+from callbacks.weight_average import WeightAverage
 
 __all__ = [
     "AccuracyMatrix",
+    "ExemplarSelection",
     "FisherEstimate",
     "RunRecord",
     "SequenceProgress",
     "StepCheckpoint",
     "TaskBoundary",
     "TeacherSnapshot",
+    "WeightAverage",
 ]

@@ -62,7 +62,7 @@ class RunRecord(TaskCallback):
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         replay = trainer.datamodule.replay
-        if replay is not None:
+        if replay is not None and task >= replay.first_task:
             self.seconds["replay"].append(trainer.datamodule.preparation_seconds)
             for logger in _wandb_loggers(trainer):
                 logger.log_replay(replay.pairs, replay.prompts, task)
@@ -70,7 +70,8 @@ class RunRecord(TaskCallback):
 
     def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
         sequence = trainer.datamodule
-        if self.folder is not None and trainer.is_global_zero and sequence.replay is not None:
+        replayed = sequence.replay is not None and task >= sequence.replay.first_task
+        if self.folder is not None and trainer.is_global_zero and replayed:
             began = time.perf_counter()
             title = f"Replayed while learning {sequence.names[task]} (task {task + 1} of {sequence.num_tasks})"
             plot_replay_grid(self.folder.replay_png, sequence.replay.pairs, sequence.replay.prompts, title)

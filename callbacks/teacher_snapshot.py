@@ -1,20 +1,21 @@
 """The teacher: which weights it has during a task, and what it says about the replay set."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
+from callbacks.encoding import encode_images
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from gift_lightning.fusion import interpolate
 from gift_lightning.losses import Pairs
 
 
 class TeacherSnapshot(TaskCallback):
-    """Sets ``module.teacher`` when a task starts, and keeps its features of all replayed pairs.
+    """Sets ``module.teacher`` when a task starts, and keeps its features of all replayed images and texts.
 
     The teacher is frozen and replayed images are not augmented, so its features of the replay set are computed once for
-    each task, and again on a resume, not once for each step. Every rank encodes its share of the images.
+    each task, and again on a resume, not once for each step; for the whole run if neither the teacher nor the images
+    change. Every rank encodes its share of the images.
 
     Args:
         teacher: the model before the task, the initial model, or a mixture of both ("wise"), for which the module has a
@@ -25,6 +26,7 @@ class TeacherSnapshot(TaskCallback):
     def __init__(self, teacher: Literal["last", "initial", "wise"] = "last", initial_weight: float = 0.2) -> None:
         self.teacher, self.initial_weight = teacher, initial_weight
         self._features: Pairs | None = None
+        self._seen: tuple[Any, list[str]] | None = None
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         if self.teacher == "last":
@@ -37,23 +39,25 @@ class TeacherSnapshot(TaskCallback):
 
     @torch.no_grad()
     def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
-        """Encode the replay set of the task: ``[N, D]`` images, and ``[P, D]`` prompts."""
-        clip, images = module.teacher.module, trainer.datamodule.replay_images
-        share = torch.arange(trainer.global_rank, len(images), trainer.world_size)
-        with trainer.precision_plugin.val_step_context():
-            parts = [
-                clip.encode_image(images[part].to(module.device, clip.logit_scale.dtype))
-                for part in share.split(module.eval_batch_size)
-            ]
-            text = clip.encode_texts(trainer.datamodule.replay.prompts)
-        width = text.shape[1]
-        found = torch.cat(parts) if parts else text.new_empty(0, width)
-        encoded = found.new_zeros(len(images), width)
-        encoded[share.to(encoded.device)] = found
-        self._features = Pairs(trainer.strategy.reduce(encoded, reduce_op="sum"), text)
+        """Encode the replay set of the task: ``[N, D]`` images, and ``[P, D]`` texts."""
+        if task < trainer.datamodule.replay.first_task:
+            return
+        clip, images, texts = module.teacher.module, trainer.datamodule.replay_images, module.replay_texts()
+        known, self._seen = self._seen if self.teacher == "initial" else None, (images, texts)
+        if known is None or known[0] is not images:
+            image, _ = encode_images(trainer, module, clip, images)
+        else:
+            image = self.features.image
+        if known is None or known[1] != texts:
+            with trainer.precision_plugin.val_step_context():
+                text = clip.encode_texts(texts)
+        else:
+            text = self.features.text
+        self._features = Pairs(image, text)
 
-    def features(self, pairs: Tensor, prompts: Tensor) -> Pairs:
-        """What the teacher says about pairs, by their indices and those of their prompts, ``[B]`` each."""
+    @property
+    def features(self) -> Pairs:
+        """What the teacher says about all images ``[N, D]`` and all texts ``[P, D]`` of the replay set."""
         if self._features is None:
             raise RuntimeError("The teacher has not seen the replay set yet.")
-        return Pairs(self._features.image[pairs], self._features.text[prompts])
+        return self._features

@@ -2,7 +2,9 @@
 
 from datamodules.base import Task
 from datamodules.image_folder import ImageFolderTask
+from datamodules.replay.current_task import CurrentTask
+from datamodules.replay.exemplar_memory import ExemplarMemory
 from datamodules.replay.synthetic import SyntheticReplay
 from datamodules.sequence import TaskSequence
 
-__all__ = ["ImageFolderTask", "SyntheticReplay", "Task", "TaskSequence"]
+__all__ = ["CurrentTask", "ExemplarMemory", "ImageFolderTask", "SyntheticReplay", "Task", "TaskSequence"]

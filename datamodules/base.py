@@ -52,19 +52,24 @@ class Task(LightningDataModule):
 
 
 class Replay(LightningDataModule):
-    """Image-text pairs that a method sees beside the current task, another set for each task.
+    """Images and texts that a method sees beside the current task.
+
+    Drawn ones, those of pre-training, of the task itself, or of earlier tasks: that is where the methods differ.
 
     Attributes:
         sequence: the ``TaskSequence`` it belongs to, which sets this: its tasks, seed and trainer.
         batch_size: pairs in one optimiser step, over all devices and accumulated batches.
+        first_task: the first task that has a set.
         prompts: the distinct texts of the current set, known after ``prepare_task``.
-        pairs: ``(PIL image, index of its prompt)`` of the current set, known after ``prepare_task``.
+        pairs: ``(PIL image, index of its prompt)`` of the current set, known after ``prepare_task``; -1 for an image
+            without a text of its own. The same object as before if the images are the same.
         report: shows one line of text on how far the making of a set is, each time in the place of the last; where
             nothing can, lines are printed now and then.
     """
 
     sequence: Any
     batch_size: int
+    first_task: int = 0
     prompts: list[str]
     pairs: ImageSet
     report: Callable[[str], None] | None = None

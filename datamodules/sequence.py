@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from datamodules.base import Replay, Task, is_template
-from datamodules.shard import TestShard
+from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.errors import InputError
 
@@ -46,9 +46,17 @@ class TaskSequence(LightningDataModule):
         self.num_workers, self.shuffle, self.seed = num_workers, shuffle, seed
         self._shards: dict[int, TestShard] = {}
         self.replay, self._replay_draws, self.preparation_seconds = replay, ReplayDraws(), 0.0
+        self._replayed: Any = None
         if replay is not None:
             replay.sequence = self
         self._check_arguments()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.replay is None else {"replay": self.replay.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.replay is not None and "replay" in state_dict:
+            self.replay.load_state_dict(state_dict["replay"])
 
     @property
     def num_tasks(self) -> int:
@@ -82,23 +90,25 @@ class TaskSequence(LightningDataModule):
 
     def prepare_task(self, task: int) -> None:
         """Called before anything else of ``task`` and whenever a run resumes into it: makes or reads its replay set."""
-        if self.replay is not None:
+        if self.replay is not None and task >= self.replay.first_task:
             began, clip = time.monotonic(), self._clip
             self.replay.prepare_task(task)
-            self._replay_draws.images = TestShard(
-                self.replay.pairs, clip.test_geometry, clip.normalize, num_workers=self.num_workers
-            )
+            if self.replay.pairs is not self._replayed:
+                self._replayed = self.replay.pairs
+                self._replay_draws.images = replay_images(
+                    self.replay.pairs, clip.test_geometry, clip.normalize, self.num_workers
+                )
             self.preparation_seconds = time.monotonic() - began
 
     @property
-    def replay_images(self) -> TestShard:
-        """All images of the current task's replay set, decoded, with the indices of their prompts as labels."""
+    def replay_images(self) -> ReplayImages:
+        """All images of the current task's replay set, with the indices of their prompts as labels."""
         return self._replay_draws.images
 
     def train_dataloader(self) -> CombinedLoader:
         """The streams of the task that Lightning's epoch stands for.
 
-        ``{"task": (images, labels)}``, and with replay ``"replay": (images, prompt indices, pair indices)``.
+        ``{"task": (images, labels)}``, and in a task with replay ``"replay": (images, prompt indices, pair indices)``.
         """
         assert self.trainer is not None
         # a resumed run that is already complete asks for the loaders of an epoch that does not exist
@@ -106,7 +116,7 @@ class TaskSequence(LightningDataModule):
         key = (self.seed, "task", task)
         train_set = SeededSamples(self.tasks[task].train_set, self._clip.train_transform, key)
         loaders = {"task": self._loader(task, train_set, self.batch_size, key)}
-        if self.replay is not None:
+        if self.replay is not None and task >= self.replay.first_task:
             loaders["replay"] = self._loader(
                 task, self._replay_draws, self.replay.batch_size, (self.seed, "replay", task)
             )

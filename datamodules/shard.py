@@ -1,13 +1,16 @@
 """Images decoded once and kept: one rank's part of a test set for all evaluations, a replay set for all its steps."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from datamodules.base import ImageSet
+
+KEPT_IMAGES = 10_000
+"""Images that a set may have to be kept decoded: 1.5 GB at 224 pixels. Those of larger ones are read at each use."""
 
 
 class TestShard:
@@ -54,6 +57,59 @@ class TestShard:
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         return self._normalize(self._images[index].to(self._device))
+
+    def sample(self, index: int) -> tuple[Tensor, int]:
+        """One image ``[3, H, W]`` and its label."""
+        return self[index : index + 1][0], int(self.labels[index])
+
+    def batches(self, indices: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The chosen images and their labels, ``size`` at a time."""
+        return ((self[part], self.labels[part]) for part in indices.split(size))
+
+
+class LazyShard:
+    """Images as in testing that are too many to be kept, with what ``TestShard`` offers: decoded at each use."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        geometry: Callable[[Any], Tensor],
+        normalize: Callable[[Tensor], Tensor],
+        num_workers: int = 0,
+    ) -> None:
+        self._decoded, self._normalize, self._num_workers = _Decoded(images, geometry), normalize, num_workers
+
+    def __len__(self) -> int:
+        return len(self._decoded)
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        indices = torch.arange(len(self))[index].tolist()
+        return self._normalize(torch.stack([self._decoded[position][0] for position in indices]))
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.tensor([self._decoded[position][1] for position in range(len(self))])
+
+    def sample(self, index: int) -> tuple[Tensor, int]:
+        image, label = self._decoded[index]
+        return self._normalize(image[None])[0], label
+
+    def batches(self, indices: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        chosen = Subset(self._decoded, indices.tolist())
+        loader = DataLoader(chosen, batch_size=size, num_workers=self._num_workers, collate_fn=default_collate)
+        return ((self._normalize(images), labels) for images, labels in loader)
+
+
+ReplayImages: TypeAlias = TestShard | LazyShard
+
+
+def replay_images(
+    images: ImageSet, geometry: Callable[[Any], Tensor], normalize: Callable[[Tensor], Tensor], num_workers: int = 0
+) -> ReplayImages:
+    """A whole set, for all the steps of a task; decoded now if it can be kept."""
+    if len(images) > KEPT_IMAGES:
+        return LazyShard(images, geometry, normalize, num_workers)
+    return TestShard(images, geometry, normalize, num_workers=num_workers)
 
 
 class _Decoded(Dataset[tuple[Tensor, int]]):

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.base import ImageSet
-from datamodules.shard import TestShard
+from datamodules.shard import ReplayImages, TestShard
 from gift_lightning.seeding import seed_generators, stream_seed
 
 
@@ -91,14 +91,14 @@ class ReplayDraws(Dataset[tuple[Any, int, int]]):
     """
 
     def __init__(self) -> None:
-        self.images = TestShard.empty()
+        self.images: ReplayImages = TestShard.empty()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, draw: tuple[int, int]) -> tuple[Any, int, int]:
         index, _ = draw
-        return self.images[index : index + 1][0], int(self.images.labels[index]), index
+        return *self.images.sample(index), index
 
 
 class StepLoader(DataLoader[Any]):

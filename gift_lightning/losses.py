@@ -49,14 +49,28 @@ def reversed_divergence(teacher: Tensor, student: Tensor, temperature: float = 2
 def contrastive_distillation(
     teacher: Tensor, student: Tensor, temperature: float = 2.0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """Both directions of distillation on image-text logits ``[B, B]``: each image over the texts, each text over the
-    images (GIFT, "contrastive distillation"). The loss is their sum.
+    """Both directions of distillation on image-text logits ``[B, P]``: each image over the texts, each text over the
+    images (ZSCL; with the texts of the images, GIFT's "contrastive distillation"). The loss is their sum.
     """
     divergence = reversed_divergence if reverse else distillation
     return {
         "image_distillation": divergence(teacher, student, temperature),
         "text_distillation": divergence(teacher.T, student.T, temperature),
     }
+
+
+def similarities(features: Tensor, scale: Tensor | float) -> Tensor:
+    """``scale * cos(image i, image j)`` of unit features ``[B, D]``, each image over the others: ``[B, B - 1]``.
+
+    >>> similarities(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), 2.0)
+    tensor([[0., 2.],
+            [0., 0.],
+            [2., 0.]])
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        logits = scale * features @ features.T
+    count = len(features)
+    return logits[~torch.eye(count, dtype=torch.bool, device=logits.device)].view(count, count - 1)
 
 
 def feature_distance(teacher: Pairs, student: Pairs) -> dict[str, Tensor]:

@@ -105,14 +105,14 @@ class SequenceWandbLogger(WandbLogger):
         """Show some of the replayed images of ``task``.
 
         Args:
-            pairs: map-style set of ``(PIL image, index into prompts)``.
+            pairs: map-style set of ``(PIL image, index into prompts, or -1)``.
             prompts: the distinct prompts of the set.
             task: its number, from 0.
         """
         import wandb
 
         chosen = [pairs[index] for index in spread(len(pairs), _IMAGES)]
-        images = [wandb.Image(image, caption=prompts[prompt]) for image, prompt in chosen]
+        images = [wandb.Image(image, caption=prompts[prompt] if prompt >= 0 else None) for image, prompt in chosen]
         self._log_task(task + 1, {"cl/replay": images})
 
     @rank_zero_only

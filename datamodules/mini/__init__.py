@@ -1,6 +1,17 @@
 """MiniMTIL: an embedded benchmark of six small tasks, with a small CLIP pre-trained on a general world of its own."""
 
 from datamodules.mini.oracle import NoiseGenerator, OracleGenerator
+from datamodules.mini.reference import GeneralReference
 from datamodules.mini.tasks import Counting, Digits, Flags, LandUse, Shapes, Textures
 
-__all__ = ["Counting", "Digits", "Flags", "LandUse", "NoiseGenerator", "OracleGenerator", "Shapes", "Textures"]
+__all__ = [
+    "Counting",
+    "Digits",
+    "Flags",
+    "GeneralReference",
+    "LandUse",
+    "NoiseGenerator",
+    "OracleGenerator",
+    "Shapes",
+    "Textures",
+]

@@ -3,7 +3,25 @@
 from gift_lightning.methods.base import ContinualCLIP
 from gift_lightning.methods.finetune import Finetune
 from gift_lightning.methods.gift import GIFT
+from gift_lightning.methods.icarl import ICaRL
 from gift_lightning.methods.l2 import L2
+from gift_lightning.methods.lwf import LwF
+from gift_lightning.methods.lwf_vr import LwFVR
+from gift_lightning.methods.weight_averaging import WeightAveraging
+from gift_lightning.methods.wise_ft import WiSEFT
 from gift_lightning.methods.zero_shot import ZeroShot
+from gift_lightning.methods.zscl import ZSCL
 
-__all__ = ["GIFT", "L2", "ContinualCLIP", "Finetune", "ZeroShot"]
+__all__ = [
+    "GIFT",
+    "L2",
+    "ZSCL",
+    "ContinualCLIP",
+    "Finetune",
+    "ICaRL",
+    "LwF",
+    "LwFVR",
+    "WeightAveraging",
+    "WiSEFT",
+    "ZeroShot",
+]

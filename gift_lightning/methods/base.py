@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
@@ -22,7 +22,7 @@ from gift_lightning.schedule import warmup_cosine
 class ContinualCLIP(LightningModule):
     """CLIP fine-tuned on one task after the other.
 
-    loss = CE(exp(s) * cos(image, class prompts), label), label-smoothed, over the classes of the current task
+    loss = CE(exp(s) * cos(image, class prompts), label), label-smoothed, over ``classes``
 
     A method adds to this what it needs: more losses (``training_step``), a gradient that needs no graph
     (``on_before_optimizer_step``), work at a task's boundaries (``prepare_task``, ``on_task_start``, ``on_task_end``),
@@ -31,6 +31,7 @@ class ContinualCLIP(LightningModule):
     Args:
         clip: the pre-trained model.
         lr: learning rate after warm-up; one for all tasks, or one for each by name.
+        classes: those of the current task, or also those of the tasks before it ("seen").
         label_smoothing: of the task loss.
         warmup_steps: optimiser steps of linear warm-up at the start of each task; half a cosine to 0 follows.
         weight_decay: of AdamW.
@@ -48,6 +49,7 @@ class ContinualCLIP(LightningModule):
         self,
         clip: CLIPSource,
         lr: float | dict[str, float] = 1e-5,
+        classes: Literal["task", "seen"] = "task",
         label_smoothing: float = 0.2,
         warmup_steps: int = 100,
         weight_decay: float = 0.0,
@@ -64,7 +66,7 @@ class ContinualCLIP(LightningModule):
             raise InputError(f"model.eval_batch_size is {eval_batch_size}: give at least 1.")
         self.clip = clip.load()
         self.lr, self.warmup_steps, self.weight_decay, self.betas = lr, warmup_steps, weight_decay, betas
-        self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
+        self.classes, self.label_smoothing, self.eval_batch_size = classes, label_smoothing, eval_batch_size
         self.task = 0
         self._step_lr = 0.0
         self.loss_parts: dict[str, Tensor] = {}
@@ -76,7 +78,7 @@ class ContinualCLIP(LightningModule):
         return self.record("task", self.task_loss(*batch["task"]))
 
     def task_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Label-smoothed cross-entropy of ``[n, 3, H, W]`` images over the class prompts of the current task."""
+        """Label-smoothed cross-entropy of ``[n, 3, H, W]`` images over class prompts, the current task's first."""
         assert self._class_tokens is not None
         features, classes = self.clip.encode_image(images), self.clip.encode_text(self._class_tokens)
         logits = cosine(self.clip.logit_scale * features, classes)
@@ -121,7 +123,9 @@ class ContinualCLIP(LightningModule):
 
     def prepare_task(self, task: int) -> None:
         """Before the first step of ``task``, and again whenever a run resumes into it; changes no weights."""
-        self._class_tokens = self.clip.tokenize(self.sequence.tasks[task].training_prompts())
+        earlier = self.sequence.tasks[:task] if self.classes == "seen" else []
+        named = [self.sequence.tasks[task], *earlier]
+        self._class_tokens = self.clip.tokenize([prompt for each in named for prompt in each.training_prompts()])
 
     def on_task_end(self, task: int) -> None:
         """Once after the last step of ``task``, before evaluation; may change weights in place."""

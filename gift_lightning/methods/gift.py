@@ -104,9 +104,10 @@ class GIFT(ReplayCLIP):
 
     def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
         """alpha * CD + beta * ITA of the global batch, in both directions each."""
-        image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_prompts(prompts))
+        image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_texts(prompts))
         prompts = self.gather(prompts)
-        teacher = self.teacher_snapshot.features(self.gather(pairs), prompts)
+        known = self.teacher_snapshot.features
+        teacher = Pairs(known.image[self.gather(pairs)], known.text[prompts])
         # ablations in which one tower alone learns see the other as the teacher has it
         student = Pairs(
             image=teacher.image if self.distillation == "text" else image,

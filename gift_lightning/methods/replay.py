@@ -14,14 +14,15 @@ from gift_lightning.methods.base import ContinualCLIP
 
 
 class ReplayCLIP(ContinualCLIP):
-    """A method with a loss on replayed pairs beside the task's.
+    """A method with a loss on images and texts beside the task's.
 
     Every step differentiates the replay loss first and frees its graph before the task's is built, so that only one is
     alive at a time. The replay gradient is kept apart from the task's until the optimiser steps: what consolidates
     weights looks at it alone.
 
-    The loss of a batch of pairs is that of all ranks' pairs together. Accumulated batches are each a batch of their
-    own, and their losses are averaged, as in any contrastive learning.
+    The loss of a batch is that of all ranks' images together. Accumulated batches are each a batch of their own, and
+    their losses are averaged, as in any contrastive learning. A task without a replay set has the loss of the task
+    alone.
 
     Attributes:
         replay_gradient: of the replay loss of the current step, for each trained tensor; ``None`` where the loss does
@@ -33,7 +34,7 @@ class ReplayCLIP(ContinualCLIP):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.replay_gradient: list[Tensor | None] = []
-        self._prompt_tokens: Tensor | None = None
+        self._replay_tokens: Tensor | None = None
 
     @abstractmethod
     def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
@@ -44,7 +45,8 @@ class ReplayCLIP(ContinualCLIP):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.replay_gradient = []
-        self.replay_gradient = _added(self.replay_gradient, self.differentiate(batch["replay"]))
+        if "replay" in batch:
+            self.replay_gradient = _added(self.replay_gradient, self.differentiate(batch["replay"]))
         return super().training_step(batch, batch_idx)
 
     def differentiate(self, batch: Sequence[Tensor]) -> list[Tensor | None]:
@@ -65,6 +67,8 @@ class ReplayCLIP(ContinualCLIP):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Add the replay gradient to that of the task, which DDP has averaged over ranks by now."""
+        if not self.replay_gradient:
+            return
         self.reduce_(self.replay_gradient, 1 / self.trainer.accumulate_grad_batches)
         reached = [gradient for gradient in self.replay_gradient if gradient is not None]
         weights = [w for w, gradient in zip(self.trained, self.replay_gradient, strict=True) if gradient is not None]
@@ -93,11 +97,15 @@ class ReplayCLIP(ContinualCLIP):
         parts[self.global_rank] = features
         return torch.cat(parts)
 
-    def encode_prompts(self, prompts: Tensor) -> Tensor:
-        """Unit features ``[b, D]`` of prompts by index; each distinct prompt is encoded once."""
-        assert self._prompt_tokens is not None
-        distinct, position = prompts.unique(return_inverse=True)
-        return self.clip.encode_text(self._prompt_tokens[distinct])[position]
+    def replay_texts(self) -> list[str]:
+        """The texts of the current task's replay set."""
+        return self.sequence.replay.prompts
+
+    def encode_texts(self, texts: Tensor) -> Tensor:
+        """Unit features ``[b, D]`` of replay texts by index; each distinct one is encoded once."""
+        assert self._replay_tokens is not None
+        distinct, position = texts.unique(return_inverse=True)
+        return self.clip.encode_text(self._replay_tokens[distinct])[position]
 
     @property
     def trained(self) -> list[Tensor]:
@@ -106,11 +114,13 @@ class ReplayCLIP(ContinualCLIP):
 
     def prepare_task(self, task: int) -> None:
         super().prepare_task(task)
-        prompts = self.sequence.replay.prompts
-        too_long = self.clip.first_too_long(prompts)
+        if task < self.sequence.replay.first_task:
+            return
+        texts = self.replay_texts()
+        too_long = self.clip.first_too_long(texts)
         if too_long is not None:
             raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in data.replay.")
-        self._prompt_tokens = self.clip.tokenize(prompts)
+        self._replay_tokens = self.clip.tokenize(texts)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

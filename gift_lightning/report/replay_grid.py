@@ -18,7 +18,7 @@ def plot_replay_grid(path: str | Path, pairs: Any, prompts: Sequence[str], title
 
     Args:
         path: the PNG file.
-        pairs: map-style set of ``(PIL image, index into prompts)``.
+        pairs: map-style set of ``(PIL image, index into prompts, or -1)``.
         prompts: the distinct prompts of the set.
         title: what the picture shows.
     """
@@ -32,7 +32,8 @@ def plot_replay_grid(path: str | Path, pairs: Any, prompts: Sequence[str], title
         # small pictures keep their pixels, large ones are smoothed
         axes.imshow(image, interpolation="nearest" if image.width < 96 else "antialiased")
         axes.set_axis_off()
-        axes.set_title("\n".join(textwrap.wrap(prompts[prompt], 19)[:2]), fontsize=6.5, pad=3, parse_math=False)
+        text = prompts[prompt] if prompt >= 0 else ""
+        axes.set_title("\n".join(textwrap.wrap(text, 19)[:2]), fontsize=6.5, pad=3, parse_math=False)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import resource
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,22 @@ def run_command(argv: Sequence[str], log: Path, largest_file: int | None = None,
     process.join()
     assert process.exitcode is not None
     return process.exitcode
+
+
+def run_on_ranks(count: int, argv: Sequence[str], log: Path) -> int:
+    """Run a command in ``count`` new processes, as a cluster's launcher does; returns the worst exit status."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    flags = [*argv, "--trainer.devices", str(count), "--trainer.strategy", "ddp"]
+    ranks = []
+    for rank in range(count):
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+        ranks.append(_processes.Process(target=_command, args=(flags, str(log), None, place)))
+        ranks[-1].start()
+    for process in ranks:
+        process.join()
+    return max((process.exitcode or 0 for process in ranks), key=abs)
 
 
 def call(*argv: str) -> tuple[int, str, str]:

@@ -5,7 +5,6 @@
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,17 +21,18 @@ from torch.utils.data import TensorDataset
 from datamodules import Task
 from datamodules.base import Replay
 from gift_lightning.clip import CLIP, CLIPSource
-from gift_lightning.methods import GIFT, L2, ContinualCLIP, Finetune
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "data"))
 
 NOT_IN_JSON: dict[str, dict[str, Any]] = {
     # the ConDU repository's loop has no such options: these are the values written into it
-    "finetune_R": {"wd": 0.0, "beta2": 0.999, "l2": 0.0},
+    "finetune_R": {"wd": 0.0, "beta2": 0.999, "l2": 0.0, "avg_freq": 100},
 }
 BETA1 = 0.9
 TEST_BATCHES = slice(4, 8)
 TEMPLATES = ["{} 0", "{} 1", "{} 2"]
+TEXTS = {"S": "S_prompt_tokens", "R": "R_caption_tokens", "V": "lwf_vr_tokens"}
+"""Synthetic prompts, reference sentences, random tokens."""
 
 
 @cache
@@ -59,7 +59,7 @@ class GoldenTask(Task):
 
     def __init__(self, letter: str, batches: int | None = None) -> None:
         super().__init__()
-        self.name = f"Task{letter}"
+        self.name, self.letter = f"Task{letter}", letter
         stored = numbers("batches.safetensors")
         images, labels = stored[f"{letter}_images_int8"].float() / 32, stored[f"{letter}_labels"]
         self.batch_size = labels.shape[1]
@@ -74,29 +74,50 @@ class GoldenTask(Task):
 
 
 class GoldenReplay(Replay):
-    """The stored synthetic pairs, in their stored order, the same for every task."""
+    """Stored images and texts, in their stored order, the same for every task.
 
-    def __init__(self) -> None:
+    Args:
+        letter: of the images.
+        prompts: names of stored texts.
+        reverse: take the stored batches from the last to the first.
+        images: which of the images of all batches.
+        restarts: begin anew after the last image, and so with a smaller batch at the end of the set.
+    """
+
+    def __init__(
+        self,
+        letter: str,
+        prompts: list[str],
+        reverse: bool = False,
+        images: Sequence[int] | slice = slice(None),
+        restarts: bool = False,
+    ) -> None:
         super().__init__()
         stored = numbers("batches.safetensors")
-        images, labels = stored["S_images_int8"].float() / 32, stored["S_labels"]
-        self.batch_size = labels.shape[1]
-        self.prompts = [f"S {index}" for index in range(len(stored["S_prompt_tokens"]))]
-        self.pairs = TensorDataset(images.flatten(0, 1), labels.flatten())  # type: ignore[assignment]
+        pictures, labels = stored[f"{letter}_images_int8"].float() / 32, stored[f"{letter}_labels"]
+        if reverse:
+            pictures, labels = pictures.flip(0), labels.flip(0)
+        self.batch_size, self.prompts, self.restarts = labels.shape[1], prompts, restarts
+        self.pairs = TensorDataset(pictures.flatten(0, 1)[images], labels.flatten()[images])  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:
         """All is there."""
 
 
+def texts(letter: str) -> list[str]:
+    """The names of the stored texts of a kind."""
+    return [f"{letter} {index}" for index in range(len(numbers("batches.safetensors")[TEXTS[letter]]))]
+
+
 def look_up_tokens(texts: list[str]) -> Tensor:
-    """The stored tokens of prompts like ``"A 3 0"`` (set, class, template) and ``"S 17"`` (synthetic prompt)."""
+    """The stored tokens of prompts like ``"A 3 0"`` (set, class, template), and of texts like ``"S 17"``."""
     stored = numbers("batches.safetensors")
     return torch.stack([_tokens_of(stored, *text.split()) for text in texts])
 
 
 def _tokens_of(stored: dict[str, Tensor], letter: str, number: str, template: str | None = None) -> Tensor:
     if template is None:
-        return stored[f"{letter}_prompt_tokens"][int(number)]
+        return stored[TEXTS[letter]][int(number)]
     return stored[f"{letter}_eval_tokens"][int(number), int(template)]
 
 
@@ -109,6 +130,9 @@ class FullLengthCLIP(CLIP):
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         return self.tokenizer(list(texts))
+
+    def random_texts(self, count: int, words: int, generator: torch.Generator) -> list[str]:
+        return texts("V")
 
 
 @dataclass
@@ -124,56 +148,6 @@ class TinyCLIP(CLIPSource):
         model.load_state_dict(numbers(f"{self.name}.safetensors"))
         kind = CLIP if self.cut_text else FullLengthCLIP
         return kind(model, torch.as_tensor, torch.as_tensor, look_up_tokens)
-
-
-KNOWN = {"method", "lr", "ls", "warmup_length", "train_dataset", "iterations", "epochs", "note", "wd", "beta2", "l2"}
-KNOWN |= {"session", "T", "avg_freq"}  # no effect on fine-tuning
-KNOWN_GIFT = KNOWN | {"ref_dataset", "distill", "ita", "awc", "ref_model"}
-VARIANTS = {"image_only": "image", "text_only": "text", "feature_mse": "feature", "kl_div": "reversed"}
-
-
-def build(name: str, dtype: torch.dtype, cut_text: bool = False) -> tuple[ContinualCLIP, GoldenTask]:
-    """Method and task of a golden run; skips the run of a method that does not exist yet."""
-    run, values = numbers(f"trajectories/{name}.json"), settings(name)
-    method = values.get("method", "finetune")
-    known = {"finetune": KNOWN, "GIFT": KNOWN_GIFT | VARIANTS.keys()}.get(method, set())
-    unknown = sorted(key for key, value in values.items() if key not in known and value)
-    if unknown:
-        pytest.skip(f"{name}: no method yet for {method} with {', '.join(unknown)}")
-    found = re.fullmatch(r"Task([A-Z])(\d*)", values["train_dataset"])
-    assert found, values["train_dataset"]
-    task = GoldenTask(found[1], int(found[2]) if found[2] else None)
-    common: dict[str, Any] = {
-        "lr": values["lr"],
-        "label_smoothing": values["ls"],
-        "warmup_steps": values["warmup_length"],
-        "weight_decay": values["wd"],
-        "betas": (BETA1, values["beta2"]),
-    }
-    if method == "GIFT":
-        return _gift(run["start_weights"], values, dtype, cut_text, common), task
-    clip = TinyCLIP(run["start_weights"], dtype=dtype, cut_text=cut_text)
-    return L2(clip=clip, l2=values["l2"], **common) if values["l2"] else Finetune(clip=clip, **common), task
-
-
-def _gift(start: str, values: dict[str, Any], dtype: torch.dtype, cut_text: bool, common: dict[str, Any]) -> GIFT:
-    """GIFT after an earlier task: its initial model is the tiny CLIP, its present weights are ``start``."""
-    teacher, _, initial_weight = values["ref_model"].partition(":")
-    consolidation = "off" if not values["l2"] else "adaptive" if values.get("awc") else "l2"
-    gift = GIFT(
-        clip=TinyCLIP("tiny_clip", dtype=dtype, cut_text=cut_text),
-        teacher={"load": "last", "merge": "wise"}.get(teacher, "initial"),  # type: ignore[arg-type]
-        initial_weight=float(initial_weight or 0),
-        distillation=next((VARIANTS[key] for key in VARIANTS if values.get(key)), "contrastive"),  # type: ignore[arg-type]
-        distillation_weight=values["distill"],
-        alignment_weight=values["ita"],
-        temperature=values["T"],
-        consolidation=consolidation,  # type: ignore[arg-type]
-        consolidation_weight=values["l2"],
-        **common,
-    )
-    gift.clip.model.load_state_dict(numbers(f"{start}.safetensors"))
-    return gift
 
 
 def probes(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

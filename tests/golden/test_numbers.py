@@ -5,12 +5,16 @@ import re
 import pytest
 import torch
 
+from callbacks.exemplar_selection import shifted
+from datamodules import ExemplarMemory
 from datamodules.shard import TestShard
 from gift_lightning import metrics
+from gift_lightning.fusion import interpolate
+from gift_lightning.herding import herding
 from gift_lightning.losses import alignment_targets, distillation, reversed_divergence
 from gift_lightning.methods import ZeroShot
 from gift_lightning.schedule import warmup_cosine
-from tests.golden.golden import GoldenTask, TinyCLIP, numbers
+from tests.golden.golden import GoldenTask, TinyCLIP, assert_probes, numbers
 
 
 def test_learning_rate_schedule() -> None:
@@ -74,3 +78,27 @@ def test_evaluation(weights: str, letter: str) -> None:
     for k in (1, 5):
         top = (ranks[:, :k] == labels[:, None]).any(1).double().mean().item() * 100
         assert top == pytest.approx(expected[key][f"top{k}"], abs=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.8])
+def test_interpolated_weights(alpha: float) -> None:
+    stored = numbers("wiseft.safetensors")
+    start, trained = numbers("tiny_clip.safetensors"), numbers("weights/finetune.safetensors")
+    names = list(start)
+    merged = interpolate([start[name] for name in names], [trained[name] for name in names], alpha)
+    assert_probes(dict(zip(names, merged, strict=True)), stored, f"alpha{alpha}", 1e-6)
+
+
+def test_herding() -> None:
+    """Their memory after two tasks: what herding chooses, and what their code keeps instead."""
+    stored = numbers("batches.safetensors")["B_images_int8"].flatten(0, 1)
+    clip = TinyCLIP("weights/finetune").load().eval()
+    with torch.no_grad():
+        chosen = herding(clip.encode_image(stored.double() / 32), 6)
+    assert chosen == [57, 10, 2, 47, 69, 65]
+    memory = numbers("icarl_memory.json")
+    assert shifted(chosen) == memory["after_task_B"]["TaskB"]
+    kept = ExemplarMemory(memory["memory_size"])
+    kept.add(memory["after_task_A"]["TaskA"])
+    kept.add(shifted(chosen))
+    assert kept.exemplars == [memory["after_task_B"]["TaskA"], memory["after_task_B"]["TaskB"]]

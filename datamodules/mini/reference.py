@@ -1,0 +1,36 @@
+"""Reference images and captions of the general world."""
+
+from PIL import Image
+
+from datamodules.base import Replay
+from datamodules.mini.world import stream
+from gift_lightning.errors import InputError
+from gift_lightning.seeding import stream_seed
+
+
+class GeneralReference(Replay):
+    """Captioned pictures of the general world, of the kind that the small CLIP was pre-trained on.
+
+    Other pictures than those of its pre-training, and the same in every task. What ZSCL distils on.
+
+    Args:
+        size: pictures.
+        batch_size: pictures in one optimiser step, over all devices and accumulated batches.
+    """
+
+    def __init__(self, size: int = 1000, batch_size: int = 64) -> None:
+        super().__init__()
+        for name, value in {"size": size, "batch_size": batch_size}.items():
+            if value < 1:
+                raise InputError(f"data.replay.{name} is {value}: give at least 1.")
+        self.size, self.batch_size = size, batch_size
+        self.pairs, self.prompts = [], []  # type: ignore[assignment]
+
+    def prepare_task(self, task: int) -> None:
+        if self.prompts:
+            return
+        images, captions = stream(self.size, stream_seed(self.sequence.seed, "reference"))
+        self.prompts = list(dict.fromkeys(captions))
+        numbers = {caption: number for number, caption in enumerate(self.prompts)}
+        pictures = [Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
+        self.pairs = [(picture, numbers[caption]) for picture, caption in zip(pictures, captions, strict=True)]  # type: ignore[assignment]

@@ -1,0 +1,24 @@
+"""The task itself as a second source of images."""
+
+from datamodules.base import Replay
+from gift_lightning.errors import InputError
+
+
+class CurrentTask(Replay):
+    """Training images of the current task as in testing, in an order of their own, and its class prompts.
+
+    What LwF distils on: nothing of the past is kept.
+
+    Args:
+        batch_size: images in one optimiser step, over all devices and accumulated batches.
+    """
+
+    def __init__(self, batch_size: int = 64) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"data.replay.batch_size is {batch_size}: give at least 1.")
+        self.batch_size = batch_size
+
+    def prepare_task(self, task: int) -> None:
+        current = self.sequence.tasks[task]
+        self.prompts, self.pairs = current.training_prompts(), current.train_set

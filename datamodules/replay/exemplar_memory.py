@@ -1,0 +1,65 @@
+"""A memory of images of earlier tasks."""
+
+from typing import Any
+
+from datamodules.base import ImageSet, Replay
+from gift_lightning.errors import InputError
+
+
+class ExemplarMemory(Replay):
+    """Some training images of the earlier tasks, as in testing, and the class prompts of the current task.
+
+    Which images those are, the method chooses at a task's end; they are read where the task has them, so only their
+    numbers are kept, and stand in the checkpoint. There is no memory in the first task.
+
+    Args:
+        size: images in the whole memory.
+        batch_size: images in one optimiser step, over all devices and accumulated batches.
+
+    Attributes:
+        exemplars: for each earlier task the indices of its images, the best first.
+    """
+
+    first_task = 1
+
+    def __init__(self, size: int = 2000, batch_size: int = 64) -> None:
+        super().__init__()
+        for name, value in {"size": size, "batch_size": batch_size}.items():
+            if value < 1:
+                raise InputError(f"data.replay.{name} is {value}: give at least 1.")
+        self.size, self.batch_size = size, batch_size
+        self.exemplars: list[list[int]] = []
+
+    def add(self, chosen: list[int]) -> None:
+        """Take in the images of a further task, the best first, and shrink all to an equal share of the memory."""
+        share = self.share(len(self.exemplars) + 1)
+        self.exemplars = [indices[:share] for indices in [*self.exemplars, chosen]]
+
+    def share(self, tasks: int) -> int:
+        """Images of each of so many tasks, one at least."""
+        return max(1, self.size // tasks)
+
+    def prepare_task(self, task: int) -> None:
+        self.prompts = self.sequence.tasks[task].training_prompts()
+        sets = [earlier.train_set for earlier in self.sequence.tasks]
+        self.pairs = _Images([(sets[t], index) for t, indices in enumerate(self.exemplars) for index in indices])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"exemplars": self.exemplars}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.exemplars = state_dict["exemplars"]
+
+
+class _Images:
+    """Images of several sets, without texts of their own."""
+
+    def __init__(self, chosen: list[tuple[ImageSet, int]]) -> None:
+        self._chosen = chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        samples, position = self._chosen[index]
+        return samples[position][0], -1

@@ -1,0 +1,41 @@
+"""Which images stand best for many."""
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def herding(features: Tensor, count: int) -> list[int]:
+    """Indices of ``count`` of the features ``[N, D]``, or all, chosen one after the other.
+
+    Each is the one that brings the mean of those chosen closest to the mean of all (iCaRL, algorithm 4).
+
+    >>> herding(torch.tensor([[0.0], [1.0], [5.0]]), 2)
+    [1, 2]
+    """
+    mean, total = features.mean(0), torch.zeros_like(features[0])
+    left, chosen = torch.ones(len(features), dtype=torch.bool, device=features.device), list[int]()
+    for size in range(1, min(count, len(features)) + 1):
+        distances = (mean - (total + features) / size).norm(dim=1)
+        best = int(distances.masked_fill(~left, torch.inf).argmin())
+        total = total + features[best]
+        left[best] = False
+        chosen.append(best)
+    return chosen
+
+
+def herding_by_class(features: Tensor, labels: Tensor, count: int) -> list[int]:
+    """Indices of ``count`` features ``[N, D]`` with labels ``[N]``, chosen by herding within each class.
+
+    In turns: the first of each class, then the second of each. So any beginning of the list has as many of each class.
+
+    >>> herding_by_class(torch.tensor([[0.0], [1.0], [5.0], [7.0], [8.0]]), torch.tensor([0, 0, 0, 1, 1]), 3)
+    [1, 3, 2]
+    """
+    members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
+    each = -(-count // len(members))
+    while sum(min(each, len(member)) for member in members) < min(count, len(features)):
+        each += 1  # some classes are smaller than their share
+    ranked = [member[herding(features[member], each)].tolist() for member in members]
+    turns = [order[turn] for turn in range(each) for order in ranked if turn < len(order)]
+    return turns[:count]

@@ -1,0 +1,36 @@
+"""iCaRL: exemplars of earlier tasks."""
+
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from callbacks.exemplar_selection import ExemplarSelection
+from gift_lightning.methods.distillation import DistillationCLIP
+
+
+class ICaRL(DistillationCLIP):
+    """A few images of earlier tasks are kept, and what the model before the task says about them.
+
+    loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M'))
+
+    ``M`` are the logits of the memory's images (``data.replay`` is a ``datamodules.ExemplarMemory``) over the class
+    prompts of the current task. In the first task the memory is empty. After a task its exemplars are chosen by
+    herding: one after the other, such that the mean of their features comes as close as possible to that of their
+    class. All tasks have an equal share of the memory. Between tasks the memory is kept.
+
+    Reference: Rebuffi, Kolesnikov, Sperl, Lampert, "iCaRL: Incremental Classifier and Representation Learning",
+    CVPR 2017, arXiv 1611.07725, as the authors of ZSCL (arXiv 2303.06628) put it to CLIP.
+
+    Args:
+        official_quirks: choose as their code does: the first images of the first task in their order; then by herding
+            over the whole task and not class by class, where each choice shifts the numbers of the later ones, so that
+            other images are kept than were chosen. It is a slip, and off.
+        kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
+    """
+
+    def __init__(self, official_quirks: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.exemplar_selection = ExemplarSelection(official_quirks)
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [*super().configure_callbacks(), self.exemplar_selection]

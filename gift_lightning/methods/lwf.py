@@ -1,0 +1,39 @@
+"""Learning without forgetting."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gift_lightning.losses import Pairs
+from gift_lightning.methods.distillation import DistillationCLIP
+
+
+class LwF(DistillationCLIP):
+    """What the model before the task says about the task's own images is kept while the task is learned.
+
+    loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M'))
+
+    ``M`` are the logits of images of the current task, drawn independently of the task loss (``data.replay`` is a
+    ``datamodules.CurrentTask``), over its class prompts: a CLIP has no outputs of earlier tasks to keep. Between tasks
+    nothing is kept but the weights.
+
+    Reference: Li, Hoiem, "Learning without Forgetting", ECCV 2016, arXiv 1606.09282, as the authors of ZSCL
+    (arXiv 2303.06628) put it to CLIP.
+
+    Args:
+        official_quirks: distil the model from itself, as the class-incremental code of ZSCL's authors does, whose
+            teacher shares its memory with the student: the loss then has a value and no gradient. It is a slip, and
+            off.
+        kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
+    """
+
+    def __init__(self, official_quirks: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.official_quirks = official_quirks
+
+    def taught(self, image: Tensor, pairs: Tensor) -> Pairs:
+        if not self.official_quirks:
+            return super().taught(image, pairs)
+        with torch.no_grad():
+            return Pairs(image.detach(), self.clip.encode_texts(self.replay_texts()))
