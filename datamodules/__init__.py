@@ -2,7 +2,8 @@
 
 from datamodules.base import Task
 from datamodules.image_folder import ImageFolderTask
+from datamodules.reference import Reference
 from datamodules.replay.synthetic import SyntheticReplay
 from datamodules.sequence import TaskSequence
 
-__all__ = ["ImageFolderTask", "SyntheticReplay", "Task", "TaskSequence"]
+__all__ = ["ImageFolderTask", "Reference", "SyntheticReplay", "Task", "TaskSequence"]
