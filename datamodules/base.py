@@ -60,6 +60,7 @@ class Replay(LightningDataModule):
         sequence: the ``TaskSequence`` it belongs to, which sets this: its tasks, seed and trainer.
         batch_size: pairs in one optimiser step, over all devices and accumulated batches.
         first_task: the first task that has a set.
+        paired: whether each image has a text of its own.
         prompts: the distinct texts of the current set, known after ``prepare_task``.
         pairs: ``(PIL image, index of its prompt)`` of the current set, known after ``prepare_task``; -1 for an image
             without a text of its own. The same object as before if the images are the same.
@@ -70,6 +71,7 @@ class Replay(LightningDataModule):
     sequence: Any
     batch_size: int
     first_task: int = 0
+    paired: bool = True
     prompts: list[str]
     pairs: ImageSet
     report: Callable[[str], None] | None = None

@@ -9,10 +9,9 @@ from random import Random
 import yaml
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from datamodules.base import Task
-from datamodules.images import upright_rgb
+from datamodules.images import class_folders, image_paths, upright_rgb
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.seeding import stream_seed
 
@@ -140,7 +139,7 @@ class ImageFolderTask(Task):
         return classes, _labelled(listed)
 
     def _classes(self, folder: Path) -> list[str]:
-        classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        classes = class_folders(folder)
         if not classes:
             raise InputError(f"Task '{self.name}': {folder} holds no folders: give each class a folder of its own.")
         return classes
@@ -149,9 +148,8 @@ class ImageFolderTask(Task):
         """Paths below the task's folder, in an order that no file system changes."""
         if not folder.is_dir():
             return []
-        files = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
-        shown = (path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-        return sorted(path.relative_to(self.folder).as_posix() for path in shown)
+        above = folder.relative_to(self.folder).as_posix()
+        return [f"{above}/{path}" for path in image_paths(folder)]
 
     def _class_names(self, classes: list[str]) -> list[str]:
         given = self._given_names or {}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
@@ -91,6 +93,21 @@ class CLIP(nn.Module):
         longer = self.tokenizer(list(texts), context_length=length + 1)
         return next((text for text, tokens in zip(texts, longer, strict=True) if tokens[length] != 0), None)
 
+    def random_texts(self, count: int, words: int = 10, generator: torch.Generator | None = None) -> list[str]:
+        """``count`` texts of words drawn at random from the tokenizer's vocabulary, each one token in length.
+
+        Args:
+            count: how many texts; they are drawn with replacement, as their words are.
+            words: in each text, or as many as the context has room for.
+            generator: on the CPU, of the drawing.
+
+        Raises:
+            InputError: the tokenizer does not tell its words.
+        """
+        vocabulary, room = _vocabulary(self.tokenizer)
+        draws = torch.randint(len(vocabulary), (count, min(words, room)), generator=generator)
+        return [" ".join(vocabulary[index] for index in text) for text in draws.tolist()]
+
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Normalised features ``[n, D]`` of texts, without gradient, some at a time."""
@@ -123,6 +140,44 @@ def cosine(images: Tensor, texts: Tensor) -> Tensor:
 def _unit(features: Tensor) -> Tensor:
     """Features of length 1, in float32 or better."""
     return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)
+
+
+def _vocabulary(tokenizer: Any) -> tuple[list[str], int]:
+    """A tokenizer's words of ASCII letters that are one token each, in the order of their ids, and how many fit."""
+    if isinstance(tokenizer, open_clip.SimpleTokenizer):
+        ends = {entry[:-4]: number for entry, number in tokenizer.encoder.items() if entry.endswith("</w>")}
+        # not every entry is what its letters become: capitals are made small
+        found = [word for word, number in ends.items() if _is_word(word) and tokenizer.encode(word) == [number]]
+        room = tokenizer.context_length - 2
+    elif isinstance(tokenizer, HFTokenizer):
+        found, inner = _marked_words(tokenizer), tokenizer.tokenizer
+        special = 3 if tokenizer.tokenizer_mode == "clips" else inner.num_special_tokens_to_add()
+        room = tokenizer.context_length - special
+    else:
+        found, room = [], 0
+    if not found or room < 1:
+        raise InputError(
+            f"Random sentences need the tokenizer's vocabulary, and {type(tokenizer).__name__} tells no words of it:"
+            " choose other sentences."
+        )
+    return found, room
+
+
+def _marked_words(tokenizer: HFTokenizer) -> list[str]:
+    """Words of a vocabulary that marks where a word begins (SentencePiece, GPT-2), ends (CLIP), or goes on (BERT)."""
+    inner = tokenizer.tokenizer
+    vocabulary = inner.get_vocab()
+    goes_on = any(re.fullmatch("##[a-z]+", entry) for entry in vocabulary)
+    whole = re.compile("(?!##)(.+)()" if goes_on else "[▁Ġ](.+)|(.+)</w>")
+    matches = [match[1] or match[2] for match in map(whole.fullmatch, sorted(vocabulary, key=vocabulary.get)) if match]
+    words = [word for word in dict.fromkeys(matches) if _is_word(word) and tokenizer.clean_fn(word) == word]
+    tokens = inner(words, add_special_tokens=False).input_ids if words else []
+    single = [(word, ids) for word, ids in zip(words, tokens, strict=True) if len(ids) == 1]
+    return [word for word, ids in single if inner.decode(ids).strip() == word]
+
+
+def _is_word(text: str) -> bool:
+    return text.isascii() and text.isalpha()
 
 
 @dataclass

@@ -82,6 +82,28 @@ def package_file(name: str, setting: str) -> Path:
     return Path(str(module.__file__)).parent / file
 
 
+def read_lines(path: Path, setting: str) -> list[str]:
+    """The lines of a text file in UTF-8, without their ends; a byte order mark at its beginning is none of the text.
+
+    Args:
+        path: the file.
+        setting: the config key that names the file, for messages.
+
+    Raises:
+        InputError: the file is missing, cannot be read, or is not UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            # not splitlines: what it takes for the end of a line may stand within a sentence
+            return [line.rstrip("\n") for line in file]
+    except FileNotFoundError:
+        raise InputError(f"{setting}: {path} does not exist.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{setting}: {path} is no text in UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{setting}: {path} cannot be read: {error.strerror}.") from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically."""
     with atomic_write(path) as temporary:

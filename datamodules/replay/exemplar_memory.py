@@ -21,6 +21,7 @@ class ExemplarMemory(Replay):
     """
 
     first_task = 1
+    paired = False
 
     def __init__(self, size: int = 2000, batch_size: int = 64) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from datamodules.replay.folder import ReplayFolder
 from datamodules.replay.in_step import in_step
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
-from gift_lightning.files import package_file
+from gift_lightning.files import package_file, read_lines
 from gift_lightning.generation import ImageGenerator
 from gift_lightning.seeding import stream_seed
 
@@ -149,11 +149,8 @@ def _read_prompts(source: str | list[str]) -> list[str]:
         file = package_file(source, "data.replay.initial_prompts")
         if not file.is_file():
             raise InputError(f"data.replay.initial_prompts: {file} does not exist; give a text file or 'imagenet'.")
-        try:
-            lines_of_text = file.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise InputError(f"data.replay.initial_prompts: {file} is no text in UTF-8.") from error
-        prompts = [line.strip() for line in lines_of_text if line.strip()]
+        stripped = (line.strip() for line in read_lines(file, "data.replay.initial_prompts"))
+        prompts = [line for line in stripped if line]
     if not prompts:
         raise InputError("data.replay.initial_prompts is empty: give prompts, a text file of prompts, or 'imagenet'.")
     return prompts

@@ -18,8 +18,8 @@ class DistillationCLIP(ReplayCLIP):
     loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M'))
 
     ``M[i, j] = exp(s) * cos(image i, text j)``, with the teacher's text features in both: the texts are fixed classes,
-    and the text tower learns from the task alone. ``D`` is the soft cross-entropy ``T^2 H(softmax(. / T), .)``. The
-    methods differ in where images and texts come from:
+    and the text tower learns from the task alone. A text that is longer than the CLIP reads is cut. ``D``
+    is the soft cross-entropy ``T^2 H(softmax(. / T), .)``. The methods differ in where images and texts come from:
 
     ========  =======================================  ==============================  ==============
     method    images (``data.replay``)                 texts (``replay_texts``)        teacher

@@ -82,6 +82,7 @@ class GIFT(ReplayCLIP):
         self.distillation, self.temperature = distillation, temperature
         self.distillation_weight, self.alignment_weight = distillation_weight, alignment_weight
         self.consolidation, self.consolidation_weight = consolidation, consolidation_weight
+        self._prompt_tokens: Tensor | None = None
         self.teacher = FrozenCopy(self.clip)
         self.initial = FrozenCopy(self.clip) if teacher == "wise" else None
         anchored = consolidation != "off" and teacher != "last"
@@ -98,13 +99,27 @@ class GIFT(ReplayCLIP):
         """The weights before the task; the teacher is the same model if it is the last."""
         return self.teacher if self.own_anchor is None else self.own_anchor
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and not self.sequence.replay.paired:
+            kind = type(self.sequence.replay).__name__
+            raise InputError(f"GIFT needs a text for each image, and {kind} has none: choose another data.replay.")
+
+    def prepare_task(self, task: int) -> None:
+        super().prepare_task(task)
+        prompts = self.replay_texts()
+        too_long = self.clip.first_too_long(prompts)
+        if too_long is not None:
+            raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in data.replay.")
+        self._prompt_tokens = self.clip.tokenize(prompts)
+
     def on_task_start(self, task: int) -> None:
         if self.own_anchor is not None:
             self.own_anchor.copy_from(self.clip)
 
     def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
         """alpha * CD + beta * ITA of the global batch, in both directions each."""
-        image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_texts(prompts))
+        image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_prompts(prompts))
         prompts = self.gather(prompts)
         known = self.teacher_snapshot.features
         teacher = Pairs(known.image[self.gather(pairs)], known.text[prompts])
@@ -122,6 +137,12 @@ class GIFT(ReplayCLIP):
             aligned = alignment(logits, alignment_targets(prompts, logits.dtype), self.label_smoothing)
             parts |= {name: self.alignment_weight * part for name, part in aligned.items()}
         return parts
+
+    def encode_prompts(self, prompts: Tensor) -> Tensor:
+        """Unit features ``[b, D]`` of prompts by index; each distinct one is encoded once."""
+        assert self._prompt_tokens is not None
+        distinct, position = prompts.unique(return_inverse=True)
+        return self.clip.encode_text(self._prompt_tokens[distinct])[position]
 
     def distil(self, teacher: Pairs, student: Pairs, logits: Tensor) -> dict[str, Tensor]:
         """CD, or what stands for it in an ablation."""

@@ -34,7 +34,6 @@ class ReplayCLIP(ContinualCLIP):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.replay_gradient: list[Tensor | None] = []
-        self._replay_tokens: Tensor | None = None
 
     @abstractmethod
     def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
@@ -101,26 +100,10 @@ class ReplayCLIP(ContinualCLIP):
         """The texts of the current task's replay set."""
         return self.sequence.replay.prompts
 
-    def encode_texts(self, texts: Tensor) -> Tensor:
-        """Unit features ``[b, D]`` of replay texts by index; each distinct one is encoded once."""
-        assert self._replay_tokens is not None
-        distinct, position = texts.unique(return_inverse=True)
-        return self.clip.encode_text(self._replay_tokens[distinct])[position]
-
     @property
     def trained(self) -> list[Tensor]:
         """The tensors that training changes, in the order of the gradients and importances."""
         return [parameter for parameter in self.clip.parameters() if parameter.requires_grad]
-
-    def prepare_task(self, task: int) -> None:
-        super().prepare_task(task)
-        if task < self.sequence.replay.first_task:
-            return
-        texts = self.replay_texts()
-        too_long = self.clip.first_too_long(texts)
-        if too_long is not None:
-            raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in data.replay.")
-        self._replay_tokens = self.clip.tokenize(texts)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

@@ -1,0 +1,203 @@
+"""Images and sentences that stand for what CLIP was trained on."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+import torch
+
+from datamodules.base import Replay, Task, is_template
+from datamodules.image_folder import ImageFiles
+from datamodules.images import class_folders, image_paths
+from datamodules.replay.in_step import in_step
+from gift_lightning.errors import InputError, nearest
+from gift_lightning.files import package_file, read_lines
+from gift_lightning.seeding import stream_seed
+
+RANDOM_WORDS = 10
+"""Words in a sentence of random words."""
+
+_IMAGES, _SENTENCES = "data.replay.images", "data.replay.sentences"
+_KEYWORDS = ("classes", "imagenet", "random")
+_WORDNET = re.compile(r"n\d{8}")
+
+T = TypeVar("T")
+
+
+class Reference(Replay):
+    """The reference images and sentences of ZSCL: what CLIP saw in pre-training, or something like it.
+
+    The same set for every task, listed once. Images and sentences are no pairs: nothing says which sentence describes
+    which image, their numbers differ, and the labels in ``pairs`` are all -1. Images are in the order of their paths
+    and decoded when they are asked for; sentences are in the order of their source, each of them once.
+
+    Reference: ZSCL, Zheng et al., ICCV 2023, arXiv 2303.06628.
+
+    Args:
+        images: a folder with a folder of images for each class, or with images alone; or a text file with the path of
+            one image a line, relative to that file or absolute. Files in a folder that are no images by their name,
+            and hidden ones, are passed over.
+        sentences: ``classes`` for the template with the names of the folders of classes (spaces for underscores);
+            ``imagenet`` for the template with the 1000 class names of ImageNet; ``random`` for ``num_sentences``
+            sequences of random words; a text file with one sentence a line (``package:<module>/<file>`` for one in an
+            installed package) or a ``.tsv`` with sentences in its first column, as Conceptual Captions come; a list of
+            sentences; or a list of tasks, for their training prompts.
+        num_images: so many of the images, chosen by the sequence's seed; all if not given, or if there are fewer.
+        num_sentences: so many of the sentences, likewise.
+        batch_size: images in one optimiser step, over all devices and accumulated batches.
+        template: a prompt with one ``{}`` for a class name.
+
+    Raises:
+        InputError: a setting has an impossible value; in ``prepare_task``, images or sentences are not where a setting
+            says; when an image is asked for that does not decode.
+    """
+
+    paired = False
+
+    def __init__(
+        self,
+        images: str,
+        sentences: str | list[str] | list[Task] = "classes",
+        num_images: int | None = None,
+        num_sentences: int | None = None,
+        batch_size: int = 64,
+        template: str = "a photo of a {}.",
+    ) -> None:
+        super().__init__()
+        self.images, self.sentences = Path(images), sentences
+        self.num_images, self.num_sentences = num_images, num_sentences
+        self.batch_size, self.template = batch_size, template
+        self._check_arguments()
+
+    def prepare_task(self, task: int) -> None:
+        """List images and sentences, the first time; after that the set is the same, object by object."""
+        if hasattr(self, "pairs"):
+            return
+        folder, paths = self._list_images()
+        prompts = self._choose(list(dict.fromkeys(self._list_sentences(paths))), self.num_sentences, "sentences")
+        chosen = self._choose(paths, self.num_images, "images")
+        if folder != self.images:
+            self._check_listed(folder, chosen)
+        self.prompts, self.pairs = prompts, ImageFiles(folder, [(path, -1) for path in chosen])
+
+    def _list_images(self) -> tuple[Path, list[str]]:
+        """Where the paths start, and all paths, sorted."""
+        if self.images.is_dir():
+            folder, paths = self.images, _paths_by_class(self.images)
+        elif self.images.exists():
+            lines = (line.strip() for line in read_lines(self.images, _IMAGES))
+            folder, paths = self.images.parent, sorted({line for line in lines if line})
+        else:
+            raise InputError(
+                f"{_IMAGES}: {self.images} does not exist: give a folder of images, or a text file with the path of one"
+                " image a line."
+            )
+        if not paths:
+            raise InputError(f"{_IMAGES}: there are no images in {self.images}: add some, or name another place.")
+        return folder, paths
+
+    def _check_listed(self, folder: Path, paths: list[str]) -> None:
+        missing = [path for path in paths if not os.path.isfile(folder / path)]
+        if missing:
+            raise InputError(
+                f"{_IMAGES}: {self.images} lists {len(missing)} files that do not exist, the first one is"
+                f" {folder / missing[0]}: restore them, or take them from the list."
+            )
+
+    def _list_sentences(self, paths: list[str]) -> list[str]:
+        """All sentences, before a part is chosen; ``paths`` are those of all images."""
+        source = self.sentences
+        if source == "classes":
+            return self._class_prompts(paths)
+        if source == "imagenet":
+            from open_clip import IMAGENET_CLASSNAMES
+
+            return [self.template.format(name) for name in IMAGENET_CLASSNAMES]
+        if source == "random":
+            generator = torch.Generator().manual_seed(stream_seed(self.sequence.seed, "reference", "words"))
+            clip = self.sequence.trainer.lightning_module.clip
+            return clip.random_texts(self.num_sentences, words=RANDOM_WORDS, generator=generator)
+        if isinstance(source, str):
+            return _read_sentences(package_file(source, _SENTENCES))
+        tasks = [entry for entry in source if isinstance(entry, Task)]
+        return self._task_prompts(tasks) if tasks else [entry for entry in source if isinstance(entry, str)]
+
+    def _class_prompts(self, paths: list[str]) -> list[str]:
+        is_folder = self.images.is_dir()
+        names = list(dict.fromkeys(path.split("/", 1)[0] for path in paths if is_folder and "/" in path))
+        if not names:
+            raise InputError(
+                f"{_SENTENCES} is 'classes', but {self.images} has no folders of classes: give each class a folder of"
+                " its own, or choose other sentences."
+            )
+        if all(_WORDNET.fullmatch(name) for name in names):  # as ImageNet is distributed
+            raise InputError(
+                f"{_SENTENCES} is 'classes', but the folders in {self.images} have WordNet's numbers for names, as"
+                f" {names[0]}: choose 'imagenet', or other sentences."
+            )
+        return [self.template.format(name.replace("_", " ")) for name in names]
+
+    def _task_prompts(self, tasks: list[Task]) -> list[str]:
+        """Training prompts of tasks that need not be in the sequence, and so are not ready."""
+        trainer = self.sequence.trainer
+        prepared = _prepared(tasks, trainer is None or trainer.local_rank == 0)
+        prompts = []
+        for task in prepared if trainer is None else in_step(trainer, prepared):
+            task.setup("fit")
+            prompts.extend(task.training_prompts())
+        return prompts
+
+    def _choose(self, entries: list[T], count: int | None, name: str) -> list[T]:
+        """``count`` of the entries, in their order."""
+        if count is None or count >= len(entries):
+            return entries
+        rng = Random(stream_seed(self.sequence.seed, "reference", name))
+        return [entries[index] for index in sorted(rng.sample(range(len(entries)), count))]
+
+    def _check_arguments(self) -> None:
+        counts = {"num_images": self.num_images, "num_sentences": self.num_sentences, "batch_size": self.batch_size}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise InputError(f"data.replay.{name} is {count}: give at least 1.")
+        if not is_template(self.template):
+            raise InputError(f"data.replay.template is '{self.template}': give one {{}} for the class name.")
+        if not self.sentences:
+            raise InputError(f"{_SENTENCES} is empty: give sentences, tasks, a file, or 'imagenet'.")
+        if self.sentences == "random" and self.num_sentences is None:
+            raise InputError(f"{_SENTENCES} is 'random': say with data.replay.num_sentences how many.")
+        if not isinstance(self.sentences, str) or self.sentences in _KEYWORDS:
+            return
+        if Path(self.sentences).suffix.lower() not in (".txt", ".tsv"):
+            raise InputError(
+                f"{_SENTENCES} is '{self.sentences}': give {', '.join(map(repr, _KEYWORDS))}, a .txt or .tsv file, or a"
+                f" list{nearest(self.sentences, _KEYWORDS)}."
+            )
+
+
+def _paths_by_class(folder: Path) -> list[str]:
+    """Images below a folder, those of classes that are links to folders too, unless they lead back up."""
+    links = [name for name in class_folders(folder) if (folder / name).is_symlink()]
+    linked = [name for name in links if not folder.resolve().is_relative_to((folder / name).resolve())]
+    return sorted([*image_paths(folder), *(f"{name}/{path}" for name in linked for path in image_paths(folder / name))])
+
+
+def _read_sentences(file: Path) -> list[str]:
+    """Lines of a text file, or the first column of a table, without the empty ones."""
+    lines: Sequence[str] = read_lines(file, _SENTENCES)
+    if file.suffix.lower() == ".tsv":
+        lines = [line.split("\t", 1)[0] for line in lines]
+    sentences = [line.strip() for line in lines if line.strip()]
+    if not sentences:
+        raise InputError(f"{_SENTENCES}: {file} holds no sentences: give one a line.")
+    return sentences
+
+
+def _prepared(tasks: list[Task], is_first: bool) -> Iterator[Task]:
+    """Tasks whose data is on this machine; the first of its ranks sees to that, as Lightning has it."""
+    for task in tasks:
+        if is_first:
+            task.prepare_data()
+        yield task
