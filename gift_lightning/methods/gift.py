@@ -99,14 +99,10 @@ class GIFT(ReplayCLIP):
         """The weights before the task; the teacher is the same model if it is the last."""
         return self.teacher if self.own_anchor is None else self.own_anchor
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if stage == "fit" and not self.sequence.replay.paired:
-            kind = type(self.sequence.replay).__name__
-            raise InputError(f"GIFT needs a text for each image, and {kind} has none: choose another data.replay.")
-
     def prepare_task(self, task: int) -> None:
         super().prepare_task(task)
+        if not self.sequence.replay.paired:
+            raise InputError("GIFT needs a text for each image, and data.replay has images alone: choose another.")
         prompts = self.replay_texts()
         too_long = self.clip.first_too_long(prompts)
         if too_long is not None:

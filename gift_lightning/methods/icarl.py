@@ -28,6 +28,8 @@ class ICaRL(DistillationCLIP):
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
 
+    keeps_exemplars = True
+
     def __init__(self, official_quirks: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.exemplar_selection = ExemplarSelection(official_quirks)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from datamodules.replay.exemplar_memory import ExemplarMemory
 from gift_lightning.consolidation import gradients_of
 from gift_lightning.errors import InputError
 from gift_lightning.methods.base import ContinualCLIP
@@ -30,6 +31,9 @@ class ReplayCLIP(ContinualCLIP):
     """
 
     replays = True
+
+    keeps_exemplars = False
+    """Whether the method chooses what an ``ExemplarMemory`` keeps, and so needs one."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -111,6 +115,13 @@ class ReplayCLIP(ContinualCLIP):
             return
         if self.sequence.replay is None:
             raise InputError(f"{type(self).__name__} replays image-text pairs: say with data.replay where they are.")
+        has_memory = isinstance(self.sequence.replay, ExemplarMemory)
+        if has_memory and not self.keeps_exemplars:
+            raise InputError(f"{type(self).__name__} fills no memory: choose another data.replay than ExemplarMemory.")
+        if self.keeps_exemplars and not has_memory:
+            raise InputError(
+                f"{type(self).__name__} chooses what its memory keeps: set data.replay to datamodules.ExemplarMemory."
+            )
         if self.trainer.precision == "16-mixed":
             raise InputError(
                 "trainer.precision 16-mixed would lose small replay gradients: choose bf16-mixed or 32-true."

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from datamodules import Task
+from datamodules import ExemplarMemory, Task
 from datamodules.base import Replay
 from gift_lightning.clip import CLIP, CLIPSource
 
@@ -80,25 +80,31 @@ class GoldenReplay(Replay):
         letter: of the images.
         prompts: names of stored texts.
         reverse: take the stored batches from the last to the first.
-        images: which of the images of all batches.
-        restarts: begin anew after the last image, and so with a smaller batch at the end of the set.
     """
 
-    def __init__(
-        self,
-        letter: str,
-        prompts: list[str],
-        reverse: bool = False,
-        images: Sequence[int] | slice = slice(None),
-        restarts: bool = False,
-    ) -> None:
+    def __init__(self, letter: str, prompts: list[str], reverse: bool = False) -> None:
         super().__init__()
         stored = numbers("batches.safetensors")
         pictures, labels = stored[f"{letter}_images_int8"].float() / 32, stored[f"{letter}_labels"]
         if reverse:
             pictures, labels = pictures.flip(0), labels.flip(0)
-        self.batch_size, self.prompts, self.restarts = labels.shape[1], prompts, restarts
-        self.pairs = TensorDataset(pictures.flatten(0, 1)[images], labels.flatten()[images])  # type: ignore[assignment]
+        self.batch_size, self.prompts = labels.shape[1], prompts
+        self.pairs = TensorDataset(pictures.flatten(0, 1), labels.flatten())  # type: ignore[assignment]
+
+    def prepare_task(self, task: int) -> None:
+        """All is there."""
+
+
+class GoldenMemory(ExemplarMemory):
+    """The stored memory of task A, already there in the first task of the run."""
+
+    first_task = 0
+
+    def __init__(self, prompts: list[str]) -> None:
+        super().__init__(batch_size=8)
+        stored = numbers("batches.safetensors")
+        images = stored["A_images_int8"].flatten(0, 1)[stored["icarl_memory_index_into_A"]].float() / 32
+        self.prompts, self.pairs = prompts, TensorDataset(images, torch.full((len(images),), -1))  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:
         """All is there."""

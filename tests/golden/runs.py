@@ -21,7 +21,7 @@ from gift_lightning.methods import (
     WeightAveraging,
     WiSEFT,
 )
-from tests.golden.golden import BETA1, GoldenReplay, GoldenTask, TinyCLIP, numbers, settings, texts
+from tests.golden.golden import BETA1, GoldenMemory, GoldenReplay, GoldenTask, TinyCLIP, numbers, settings, texts
 
 Values = dict[str, Any]
 
@@ -132,10 +132,11 @@ def _distilled(values: Values, common: Values) -> Run:
 
 
 def _icarl(values: Values, common: Values) -> Run:
-    task, stored = _task(values), numbers("batches.safetensors")["icarl_memory_index_into_A"]
-    replay = GoldenReplay("A", task.training_prompts(), images=stored.tolist(), restarts=True)
+    task = _task(values)
     teacher = "last" if values["ref_model"] else "initial"
-    return Run(ICaRL(teacher=teacher, temperature=values["T"], **common), [task], replay, 0)  # type: ignore[arg-type]
+    return Run(
+        ICaRL(teacher=teacher, temperature=values["T"], **common), [task], GoldenMemory(task.training_prompts()), 0
+    )  # type: ignore[arg-type]
 
 
 def _class_incremental(values: Values, common: Values) -> Run:
@@ -153,7 +154,7 @@ def _class_incremental(values: Values, common: Values) -> Run:
 class CurrentGoldenTask(Replay):
     """The images of the current task, in the order in which they are trained on."""
 
-    restarts, batch_size = False, 8
+    batch_size = 8
 
     def prepare_task(self, task: int) -> None:
         current = self.sequence.tasks[task]

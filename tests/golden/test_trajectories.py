@@ -14,7 +14,7 @@ from callbacks import AccuracyMatrix, TaskBoundary
 from datamodules import Task, TaskSequence
 from datamodules.stream import StepBatches, StepLoader
 from gift_lightning.methods import GIFT
-from tests.golden.golden import assert_probes, numbers, settings, trajectory_names
+from tests.golden.golden import GoldenMemory, assert_probes, numbers, settings, trajectory_names
 from tests.golden.runs import Run, build
 
 PARTS = {
@@ -36,10 +36,10 @@ RAW = {
 
 
 class GoldenSequence(TaskSequence):
-    """Tasks whose replay loader may begin anew at the end of its set."""
+    """Tasks whose memory is begun anew at its end."""
 
     def _loader(self, task: int, samples: Any, batch_size: int, key: tuple[int | str, ...]) -> StepLoader:
-        if key[1] == "task" or not self.replay.restarts:  # type: ignore[union-attr]
+        if key[1] == "task" or not isinstance(self.replay, GoldenMemory):
             return super()._loader(task, samples, batch_size, key)
         batches = RestartingBatches(samples, batch_size, self.steps(task), key, False, self._split())
         return StepLoader(task, samples, batches)
