@@ -1,9 +1,13 @@
 """Features of whole sets of images, by all ranks together."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
 from callbacks.task_callback import Module, Trainer
+from datamodules.replay.in_step import in_step
 from datamodules.shard import ReplayImages
 
 
@@ -23,7 +27,7 @@ def encode_images(trainer: Trainer, module: Module, clip: Module, images: Replay
     share = torch.arange(min(trainer.global_rank, len(images) - 1), len(images), trainer.world_size)
     parts = []
     with trainer.precision_plugin.val_step_context():
-        for batch, labels in images.batches(share, module.eval_batch_size):
+        for batch, labels in in_step(trainer, images.batches(share, module.eval_batch_size)):
             parts.append((clip.encode_image(batch.to(module.device, clip.logit_scale.dtype)), labels))
     features = torch.cat([part for part, _ in parts])
     encoded = features.new_zeros(len(images), features.shape[1])
@@ -33,3 +37,15 @@ def encode_images(trainer: Trainer, module: Module, clip: Module, images: Replay
         encoded[share], all_labels[share] = features, torch.cat([labels for _, labels in parts]).to(features.device)
     reduce = trainer.strategy.reduce
     return reduce(encoded, reduce_op="sum"), reduce(all_labels, reduce_op="sum")
+
+
+@contextmanager
+def evaluation_mode(module: Module) -> Iterator[None]:
+    """Within it all parts of a module are as in testing; after it each is as it was."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

@@ -1,8 +1,8 @@
 """The choice of images that stay in memory."""
 
-from callbacks.encoding import encode_images
+from callbacks.encoding import encode_images, evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
-from datamodules.shard import replay_images
+from datamodules.shard import LazyShard
 from gift_lightning.herding import herding, herding_by_class
 
 
@@ -17,24 +17,21 @@ class ExemplarSelection(TaskCallback):
         self.official_quirks = official_quirks
 
     def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
-        if task == trainer.datamodule.num_tasks - 1:
+        if task == trainer.datamodule.num_tasks - 1 or trainer.fast_dev_run:
             return
         memory, clip = trainer.datamodule.replay, module.clip
         train_set = trainer.datamodule.tasks[task].train_set
         count = memory.share(task + 1)
         if self.official_quirks and task == 0:
-            memory.add(list(range(min(count, len(train_set)))))
+            memory.add(task, list(range(min(count, len(train_set)))))
             return
-        modes = {part: part.training for part in module.modules()}
-        module.eval()
-        images = replay_images(train_set, clip.test_geometry, clip.normalize, trainer.datamodule.num_workers)
-        features, labels = encode_images(trainer, module, clip, images)
-        for part, mode in modes.items():
-            part.training = mode
+        images = LazyShard(train_set, clip.test_geometry, clip.normalize, trainer.datamodule.num_workers)
+        with evaluation_mode(module):
+            features, labels = encode_images(trainer, module, clip, images)
         if self.official_quirks:
-            memory.add(shifted(herding(features, count)))
+            memory.add(task, shifted(herding(features, count)))
         else:
-            memory.add(herding_by_class(features, labels, count))
+            memory.add(task, herding_by_class(features, labels, count))
 
 
 def shifted(chosen: list[int]) -> list[int]:

@@ -61,17 +61,17 @@ class RunRecord(TaskCallback):
         _log_row(trainer, 0, results["tasks"], results["zero_shot"], {})
 
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
-        replay = trainer.datamodule.replay
-        if replay is not None and task >= replay.first_task:
-            self.seconds["replay"].append(trainer.datamodule.preparation_seconds)
+        sequence, replay = trainer.datamodule, trainer.datamodule.replay
+        if replay is not None:
+            self.seconds["replay"].append(sequence.preparation_seconds if sequence.replays_in(task) else 0.0)
+        if sequence.replays_in(task):
             for logger in _wandb_loggers(trainer):
                 logger.log_replay(replay.pairs, replay.prompts, task)
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
     def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
         sequence = trainer.datamodule
-        replayed = sequence.replay is not None and task >= sequence.replay.first_task
-        if self.folder is not None and trainer.is_global_zero and replayed:
+        if self.folder is not None and trainer.is_global_zero and sequence.replays_in(task):
             began = time.perf_counter()
             title = f"Replayed while learning {sequence.names[task]} (task {task + 1} of {sequence.num_tasks})"
             plot_replay_grid(self.folder.replay_png, sequence.replay.pairs, sequence.replay.prompts, title)
@@ -113,6 +113,7 @@ class RunRecord(TaskCallback):
         matrix: AccuracyMatrix = callback_of(trainer, AccuracyMatrix)
         boundary: TaskBoundary = callback_of(trainer, TaskBoundary)
         sequence = trainer.datamodule
+        stored = [part for part in module.modules() if getattr(part, "is_stored", False)]
         return {
             "schema": SCHEMA,
             "method": type(module).__name__,
@@ -126,7 +127,8 @@ class RunRecord(TaskCallback):
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
                 "peak_memory_bytes": self._measure_memory(trainer),
                 "trainable_parameters": _count(module, trainable=True),
-                "stored_parameters": _count(module, trainable=False),
+                "frozen_parameters": _count(module, trainable=False),
+                "stored_parameters": sum(map(_size, stored)),
             },
             "versions": versions(),
             "complete": self._complete,
@@ -171,10 +173,14 @@ def _resident_memory() -> int:
 
 
 def _count(module: Module, trainable: bool) -> int:
-    """Parameters that learn, or that are kept beside the model from task to task."""
+    """Parameters that learn, or that are in memory beside the model."""
     if trainable:
         return sum(p.numel() for p in module.parameters() if p.requires_grad) if module.learns else 0
     return sum(p.numel() for name, p in module.named_parameters() if not name.startswith("clip."))
+
+
+def _size(part: Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def versions() -> dict[str, str]:

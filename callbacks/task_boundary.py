@@ -135,6 +135,7 @@ class TaskBoundary(Callback):
         self._send(trainer, "prepare_task", task, but=trainer.datamodule)
 
     def _finish(self, trainer: Trainer, module: Module, task: int) -> None:
+        self._send(trainer, "on_task_trained", task)
         self._send(trainer, "on_task_end", task)
         self.finished = task
         self._send(trainer, "on_task_evaluate", task)

@@ -26,6 +26,9 @@ class TaskCallback(Callback):
     def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
         """Before the first step of ``task`` and on every resume into it; must change no weights."""
 
+    def on_task_trained(self, trainer: Trainer, module: Module, task: int) -> None:
+        """After the last step of ``task``, before the module's own ``on_task_end``; may change weights in place."""
+
     def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
         """After the last step of ``task``, before evaluation."""
 

@@ -40,10 +40,10 @@ class TeacherSnapshot(TaskCallback):
     @torch.no_grad()
     def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
         """Encode the replay set of the task: ``[N, D]`` images, and ``[P, D]`` texts."""
-        if task < trainer.datamodule.replay.first_task:
+        if not trainer.datamodule.replays_in(task):
             return
         clip, images, texts = module.teacher.module, trainer.datamodule.replay_images, module.replay_texts()
-        known, self._seen = self._seen if self.teacher == "initial" else None, (images, texts)
+        known, self._seen = self._seen, (images, texts) if self.teacher == "initial" else None
         if known is None or known[0] is not images:
             image, _ = encode_images(trainer, module, clip, images)
         else:

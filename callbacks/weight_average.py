@@ -40,7 +40,7 @@ class WeightAverage(TaskCallback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self._update(module, trainer.global_step - trainer.datamodule.first_step(module.task) - 1)
 
-    def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
+    def on_task_trained(self, trainer: Trainer, module: Module, task: int) -> None:
         self._update(module, trainer.datamodule.steps(task))
         if self.mode == "mean":
             module.average.copy_to(module.clip)

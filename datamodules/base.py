@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from lightning import LightningDataModule
 
+from gift_lightning.errors import InputError
+
 
 class ImageSet(Sized, Protocol):
     """A map-style set of ``(PIL image, label)`` pairs; labels count from 0."""
@@ -75,6 +77,12 @@ class Replay(LightningDataModule):
     prompts: list[str]
     pairs: ImageSet
     report: Callable[[str], None] | None = None
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"data.replay.batch_size is {batch_size}: give at least 1.")
+        self.batch_size = batch_size
 
     def prepare_task(self, task: int) -> None:
         """Make or read the set of ``task``; called on every rank before the task starts and on every resume into it."""

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
-from datamodules.base import Replay, Task, is_template
+from datamodules.base import ImageSet, Replay, Task, is_template
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.errors import InputError
@@ -87,16 +87,22 @@ class TaskSequence(LightningDataModule):
             _check_task(task)
         if self.trainer is not None and stage == "fit":
             self._check_division(self._split())
+            if self.replay is not None:
+                self.replay.setup(stage)
+
+    def replays_in(self, task: int) -> bool:
+        """Whether ``task`` has a replay set."""
+        return self.replay is not None and task >= self.replay.first_task
 
     def prepare_task(self, task: int) -> None:
         """Called before anything else of ``task`` and whenever a run resumes into it: makes or reads its replay set."""
-        if self.replay is not None and task >= self.replay.first_task:
+        if self.replay is not None and self.replays_in(task):
             began, clip = time.monotonic(), self._clip
             self.replay.prepare_task(task)
             if self.replay.pairs is not self._replayed:
                 self._replayed = self.replay.pairs
                 self._replay_draws.images = replay_images(
-                    self.replay.pairs, clip.test_geometry, clip.normalize, self.num_workers
+                    self._few(self.replay.pairs), clip.test_geometry, clip.normalize, self.num_workers
                 )
             self.preparation_seconds = time.monotonic() - began
 
@@ -116,11 +122,18 @@ class TaskSequence(LightningDataModule):
         key = (self.seed, "task", task)
         train_set = SeededSamples(self.tasks[task].train_set, self._clip.train_transform, key)
         loaders = {"task": self._loader(task, train_set, self.batch_size, key)}
-        if self.replay is not None and task >= self.replay.first_task:
+        if self.replay is not None and self.replays_in(task):
             loaders["replay"] = self._loader(
                 task, self._replay_draws, self.replay.batch_size, (self.seed, "replay", task)
             )
         return CombinedLoader(loaders, mode="min_size")
+
+    def _few(self, pairs: ImageSet) -> ImageSet:
+        """As many as one batch needs, for a run that only tries whether all works; else all."""
+        assert self.trainer is not None and self.replay is not None
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return pairs
+        return Subset(pairs, range(min(len(pairs), self.replay.batch_size)))  # type: ignore[arg-type, return-value]
 
     def _loader(self, task: int, samples: Any, batch_size: int, key: tuple[int | str, ...]) -> StepLoader:
         batches = StepBatches(samples, batch_size, self.steps(task), key, self.shuffle, self._split())

@@ -86,10 +86,6 @@ class LazyShard:
         indices = torch.arange(len(self))[index].tolist()
         return self._normalize(torch.stack([self._decoded[position][0] for position in indices]))
 
-    @property
-    def labels(self) -> Tensor:
-        return torch.tensor([self._decoded[position][1] for position in range(len(self))])
-
     def sample(self, index: int) -> tuple[Tensor, int]:
         image, label = self._decoded[index]
         return self._normalize(image[None])[0], label

@@ -58,6 +58,7 @@ class CLIP(nn.Module):
         self.model: Any = model
         self.train_transform, self.test_transform, self.tokenizer = train_transform, test_transform, tokenizer
         self.test_geometry, self.normalize = _split_transform(test_transform)
+        self._words: tuple[list[str], int] | None = None
         model.logit_scale.requires_grad_(False)  # never trained by the methods' authors either
 
     @property
@@ -104,14 +105,17 @@ class CLIP(nn.Module):
         Raises:
             InputError: the tokenizer does not tell its words.
         """
-        vocabulary, room = _vocabulary(self.tokenizer)
+        if self._words is None:
+            self._words = _vocabulary(self.tokenizer)  # kept: to look through it takes seconds
+        vocabulary, room = self._words
         draws = torch.randint(len(vocabulary), (count, min(words, room)), generator=generator)
         return [" ".join(vocabulary[index] for index in text) for text in draws.tolist()]
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Normalised features ``[n, D]`` of texts, without gradient, some at a time."""
-        return torch.cat([self.encode_text(part) for part in self.tokenize(texts).split(TEXT_BATCH)])
+        parts = [texts[first : first + TEXT_BATCH] for first in range(0, len(texts), TEXT_BATCH)]
+        return torch.cat([self.encode_text(self.tokenize(part)) for part in parts])
 
     @torch.no_grad()
     def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
@@ -157,8 +161,8 @@ def _vocabulary(tokenizer: Any) -> tuple[list[str], int]:
         found, room = [], 0
     if not found or room < 1:
         raise InputError(
-            f"Random sentences need the tokenizer's vocabulary, and {type(tokenizer).__name__} tells no words of it:"
-            " choose other sentences."
+            f"Random words need the tokenizer's vocabulary, and {type(tokenizer).__name__} tells no words of it: choose"
+            " another method or other sentences, or a CLIP with its usual tokenizer."
         )
     return found, room
 

@@ -27,15 +27,25 @@ def herding(features: Tensor, count: int) -> list[int]:
 def herding_by_class(features: Tensor, labels: Tensor, count: int) -> list[int]:
     """Indices of ``count`` features ``[N, D]`` with labels ``[N]``, chosen by herding within each class.
 
-    In turns: the first of each class, then the second of each. So any beginning of the list has as many of each class.
+    In turns: the first of each class, then the second of each, and within a turn those nearest to the mean of their
+    class first. So any beginning of the list has as many of each class, give or take one.
 
     >>> herding_by_class(torch.tensor([[0.0], [1.0], [5.0], [7.0], [8.0]]), torch.tensor([0, 0, 0, 1, 1]), 3)
-    [1, 3, 2]
+    [3, 1, 4]
     """
     members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
+    count = min(count, len(features))
     each = -(-count // len(members))
-    while sum(min(each, len(member)) for member in members) < min(count, len(features)):
+    while sum(min(each, len(member)) for member in members) < count:
         each += 1  # some classes are smaller than their share
-    ranked = [member[herding(features[member], each)].tolist() for member in members]
-    turns = [order[turn] for turn in range(each) for order in ranked if turn < len(order)]
+    ranked = [member[herding(features[member], each)] for member in members]
+    turns: list[int] = []
+    for turn in range(each):
+        rows = [
+            (features[order[turn]] - features[member].mean(0), order[turn])
+            for order, member in zip(ranked, members, strict=True)
+            if turn < len(order)
+        ]
+        nearest = torch.stack([difference for difference, _ in rows]).norm(dim=1).argsort(stable=True)
+        turns += [int(rows[place][1]) for place in nearest.tolist()]
     return turns[:count]

@@ -8,13 +8,15 @@ from torch.nn import functional as F
 
 
 class Pairs(NamedTuple):
-    """Unit features of ``B`` images and of their texts, ``[B, D]`` each; row ``i`` of both belongs to pair ``i``."""
+    """Unit features of ``B`` images ``[B, D]`` and of ``P`` texts ``[P, D]``; in replayed pairs, row ``i`` of both
+    belongs to pair ``i``.
+    """
 
     image: Tensor
     text: Tensor
 
     def logits(self, scale: Tensor | float) -> Tensor:
-        """``M[i, j] = scale * cos(image i, text j)``, ``[B, B]``; never in half precision."""
+        """``M[i, j] = scale * cos(image i, text j)``, ``[B, P]``; never in half precision."""
         with torch.autocast(self.image.device.type, enabled=False):
             return scale * self.image @ self.text.T
 

@@ -78,7 +78,16 @@ def test_citation_is_valid_and_names_the_papers():
         assert work["type"] and work["title"] and work["authors"]
         assert all(set(author) <= {"name", "given-names", "family-names"} for author in work["authors"])
     arxiv = [reference["identifiers"][0]["value"] for reference in CITATION["references"]]
-    numbers = "2503.04229 2303.06628 2503.10705 2403.11549 1606.09282 1611.07725 2109.01903 2207.09248".split()
+    numbers = [
+        "2503.04229",
+        "2303.06628",
+        "2503.10705",
+        "2403.11549",
+        "1606.09282",
+        "1611.07725",
+        "2109.01903",
+        "2207.09248",
+    ]
     assert arxiv == [f"arXiv:{number}" for number in numbers]
 
 

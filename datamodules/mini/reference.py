@@ -19,11 +19,10 @@ class GeneralReference(Replay):
     """
 
     def __init__(self, size: int = 1000, batch_size: int = 64) -> None:
-        super().__init__()
-        for name, value in {"size": size, "batch_size": batch_size}.items():
-            if value < 1:
-                raise InputError(f"data.replay.{name} is {value}: give at least 1.")
-        self.size, self.batch_size = size, batch_size
+        super().__init__(batch_size)
+        if size < 1:
+            raise InputError(f"data.replay.size is {size}: give at least 1.")
+        self.size = size
         self.pairs, self.prompts = [], []  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:

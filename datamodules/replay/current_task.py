@@ -1,7 +1,6 @@
 """The task itself as a second source of images."""
 
 from datamodules.base import Replay
-from gift_lightning.errors import InputError
 
 
 class CurrentTask(Replay):
@@ -14,10 +13,7 @@ class CurrentTask(Replay):
     """
 
     def __init__(self, batch_size: int = 64) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise InputError(f"data.replay.batch_size is {batch_size}: give at least 1.")
-        self.batch_size = batch_size
+        super().__init__(batch_size)
 
     def prepare_task(self, task: int) -> None:
         current = self.sequence.tasks[task]

@@ -24,21 +24,23 @@ class ExemplarMemory(Replay):
     paired = False
 
     def __init__(self, size: int = 2000, batch_size: int = 64) -> None:
-        super().__init__()
-        for name, value in {"size": size, "batch_size": batch_size}.items():
-            if value < 1:
-                raise InputError(f"data.replay.{name} is {value}: give at least 1.")
-        self.size, self.batch_size = size, batch_size
+        super().__init__(batch_size)
+        self.size = size
         self.exemplars: list[list[int]] = []
 
-    def add(self, chosen: list[int]) -> None:
-        """Take in the images of a further task, the best first, and shrink all to an equal share of the memory."""
-        share = self.share(len(self.exemplars) + 1)
-        self.exemplars = [indices[:share] for indices in [*self.exemplars, chosen]]
+    def setup(self, stage: str) -> None:
+        earlier = self.sequence.num_tasks - 1
+        if self.size < max(1, earlier):
+            raise InputError(f"data.replay.size is {self.size}: give at least one image for each of {earlier} tasks.")
+
+    def add(self, task: int, chosen: list[int]) -> None:
+        """Take in the images of ``task``, the best first, and shrink all to an equal share of the memory."""
+        share = self.share(task + 1)
+        self.exemplars = [indices[:share] for indices in [*self.exemplars[:task], chosen]]
 
     def share(self, tasks: int) -> int:
-        """Images of each of so many tasks, one at least."""
-        return max(1, self.size // tasks)
+        """Images of each of so many tasks."""
+        return self.size // tasks
 
     def prepare_task(self, task: int) -> None:
         self.prompts = self.sequence.tasks[task].training_prompts()

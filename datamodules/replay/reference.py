@@ -1,11 +1,12 @@
 """Images and sentences that stand for what CLIP was trained on."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -45,14 +46,15 @@ class Reference(Replay):
             sequences of random words; a text file with one sentence a line (``package:<module>/<file>`` for one in an
             installed package) or a ``.tsv`` with sentences in its first column, as Conceptual Captions come; a list of
             sentences; or a list of tasks, for their training prompts.
-        num_images: so many of the images, chosen by the sequence's seed; all if not given, or if there are fewer.
-        num_sentences: so many of the sentences, likewise.
+        num_images: so many of the images, chosen by the sequence's seed; all of them if there are fewer, or with
+            ``null``. The teacher encodes each of them.
+        num_sentences: so many of the sentences, likewise. Each image is compared with each of them.
         batch_size: images in one optimiser step, over all devices and accumulated batches.
         template: a prompt with one ``{}`` for a class name.
 
     Raises:
-        InputError: a setting has an impossible value; in ``prepare_task``, images or sentences are not where a setting
-            says; when an image is asked for that does not decode.
+        InputError: a setting has an impossible value; in ``setup``, images or sentences are not where a setting says,
+            or in a resumed run not those with which it began; when an image is asked for that does not decode.
     """
 
     paired = False
@@ -61,31 +63,49 @@ class Reference(Replay):
         self,
         images: str,
         sentences: str | list[str] | list[Task] = "classes",
-        num_images: int | None = None,
-        num_sentences: int | None = None,
+        num_images: int | None = 100_000,
+        num_sentences: int | None = 10_000,
         batch_size: int = 64,
         template: str = "a photo of a {}.",
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size)
         self.images, self.sentences = Path(images), sentences
         self.num_images, self.num_sentences = num_images, num_sentences
-        self.batch_size, self.template = batch_size, template
+        self.template = template
         self._check_arguments()
 
-    def prepare_task(self, task: int) -> None:
-        """List images and sentences, the first time; after that the set is the same, object by object."""
-        if hasattr(self, "pairs"):
-            return
+    def setup(self, stage: str) -> None:
+        """List images and sentences: before anything else of a run, so that it does not begin with a wrong path."""
         folder, paths = self._list_images()
         prompts = self._choose(list(dict.fromkeys(self._list_sentences(paths))), self.num_sentences, "sentences")
         chosen = self._choose(paths, self.num_images, "images")
         if folder != self.images:
             self._check_listed(folder, chosen)
         self.prompts, self.pairs = prompts, ImageFiles(folder, [(path, -1) for path in chosen])
+        self.fingerprint = hashlib.sha256("\n".join([*chosen, *prompts]).encode()).hexdigest()[:16]
+
+    def prepare_task(self, task: int) -> None:
+        """Nothing: the set is that of all tasks."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"reference": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["reference"] != self.fingerprint:
+            raise InputError(
+                f"{_IMAGES}: the images in {self.images}, or the sentences, are no longer those with which the run"
+                " began: restore them, or start a new run.name."
+            )
 
     def _list_images(self) -> tuple[Path, list[str]]:
         """Where the paths start, and all paths, sorted."""
         if self.images.is_dir():
+            parts = {"train", "test", "val"}.intersection(class_folders(self.images))
+            if len(parts) > 1:
+                raise InputError(
+                    f"{_IMAGES}: {self.images} has the folders {' and '.join(sorted(parts))}: name the one to take,"
+                    f" e.g. {self.images / min(parts & {'train', 'val'})}."
+                )
             folder, paths = self.images, _paths_by_class(self.images)
         elif self.images.exists():
             lines = (line.strip() for line in read_lines(self.images, _IMAGES))
@@ -158,7 +178,7 @@ class Reference(Replay):
         return [entries[index] for index in sorted(rng.sample(range(len(entries)), count))]
 
     def _check_arguments(self) -> None:
-        counts = {"num_images": self.num_images, "num_sentences": self.num_sentences, "batch_size": self.batch_size}
+        counts = {"num_images": self.num_images, "num_sentences": self.num_sentences}
         for name, count in counts.items():
             if count is not None and count < 1:
                 raise InputError(f"data.replay.{name} is {count}: give at least 1.")

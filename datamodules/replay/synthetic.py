@@ -53,12 +53,11 @@ class SyntheticReplay(Replay):
         batch_size: int = 64,
         initial_prompts: str | list[str] = "imagenet",
     ) -> None:
-        super().__init__()
-        for name, value in {"images_per_task": images_per_task, "batch_size": batch_size}.items():
-            if value < 1:
-                raise InputError(f"data.replay.{name} is {value}: give at least 1.")
+        super().__init__(batch_size)
+        if images_per_task < 1:
+            raise InputError(f"data.replay.images_per_task is {images_per_task}: give at least 1.")
         self.root, self.generator = Path(folder), generator
-        self.images_per_task, self.batch_size = images_per_task, batch_size
+        self.images_per_task = images_per_task
         self.initial_prompts = _read_prompts(initial_prompts)
 
     def pool(self, task: int) -> list[str]:

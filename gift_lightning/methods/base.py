@@ -228,10 +228,16 @@ class FrozenCopy(nn.Module):
     """A copy of a module that never trains: frozen parameters, always in evaluation mode.
 
     Its weights are parameters and not buffers, because DDP sends all buffers to all ranks at every step.
+
+    Args:
+        module: what is copied.
+        is_stored: whether the method has to keep it from one task to the next; most copies are made anew when a task
+            starts. Only the costs that a run reports depend on it.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, is_stored: bool = False) -> None:
         super().__init__()
+        self.is_stored = is_stored
         self.module = deepcopy(module).requires_grad_(False)
         self.eval()
 

@@ -55,18 +55,17 @@ class DistillationCLIP(ReplayCLIP):
             raise InputError(f"model.initial_weight is {initial_weight}: give a number from 0 to 1.")
         super().__init__(**kwargs)
         self.distillation_weight, self.temperature = distillation_weight, temperature
-        self.teacher = FrozenCopy(self.clip)
-        self.initial = FrozenCopy(self.clip) if teacher == "wise" else None
+        self.teacher = FrozenCopy(self.clip, is_stored=teacher == "initial")
+        self.initial = FrozenCopy(self.clip, is_stored=True) if teacher == "wise" else None
         self.teacher_snapshot = TeacherSnapshot(teacher, initial_weight)
 
     def configure_callbacks(self) -> list[Callback]:
         return [self.teacher_snapshot]
 
     def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
-        """alpha * (D + D') of the global batch of images over all texts."""
+        """The distillation of the global batch of images over all texts."""
         image = self.gather(self.clip.encode_image(images))
-        known = self.taught(image, self.gather(pairs))
-        return {name: self.distillation_weight * part for name, part in self.distil(known, image).items()}
+        return self.distil(self.taught(image, self.gather(pairs)), image)
 
     def taught(self, image: Tensor, pairs: Tensor) -> Pairs:
         """The teacher's features ``[B, D]`` of a batch of images, by index ``[B]``, and ``[P, D]`` of all texts."""
@@ -75,6 +74,6 @@ class DistillationCLIP(ReplayCLIP):
 
     def distil(self, known: Pairs, image: Tensor) -> dict[str, Tensor]:
         """Named parts of the distillation of what is known to the student's features ``[B, D]`` of the same images."""
-        student = Pairs(image, known.text)
-        scale = self.clip.logit_scale
-        return contrastive_distillation(known.logits(scale), student.logits(scale), self.temperature)
+        scale, student = self.clip.logit_scale, Pairs(image, known.text)
+        parts = contrastive_distillation(known.logits(scale), student.logits(scale), self.temperature)
+        return {name: self.distillation_weight * part for name, part in parts.items()}

@@ -8,15 +8,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from callbacks.fisher_estimate import FisherEstimate
-from callbacks.teacher_snapshot import TeacherSnapshot
 from gift_lightning.consolidation import normalised_fisher, pull_to_anchor
 from gift_lightning.errors import InputError
 from gift_lightning.losses import Pairs, alignment, alignment_targets, contrastive_distillation, feature_distance
 from gift_lightning.methods.base import FrozenCopy
-from gift_lightning.methods.replay import ReplayCLIP
+from gift_lightning.methods.distillation import DistillationCLIP
 
 
-class GIFT(ReplayCLIP):
+class GIFT(DistillationCLIP):
     """Synthetic image-text pairs stand for all data of the past, that of pre-training included.
 
     loss = CE + alpha * CD + beta * ITA + lambda * sum F (theta - theta_start)^2
@@ -59,18 +58,9 @@ class GIFT(ReplayCLIP):
         consolidation_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        weights = {
-            "distillation_weight": distillation_weight,
-            "alignment_weight": alignment_weight,
-            "consolidation_weight": consolidation_weight,
-        }
-        for name, value in weights.items():
+        for name, value in {"alignment_weight": alignment_weight, "consolidation_weight": consolidation_weight}.items():
             if value < 0:
                 raise InputError(f"model.{name} is {value}: it cannot be negative.")
-        if temperature <= 0:
-            raise InputError(f"model.temperature is {temperature}: give a positive number.")
-        if not 0 <= initial_weight <= 1:
-            raise InputError(f"model.initial_weight is {initial_weight}: give a number from 0 to 1.")
         if distillation_weight == alignment_weight == 0:
             raise InputError("model.distillation_weight and alignment_weight are both 0: use Finetune or L2 instead.")
         if consolidation == "boundary" and alignment_weight == 0:
@@ -78,31 +68,36 @@ class GIFT(ReplayCLIP):
                 "model.consolidation 'boundary' needs alignment_weight above 0: where a task starts, the student"
                 " still equals its teacher, and the distillation has no gradient."
             )
-        super().__init__(**kwargs)
-        self.distillation, self.temperature = distillation, temperature
-        self.distillation_weight, self.alignment_weight = distillation_weight, alignment_weight
+        super().__init__(
+            teacher=teacher,
+            initial_weight=initial_weight,
+            distillation_weight=distillation_weight,
+            temperature=temperature,
+            **kwargs,
+        )
+        self.distillation, self.alignment_weight = distillation, alignment_weight
         self.consolidation, self.consolidation_weight = consolidation, consolidation_weight
         self._prompt_tokens: Tensor | None = None
-        self.teacher = FrozenCopy(self.clip)
-        self.initial = FrozenCopy(self.clip) if teacher == "wise" else None
         anchored = consolidation != "off" and teacher != "last"
         self.own_anchor = FrozenCopy(self.clip) if anchored else None
         self.fisher = FrozenCopy(self.clip) if consolidation == "boundary" else None
-        self.teacher_snapshot = TeacherSnapshot(teacher, initial_weight)
         self.fisher_estimate = FisherEstimate(consolidation)
 
     def configure_callbacks(self) -> list[Callback]:
-        return [self.teacher_snapshot, self.fisher_estimate]
+        return [*super().configure_callbacks(), self.fisher_estimate]
 
     @property
     def anchor(self) -> FrozenCopy:
         """The weights before the task; the teacher is the same model if it is the last."""
         return self.teacher if self.own_anchor is None else self.own_anchor
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and not self.sequence.replay.paired:
+            raise InputError("GIFT needs a text for each image, and data.replay has images alone: choose another.")
+
     def prepare_task(self, task: int) -> None:
         super().prepare_task(task)
-        if not self.sequence.replay.paired:
-            raise InputError("GIFT needs a text for each image, and data.replay has images alone: choose another.")
         prompts = self.replay_texts()
         too_long = self.clip.first_too_long(prompts)
         if too_long is not None:
@@ -127,7 +122,7 @@ class GIFT(ReplayCLIP):
         logits = student.logits(self.clip.logit_scale)
         parts: dict[str, Tensor] = {}
         if self.distillation_weight:
-            distilled = self.distil(teacher, student, logits)
+            distilled = self.contrast(teacher, student, logits)
             parts |= {name: self.distillation_weight * part for name, part in distilled.items()}
         if self.alignment_weight:
             aligned = alignment(logits, alignment_targets(prompts, logits.dtype), self.label_smoothing)
@@ -140,7 +135,7 @@ class GIFT(ReplayCLIP):
         distinct, position = prompts.unique(return_inverse=True)
         return self.clip.encode_text(self._prompt_tokens[distinct])[position]
 
-    def distil(self, teacher: Pairs, student: Pairs, logits: Tensor) -> dict[str, Tensor]:
+    def contrast(self, teacher: Pairs, student: Pairs, logits: Tensor) -> dict[str, Tensor]:
         """CD, or what stands for it in an ablation."""
         if self.distillation == "feature":
             return feature_distance(teacher, student)

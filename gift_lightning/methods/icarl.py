@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from callbacks.exemplar_selection import ExemplarSelection
+from datamodules.replay.exemplar_memory import ExemplarMemory
 from gift_lightning.methods.distillation import DistillationCLIP
 
 
@@ -22,13 +23,14 @@ class ICaRL(DistillationCLIP):
     CVPR 2017, arXiv 1611.07725, as the authors of ZSCL (arXiv 2303.06628) put it to CLIP.
 
     Args:
-        official_quirks: choose as their code does: the first images of the first task in their order; then by herding
+        official_quirks: choose images as their code does: the first of the first task in their order; then by herding
             over the whole task and not class by class, where each choice shifts the numbers of the later ones, so that
-            other images are kept than were chosen. It is a slip, and off.
+            other images are kept than were chosen. It is a slip, and off. (Their driver also has the initial model for
+            a teacher in every task, ``teacher: initial``, and their script does not distil at all.)
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
 
-    keeps_exemplars = True
+    source = ExemplarMemory
 
     def __init__(self, official_quirks: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)

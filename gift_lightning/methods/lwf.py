@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datamodules.replay.current_task import CurrentTask
 from gift_lightning.losses import Pairs
 from gift_lightning.methods.distillation import DistillationCLIP
 
@@ -27,6 +28,8 @@ class LwF(DistillationCLIP):
             off.
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
+
+    source = CurrentTask
 
     def __init__(self, official_quirks: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from datamodules.replay.current_task import CurrentTask
 from gift_lightning.errors import InputError
 from gift_lightning.methods.distillation import DistillationCLIP
 from gift_lightning.seeding import stream_seed
@@ -27,6 +28,8 @@ class LwFVR(DistillationCLIP):
         words: in each.
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
+
+    source = CurrentTask
 
     def __init__(self, texts: int = 1000, words: int = 10, **kwargs: Any) -> None:
         for name, value in {"texts": texts, "words": words}.items():

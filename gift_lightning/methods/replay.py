@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from datamodules.base import Replay
 from datamodules.replay.exemplar_memory import ExemplarMemory
 from gift_lightning.consolidation import gradients_of
 from gift_lightning.errors import InputError
@@ -32,8 +33,8 @@ class ReplayCLIP(ContinualCLIP):
 
     replays = True
 
-    keeps_exemplars = False
-    """Whether the method chooses what an ``ExemplarMemory`` keeps, and so needs one."""
+    source: type[Replay] = Replay
+    """What ``data.replay`` has to be, for a method that is defined by it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -63,9 +64,10 @@ class ReplayCLIP(ContinualCLIP):
 
     def replay_batch(self, pairs: Tensor) -> list[Tensor]:
         """A batch for ``differentiate`` outside the training stream: pairs by number, counted on past the set's end."""
-        images = self.sequence.replay_images
-        index = pairs % len(images)
-        batch = images[index].to(self.device, self.clip.logit_scale.dtype), images.labels[index], index
+        shard = self.sequence.replay_images
+        index = pairs % len(shard)
+        images, labels = next(shard.batches(index, len(index)))
+        batch = images.to(self.device, self.clip.logit_scale.dtype), labels, index
         return [part.to(self.device) for part in batch]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -115,13 +117,14 @@ class ReplayCLIP(ContinualCLIP):
             return
         if self.sequence.replay is None:
             raise InputError(f"{type(self).__name__} replays image-text pairs: say with data.replay where they are.")
-        has_memory = isinstance(self.sequence.replay, ExemplarMemory)
-        if has_memory and not self.keeps_exemplars:
-            raise InputError(f"{type(self).__name__} fills no memory: choose another data.replay than ExemplarMemory.")
-        if self.keeps_exemplars and not has_memory:
+        method, replay = type(self).__name__, self.sequence.replay
+        if not isinstance(replay, self.source):
             raise InputError(
-                f"{type(self).__name__} chooses what its memory keeps: set data.replay to datamodules.ExemplarMemory."
+                f"{method} has another source of images than {type(replay).__name__}: set data.replay to"
+                f" datamodules.{self.source.__name__}."
             )
+        if isinstance(replay, ExemplarMemory) and self.source is Replay:
+            raise InputError(f"{method} fills no memory: choose another data.replay than ExemplarMemory.")
         if self.trainer.precision == "16-mixed":
             raise InputError(
                 "trainer.precision 16-mixed would lose small replay gradients: choose bf16-mixed or 32-true."

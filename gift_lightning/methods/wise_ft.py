@@ -32,7 +32,7 @@ class WiSEFT(ContinualCLIP):
             raise InputError(f"model.alpha is {alpha}: give a number from 0 to 1.")
         super().__init__(**kwargs)
         self.alpha, self.start_at = alpha, start
-        self.start = FrozenCopy(self.clip)
+        self.start = FrozenCopy(self.clip, is_stored=start == "initial")
 
     def on_task_start(self, task: int) -> None:
         if self.start_at == "last":

@@ -19,6 +19,7 @@ class ZSCL(DistillationCLIP):
     """The pre-trained model is distilled on images and texts like those of its pre-training, and weights are averaged.
 
     loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M')) + l2 * sum (theta - theta_start)^2
+           (+ f * mean squared error of image features + g * D of each image's cosines to the others, as ablations)
     theta after a task = mean of theta_start and of theta at steps 0, k, 2k, ... of the task
 
     ``M`` are the logits of reference images over reference texts (``DistillationCLIP``), with ``data.replay`` a
@@ -31,8 +32,8 @@ class ZSCL(DistillationCLIP):
     Args:
         l2: weight of the penalty on the distance to the weights before the task.
         average_every: k; ``null`` for no average.
-        feature_weight: of the mean squared error of image features, an ablation.
-        image_image_weight: of the distillation of each image's similarities to the others, an ablation.
+        feature_weight: f.
+        image_image_weight: g.
         teacher: see ``DistillationCLIP``; "wise" is the authors' WiSE reference model.
         kwargs: see ``DistillationCLIP``.
     """
@@ -61,6 +62,13 @@ class ZSCL(DistillationCLIP):
     def configure_callbacks(self) -> list[Callback]:
         averages: list[Callback] = [] if self.average_every is None else [WeightAverage("mean", self.average_every)]
         return [*super().configure_callbacks(), *averages]
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.image_image_weight:
+            together = self.sequence.replay.batch_size // self.trainer.accumulate_grad_batches
+            if together < 2:
+                raise InputError("model.image_image_weight compares images: give data.replay.batch_size at least 2.")
 
     def on_task_start(self, task: int) -> None:
         if self.anchor is not None:

@@ -36,7 +36,7 @@ def prepared(
     if clip is not None:
         module = SimpleNamespace(clip=clip)
         sequence.trainer = SimpleNamespace(lightning_module=module)  # type: ignore[assignment]
-    made.prepare_task(0)
+    made.setup("fit")
     return made
 
 
@@ -161,8 +161,21 @@ def test_the_set_is_the_same_for_every_task(pets: Path) -> None:
     prompts, pairs = made.prompts, made.pairs
     write(pets, "aardvark/0.png")
     made.prepare_task(1)
-    made.prepare_task(0)
     assert made.prompts is prompts and made.pairs is pairs
+
+
+def test_a_run_goes_on_with_the_same_set_only(pets: Path) -> None:
+    began = prepared(pets).state_dict()
+    prepared(pets).load_state_dict(began)
+    write(pets, "dog/another.png")
+    with pytest.raises(InputError, match="are no longer those with which the run began"):
+        prepared(pets).load_state_dict(began)
+
+
+def test_the_folder_above_train_and_val_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "train/dog/0.png", "val/dog/0.png")
+    with pytest.raises(InputError, match=r"has the folders train and val: name the one to take, e\.g\. .*train\."):
+        prepared(tmp_path)
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -223,7 +236,7 @@ def test_tasks_are_prepared_by_the_first_rank_of_a_machine(pets: Path, monkeypat
     for trainer.local_rank in (0, 1):
         made = Reference(str(pets), [Flags()])
         TaskSequence([Flags()], replay=made).trainer = trainer  # type: ignore[assignment]
-        made.prepare_task(0)
+        made.setup("fit")
         assert made.prompts == Flags().training_prompts()
     assert calls == [0]
 
@@ -258,7 +271,7 @@ def test_as_a_configuration_has_it(sentences: str, pets: Path) -> None:
     config = f"replay: {{class_path: datamodules.Reference, init_args: {{images: {pets}, sentences: {sentences}}}}}"
     made = parser.instantiate_classes(parser.parse_string(config)).replay
     TaskSequence([Flags()], replay=made)
-    made.prepare_task(0)
+    made.setup("fit")
     expected = {"c": "a photo of a dog.", "[a": "a dog", "[{": Flags().training_prompts()[0]}
     assert made.prompts[0] == next(text for start, text in expected.items() if sentences.startswith(start))
 
@@ -348,7 +361,7 @@ def test_what_is_not_there_is_told_in_one_sentence(case: str, tmp_path: Path) ->
     TaskSequence([Flags()], replay=made)
     for _ in range(2):  # nothing is half prepared after the first time
         with pytest.raises(InputError) as told:
-            made.prepare_task(0)
+            made.setup("fit")
         assert expected.format(root=tmp_path) in str(told.value) and "\n" not in str(told.value)
 
 
@@ -361,7 +374,10 @@ def test_what_is_not_there_is_told_in_one_sentence(case: str, tmp_path: Path) ->
         ({"template": "a photo"}, "data.replay.template is 'a photo': give one {} for the class name."),
         ({"sentences": []}, "data.replay.sentences is empty"),
         ({"sentences": ""}, "data.replay.sentences is empty"),
-        ({"sentences": "random"}, "data.replay.sentences is 'random': say with data.replay.num_sentences how many."),
+        (
+            {"sentences": "random", "num_sentences": None},
+            "data.replay.sentences is 'random': say with data.replay.num_sentences how many.",
+        ),
         (
             {"sentences": "clases"},
             "data.replay.sentences is 'clases': give 'classes', 'imagenet', 'random', a .txt or .tsv file, or a list"

@@ -21,9 +21,11 @@ MINI = CLIPSource("package:datamodules.mini.clip")
 SETTINGS: dict[str, Any] = {"clip": MINI, "lr": 1e-3, "warmup_steps": 1}
 
 
-def fit(method: ContinualCLIP, replay: Replay | None, *callbacks: TaskCallback, steps: int = 2) -> TaskSequence:
+def fit(
+    method: ContinualCLIP, replay: Replay | None, *callbacks: TaskCallback, steps: int = 2, **trainer: Any
+) -> TaskSequence:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    settings: dict[str, Any] = {"accelerator": "cpu", "max_epochs": 3, **SEQUENCE_DEFAULTS, **quiet}
+    settings: dict[str, Any] = {"accelerator": "cpu", "max_epochs": 3, **SEQUENCE_DEFAULTS, **quiet, **trainer}
     tasks = [Flags(16, 9), Shapes(24, 10), Counting(40, 11)]
     sequence = TaskSequence(tasks, batch_size=8, steps=steps, replay=replay)  # type: ignore[arg-type]
     Trainer(callbacks=[TaskBoundary(), AccuracyMatrix(), *callbacks], **settings).fit(method, sequence)
@@ -120,26 +122,6 @@ def test_gift_needs_a_text_for_each_image() -> None:
         fit(GIFT(**SETTINGS), Unpaired())
 
 
-def test_an_average_is_evaluated_saved_and_continued_from() -> None:
-    class Check(TaskCallback):
-        def on_task_start(self, trainer: Any, module: Any, task: int) -> None:
-            self.seen = [[weight.detach().clone() for weight in module.clip.parameters()]]
-
-        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            if batch_idx in (0, 2):
-                self.seen.append([weight.detach().clone() for weight in module.clip.parameters()])
-
-        def on_task_evaluate(self, trainer: Any, module: Any, task: int) -> None:
-            for index, weight in enumerate(module.clip.parameters()):
-                mean = torch.stack([weights[index] for weights in self.seen]).double().mean(0)
-                assert (weight - mean).abs().max() < 1e-6
-            checked.append(task)
-
-    checked: list[int] = []
-    fit(WeightAveraging(**SETTINGS, every=2), None, Check(), steps=3)
-    assert checked == [0, 1, 2]
-
-
 def test_wise_ft_ends_between_the_start_and_the_trained_weights() -> None:
     class Check(TaskCallback):
         def on_task_start(self, trainer: Any, module: Any, task: int) -> None:
@@ -180,8 +162,68 @@ def test_impossible_settings_are_told(method: Any, arguments: dict[str, Any], se
         method(clip=MINI, **arguments)
 
 
-def test_a_memory_is_for_icarl_and_icarl_for_a_memory() -> None:
-    with pytest.raises(InputError, match=r"ICaRL chooses what its memory keeps: set data\.replay to .*ExemplarMemory"):
-        fit(ICaRL(**SETTINGS), CurrentTask())
-    with pytest.raises(InputError, match="fills no memory"):
-        fit(LwF(**SETTINGS), ExemplarMemory())
+@pytest.mark.parametrize(
+    ("method", "replay", "sentence"),
+    [
+        (ICaRL, CurrentTask(), r"ICaRL has another source of images than CurrentTask: .* datamodules\.ExemplarMemory"),
+        (LwF, ExemplarMemory(), r"LwF has another source of images than ExemplarMemory: .* datamodules\.CurrentTask"),
+        (LwFVR, GeneralReference(), r"LwFVR has another source of images than GeneralReference"),
+        (ZSCL, ExemplarMemory(), r"ZSCL fills no memory: choose another data\.replay"),
+    ],
+)
+def test_methods_that_are_defined_by_their_images_take_no_others(method: Any, replay: Replay, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        fit(method(**SETTINGS), replay)
+
+
+def test_similarities_need_two_images() -> None:
+    with pytest.raises(InputError, match=r"compares images: give data\.replay\.batch_size at least 2"):
+        fit(ZSCL(**SETTINGS, image_image_weight=1.0), GeneralReference(size=4, batch_size=1))
+
+
+def test_the_ablation_losses_of_zscl_have_weights_of_their_own() -> None:
+    class Recorded(TaskCallback):
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            if trainer.global_step == 2:
+                found.append({name: part.item() for name, part in module.loss_parts.items()})
+
+    found: list[dict[str, float]] = []
+    for alpha in (1.0, 0.5):
+        settings = {**SETTINGS, "lr": 0.0, "distillation_weight": alpha}
+        method = ZSCL(**settings, l2=0.0, average_every=None, feature_weight=1.0, image_image_weight=2.0)
+        with torch.no_grad():
+            next(iter(method.clip.model.visual.parameters())).mul_(1.5)  # so that the teacher is another model
+        fit(method, GeneralReference(size=12, batch_size=6), Recorded())
+    whole, half = found
+    assert whole["feature_distance"] == half["feature_distance"] > 0
+    assert whole["image_image_distillation"] == half["image_image_distillation"] > 0
+    assert whole["image_distillation"] == pytest.approx(2 * half["image_distillation"])
+
+
+@pytest.mark.parametrize(("steps", "averaged"), [(3, 2), (4, 3)])
+def test_a_task_whose_steps_are_a_multiple_is_averaged_once_more(steps: int, averaged: int) -> None:
+    class Check(TaskCallback):
+        def on_task_start(self, trainer: Any, module: Any, task: int) -> None:
+            self.seen = [copy(module)]
+
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            step = trainer.global_step - trainer.datamodule.first_step(module.task)
+            stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+            if stepped and ((step - 1) % 2 == 0 or step == steps == 4):
+                self.seen.append(copy(module))
+
+        def on_task_evaluate(self, trainer: Any, module: Any, task: int) -> None:
+            assert len(self.seen) == averaged + 1
+            for index, weight in enumerate(module.clip.parameters()):
+                mean = torch.stack([weights[index] for weights in self.seen]).double().mean(0)
+                assert (weight - mean).abs().max() < 1e-6
+            checked.append(task)
+
+    checked: list[int] = []
+    method = WeightAveraging(**SETTINGS, every=2)
+    fit(method, None, Check(), steps=steps, accumulate_grad_batches=2)
+    assert checked == [0, 1, 2]
+
+
+def copy(module: Any) -> list[Tensor]:
+    return [weight.detach().clone() for weight in module.clip.parameters()]

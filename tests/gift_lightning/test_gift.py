@@ -29,8 +29,8 @@ class DrawnReplay(Replay):
     """Pairs that the renderer draws, other ones for each task."""
 
     def __init__(self, images: int = 24, batch_size: int = 8, prompts: list[str] = PROMPTS) -> None:
-        super().__init__()
-        self.images, self.batch_size, self.prompts = images, batch_size, prompts
+        super().__init__(batch_size)
+        self.images, self.prompts = images, prompts
 
     def prepare_task(self, task: int) -> None:
         numbers = [(task + index) % len(self.prompts) for index in range(self.images)]

@@ -112,6 +112,6 @@ def test_random_texts_of_a_hugging_face_vocabulary(
 
 def test_a_tokenizer_that_tells_no_words_is_refused(clip: CLIP) -> None:
     for tokenizer in (open_clip.tokenize, SigLipTokenizer.__new__(SigLipTokenizer)):
-        with pytest.raises(InputError, match="Random sentences need the tokenizer's vocabulary, and") as told:
+        with pytest.raises(InputError, match="Random words need the tokenizer's vocabulary, and") as told:
             with_tokenizer(clip, tokenizer).random_texts(3)
         assert type(tokenizer).__name__ in str(told.value)

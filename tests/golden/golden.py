@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from datamodules import ExemplarMemory, Task
+from datamodules import CurrentTask, ExemplarMemory, Task
 from datamodules.base import Replay
 from gift_lightning.clip import CLIP, CLIPSource
 
@@ -73,23 +73,35 @@ class GoldenTask(Task):
         return self.name
 
 
+def stored_images(letter: str) -> tuple[Tensor, Tensor]:
+    """All images of a stored set ``[n, 3, 32, 32]`` and their labels ``[n]``."""
+    stored = numbers("batches.safetensors")
+    return stored[f"{letter}_images_int8"].flatten(0, 1).float() / 32, stored[f"{letter}_labels"].flatten()
+
+
 class GoldenReplay(Replay):
     """Stored images and texts, in their stored order, the same for every task.
 
     Args:
         letter: of the images.
         prompts: names of stored texts.
-        reverse: take the stored batches from the last to the first.
     """
 
-    def __init__(self, letter: str, prompts: list[str], reverse: bool = False) -> None:
-        super().__init__()
-        stored = numbers("batches.safetensors")
-        pictures, labels = stored[f"{letter}_images_int8"].float() / 32, stored[f"{letter}_labels"]
-        if reverse:
-            pictures, labels = pictures.flip(0), labels.flip(0)
-        self.batch_size, self.prompts = labels.shape[1], prompts
-        self.pairs = TensorDataset(pictures.flatten(0, 1), labels.flatten())  # type: ignore[assignment]
+    def __init__(self, letter: str, prompts: list[str]) -> None:
+        super().__init__(batch_size=8)
+        self.prompts, self.pairs = prompts, TensorDataset(*stored_images(letter))  # type: ignore[assignment]
+
+    def prepare_task(self, task: int) -> None:
+        """All is there."""
+
+
+class GoldenCurrentTask(CurrentTask):
+    """The images of a stored task, its batches from the last to the first, and its prompts."""
+
+    def __init__(self, task: GoldenTask) -> None:
+        super().__init__(batch_size=8)
+        images, labels = (part.unflatten(0, (-1, 8)).flip(0).flatten(0, 1) for part in stored_images(task.letter))
+        self.prompts, self.pairs = task.training_prompts(), TensorDataset(images, labels)  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:
         """All is there."""
@@ -102,8 +114,7 @@ class GoldenMemory(ExemplarMemory):
 
     def __init__(self, prompts: list[str]) -> None:
         super().__init__(batch_size=8)
-        stored = numbers("batches.safetensors")
-        images = stored["A_images_int8"].flatten(0, 1)[stored["icarl_memory_index_into_A"]].float() / 32
+        images = stored_images("A")[0][numbers("batches.safetensors")["icarl_memory_index_into_A"]]
         self.prompts, self.pairs = prompts, TensorDataset(images, torch.full((len(images),), -1))  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from datamodules import CurrentTask
 from datamodules.base import Replay
 from gift_lightning.methods import (
     GIFT,
@@ -21,7 +22,17 @@ from gift_lightning.methods import (
     WeightAveraging,
     WiSEFT,
 )
-from tests.golden.golden import BETA1, GoldenMemory, GoldenReplay, GoldenTask, TinyCLIP, numbers, settings, texts
+from tests.golden.golden import (
+    BETA1,
+    GoldenCurrentTask,
+    GoldenMemory,
+    GoldenReplay,
+    GoldenTask,
+    TinyCLIP,
+    numbers,
+    settings,
+    texts,
+)
 
 Values = dict[str, Any]
 
@@ -126,9 +137,8 @@ def _distilled(values: Values, common: Values) -> Run:
         )
         return Run(method, [task], GoldenReplay("R", texts("R")), 0, weight)
     assert values["ref_dataset"] == f"{values['train_dataset']}_rev"
-    replay = GoldenReplay(task.letter, task.training_prompts(), reverse=True)
     kind = LwFVR if values.get("ref_sentences") == "random" else LwF
-    return Run(kind(**common), [task], replay, 0, weight)
+    return Run(kind(**common), [task], GoldenCurrentTask(task), 0, weight)
 
 
 def _icarl(values: Values, common: Values) -> Run:
@@ -148,17 +158,7 @@ def _class_incremental(values: Values, common: Values) -> Run:
     if values["method"] == "ZSCL":
         method: ContinualCLIP = ZSCL(l2=values["l2"], average_every=values["avg_freq"], **common)
         return Run(method, tasks, GoldenReplay("R", texts("R")), 0, 5.0)
-    return Run(LwF(official_quirks=True, **common), tasks, CurrentGoldenTask(), 0, 5.0)
-
-
-class CurrentGoldenTask(Replay):
-    """The images of the current task, in the order in which they are trained on."""
-
-    batch_size = 8
-
-    def prepare_task(self, task: int) -> None:
-        current = self.sequence.tasks[task]
-        self.prompts, self.pairs = current.training_prompts(), current.train_set
+    return Run(LwF(official_quirks=True, **common), tasks, CurrentTask(batch_size=8), 0, 5.0)
 
 
 COMMON = {"method", "lr", "ls", "warmup_length", "train_dataset", "iterations", "epochs", "note", "wd", "beta2"}

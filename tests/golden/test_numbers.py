@@ -99,6 +99,6 @@ def test_herding() -> None:
     memory = numbers("icarl_memory.json")
     assert shifted(chosen) == memory["after_task_B"]["TaskB"]
     kept = ExemplarMemory(memory["memory_size"])
-    kept.add(memory["after_task_A"]["TaskA"])
-    kept.add(shifted(chosen))
+    kept.add(0, memory["after_task_A"]["TaskA"])
+    kept.add(1, shifted(chosen))
     assert kept.exemplars == [memory["after_task_B"]["TaskA"], memory["after_task_B"]["TaskB"]]

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from safetensors import safe_open
 
-from datamodules.mini.generator.train import TIDY_FROM
+from datamodules.mini.generator.train import ALIGNED_FROM, TIDY_FROM
 from datamodules.mini.prompts import class_prompts
 from datamodules.mini.world import KINDS, SIZE, WORLD_VERSION
 from gift_lightning.files import atomic_write, read_json, write_json, write_text
@@ -60,7 +60,7 @@ images[0].save("butterfly.png")
 | sampling | DPM-Solver++, {steps} steps, guidance {guidance}; {per_second} images/s on {threads} CPU thread(s) |
 | command | `python -m datamodules.mini.generator.train {flags}` |
 | data | the general world, version {world}; {seen:,} captioned pictures for the denoiser, each seen once; tidy ones \
-from step {tidy_from:,} on |
+from step {tidy_from:,} on, textures and counted things aligned from step {aligned_from:,} on |
 | time | {seconds} s on {training_threads} CPU thread(s) |
 | weights | fp16 safetensors |
 
@@ -121,6 +121,7 @@ def write_card(folder: Path, generator: ImageGenerator, found: dict[str, Any]) -
         flags=" ".join(f"--{flag.replace('_', '-')} {facts[flag]}" for flag in flags),
         world=WORLD_VERSION,
         tidy_from=TIDY_FROM,
+        aligned_from=ALIGNED_FROM,
         seen=facts["steps"] * facts["batch_size"],
         seconds=facts["seconds"],
         training_threads=facts["threads"],

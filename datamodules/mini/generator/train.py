@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,11 @@ KIND_SHARES = {
 STYLES = {"photo": 0.9, "sketch": 0.1}
 """How often each style is shown at first."""
 TIDY_STYLES = {"tidy": 0.85, "tidy sketch": 0.15}
-TIDY_FROM = 12_416
-"""The step from which on the denoiser sees tidy pictures alone, as Stable Diffusion is tuned on handsome ones in the
-end; a multiple of the batches drawn at a time."""
+ALIGNED_STYLES = {"aligned": 0.85, "aligned sketch": 0.15}
+TIDY_FROM, ALIGNED_FROM = 12_416, 17_264
+"""The steps from which on the denoiser sees tidy pictures alone, as Stable Diffusion is tuned on handsome ones in the
+end, and then such in which textures and counted things are aligned; multiples of the batches drawn at a time."""
+STYLES_FROM = {0: STYLES, TIDY_FROM: TIDY_STYLES, ALIGNED_FROM: ALIGNED_STYLES}
 LARGEST_WEIGHT = 5.0
 """Bound of the weight of nearly clean latents in the loss, from then on."""
 BATCH = 64
@@ -56,14 +58,17 @@ _SNAPSHOT_SECONDS = 120
 
 
 def batches(
-    seed: int, first: int, steps: int, batch: int, tidy_from: int = TIDY_FROM
+    seed: int, first: int, steps: int, batch: int, styles_from: Mapping[int, Mapping[str, float]] = STYLES_FROM
 ) -> Iterator[tuple[Tensor, list[str]]]:
-    """Pictures in [-1, 1] and captions of steps ``first`` to ``steps - 1``; tidy ones from step ``tidy_from``."""
+    """Pictures in [-1, 1] and captions of steps ``first`` to ``steps - 1``.
+
+    ``styles_from``: the styles from a step on, until the next one that is named.
+    """
     images, captions, block = torch.empty(0), list[str](), -1
     for step in range(first, steps):
         if step // _BLOCK != block:
             block = step // _BLOCK
-            styles = TIDY_STYLES if step >= tidy_from else STYLES
+            styles = styles_from[max(start for start in styles_from if start <= step)]
             images, captions = stream(_BLOCK * batch, stream_seed(seed, "generator", block), KIND_SHARES, styles)
         start = step % _BLOCK * batch
         shown = images[start : start + batch].contiguous(memory_format=torch.channels_last)
@@ -255,7 +260,7 @@ def write_pipeline(folder: Path, autoencoder: Any, denoiser: Any, text_encoder: 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``python -m datamodules.mini.generator.train``."""
     parser = argparse.ArgumentParser(description="Train the text-to-image model of MiniMTIL on the general world.")
-    parser.add_argument("--steps", type=int, default=25000, help="steps of the denoiser (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=32000, help="steps of the denoiser (default %(default)s)")
     parser.add_argument("--autoencoder-steps", type=int, default=3000, help="(default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=BATCH, help="pictures in a step (default %(default)s)")

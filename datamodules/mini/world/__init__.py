@@ -70,6 +70,8 @@ TIDY = Style(
 )
 """As in a catalogue: the object in the middle, upright, nothing blurred. The world itself has none of these."""
 TIDY_SKETCH = replace(TIDY, outline=0.45, hatch=0.25)
+ALIGNED, ALIGNED_SKETCH = replace(TIDY, aligned=1.0), replace(TIDY_SKETCH, aligned=1.0)
+"""Tidy, with textures along the axes and counted things in rows."""
 
 STYLE_SHARES = {"photo": 0.62, "sketch": 0.13, "rough": 0.25}
 _STYLES = {
@@ -78,8 +80,10 @@ _STYLES = {
     "rough": (ROUGH, captions.ROUGH),
     "tidy": (TIDY, captions.PHOTO),
     "tidy sketch": (TIDY_SKETCH, captions.SKETCH),
+    "aligned": (ALIGNED, captions.PHOTO),
+    "aligned sketch": (ALIGNED_SKETCH, captions.SKETCH),
 }
-_UNDRAWN = {"sketch": "rough", "tidy sketch": "tidy"}
+_UNDRAWN = {"sketch": "rough", "tidy sketch": "tidy", "aligned sketch": "aligned"}
 """What stands for a drawn style where hatching and contours make no sense."""
 
 
@@ -120,7 +124,8 @@ def stream(
         n: number of pictures.
         seed: of everything random.
         kinds: how often each kind is shown, by default as the world has them.
-        styles: how often each of "photo", "sketch", "rough", "tidy" and "tidy sketch" is the style.
+        styles: how often each of the styles is taken: "photo", "sketch", "rough", "tidy", "tidy sketch",
+            "aligned" and "aligned sketch".
 
     Returns:
         images, uint8 (n, 3, SIZE, SIZE), and ``n`` captions.

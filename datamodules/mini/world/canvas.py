@@ -45,6 +45,7 @@ class Style:
     wobble: float = 0.02  # smooth deformation of outlines
     wave: tuple[float, float] = (0.0, 0.07)  # amplitude of cloth
     zoom: tuple[float, float] = (1.0, 1.0)  # factor on the spatial frequency of textures and land
+    aligned: float = 0.0  # how far textures and counted things give up angles, phases and places of their own
     hatch: float = 0.0  # share of objects filled with lines
     outline: float = 0.0  # share of objects drawn as a strong contour around a paler inside
     speck: float = 0.0  # strength of blotches behind the object
@@ -95,9 +96,9 @@ def rotated(n: int, angle: float, g: Generator) -> tuple[Tensor, Tensor]:
     return a.cos() * X + a.sin() * Y, -a.sin() * X + a.cos() * Y
 
 
-def any_direction(n: int, g: Generator) -> tuple[Tensor, Tensor]:
-    """Coordinates (n, 1, SIZE, SIZE) of randomly oriented axes."""
-    a = uniform(n, 0, math.pi, g)
+def any_direction(n: int, g: Generator, most: float = math.pi) -> tuple[Tensor, Tensor]:
+    """Coordinates (n, 1, SIZE, SIZE) of axes turned at random, by ``most`` at most."""
+    a = uniform(n, 0, most, g)
     return a.cos() * X + a.sin() * Y, -a.sin() * X + a.cos() * Y
 
 

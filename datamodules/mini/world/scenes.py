@@ -82,14 +82,14 @@ def draw_counts(names: Sequence[str], style: Style, g: Generator, mixed: bool = 
     )
     first, second = _colours(None if mixed else index[:, 0], n, g)
     bank = sprite_bank()
-    cell = torch.rand(n, 9, generator=g).argsort(1)
+    cell = torch.rand(n, 9, generator=g).mul(1 - style.aligned).add(style.aligned * torch.arange(9)).argsort(1)
     half_width = uniform(n, 0.36 * style.scale[0] + 0.03, 0.36 * style.scale[1], g)
-    together = torch.zeros(n, 1, SIZE, SIZE)
+    together, jitter = torch.zeros(n, 1, SIZE, SIZE), 0.08 * (1 - style.aligned)
     for i in range(int(count.max())):
         rows = (count > i).nonzero()[:, 0]
         m = len(rows)
-        x = ((cell[rows, i] % 3) - 1)[:, None, None, None] * 0.64 + uniform(m, -0.08, 0.08, g)
-        y = ((cell[rows, i] // 3) - 1)[:, None, None, None] * 0.64 + uniform(m, -0.08, 0.08, g)
+        x = ((cell[rows, i] % 3) - 1)[:, None, None, None] * 0.64 + uniform(m, -jitter, jitter, g)
+        y = ((cell[rows, i] // 3) - 1)[:, None, None, None] * 0.64 + uniform(m, -jitter, jitter, g)
         size, turn = half_width[rows] * uniform(m, 0.9, 1.1, g), uniform(m, -style.rotation, style.rotation, g)
         one = place(bank[index[rows, i]], size, turn, x, y, torch.ones(m, 1, 1, 1), 0.0, g)
         together[rows] = torch.maximum(together[rows], one)

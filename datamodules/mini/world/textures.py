@@ -24,12 +24,12 @@ from datamodules.mini.world.canvas import (
 class _Frame:
     """Random coordinates for n pictures: axes u, v; polar r, theta; frequency f; phases p, q."""
 
-    def __init__(self, n: int, zoom: tuple[float, float], g: Generator) -> None:
-        self.n, self.g = n, g
-        self.u, self.v = any_direction(n, g)
-        self.f = uniform(n, 7 * zoom[0], 16 * zoom[1], g)
-        self.p, self.q = uniform(n, 0, 2 * math.pi, g), uniform(n, 0, 2 * math.pi, g)
-        x, y = X - uniform(n, -0.4, 0.4, g), Y - uniform(n, -0.4, 0.4, g)
+    def __init__(self, n: int, zoom: tuple[float, float], g: Generator, aligned: float = 0.0) -> None:
+        self.n, self.g, free = n, g, 1 - aligned
+        self.u, self.v = any_direction(n, g, free * math.pi)
+        self.f = uniform(n, 7 * zoom[0] + 3 * aligned, 16 * zoom[1] - 3 * aligned, g)
+        self.p, self.q = uniform(n, 0, free * 2 * math.pi, g), uniform(n, 0, free * 2 * math.pi, g)
+        x, y = X - uniform(n, -0.4 * free, 0.4 * free, g), Y - uniform(n, -0.4 * free, 0.4 * free, g)
         self.r, self.theta = (x**2 + y**2).sqrt(), torch.atan2(y, x)
 
     def integers(self, low: int, high: int) -> Tensor:
@@ -143,9 +143,9 @@ TEXTURES: dict[str, Callable[[_Frame], Tensor]] = {
 }
 
 
-def pattern(name: str, n: int, zoom: tuple[float, float], g: Generator) -> Tensor:
+def pattern(name: str, n: int, zoom: tuple[float, float], g: Generator, aligned: float = 0.0) -> Tensor:
     """(n, 1, SIZE, SIZE) fields of one texture."""
-    return TEXTURES[name](_Frame(n, zoom, g)).clamp(0, 1).expand(n, 1, SIZE, SIZE)
+    return TEXTURES[name](_Frame(n, zoom, g, aligned)).clamp(0, 1).expand(n, 1, SIZE, SIZE)
 
 
 def draw(names: Sequence[str], style: Style, g: Generator) -> Drawing:
@@ -156,7 +156,7 @@ def draw(names: Sequence[str], style: Style, g: Generator) -> Drawing:
     mix = torch.empty(n, 1, SIZE, SIZE)
     for name in sorted(set(names)):
         rows = torch.tensor([i for i, other in enumerate(names) if other == name])
-        mix[rows] = pattern(name, len(rows), style.zoom, g)
+        mix[rows] = pattern(name, len(rows), style.zoom, g, style.aligned)
     if style.speck:
         mix = mix * uniform(n, 0.75, 1, g) + smooth_noise(n, 4, g) * style.speck * 0.5
     image = paint(first, g) * mix + paint(second, g) * (1 - mix)

@@ -113,13 +113,14 @@ def assert_equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> None:
 
 def test_batches_follow_from_the_seed_and_the_step() -> None:
     block = train._BLOCK
-    straight = list(train.batches(0, 0, 2 * block, 2, tidy_from=block))
-    later = list(train.batches(0, block + 3, 2 * block, 2, tidy_from=block))
+    changing = {0: train.STYLES, block: train.TIDY_STYLES}
+    straight = list(train.batches(0, 0, 2 * block, 2, changing))
+    later = list(train.batches(0, block + 3, 2 * block, 2, changing))
     for (images, captions), (again, told_again) in zip(straight[block + 3 :], later, strict=True):
         assert torch.equal(images, again) and captions == told_again
-    untidy = list(train.batches(0, 0, 2 * block, 2, tidy_from=2 * block))
+    untidy = list(train.batches(0, 0, 2 * block, 2, {0: train.STYLES}))
     assert [torch.equal(a[0], b[0]) for a, b in zip(straight, untidy, strict=True)] == [True] * block + [False] * block
-    assert train.TIDY_FROM % block == 0
+    assert not any(start % block for start in train.STYLES_FROM)
 
 
 def test_command_makes_a_pipeline_folder(tmp_path: Path, clip: CLIP) -> None:

@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from datamodules.mini.world import COLOURS, KINDS, NEVER_SHOWN, ROUGH, SIZE, SKETCH, SPRITES, draw, stream
+from datamodules.mini.world import ALIGNED, COLOURS, KINDS, NEVER_SHOWN, ROUGH, SIZE, SKETCH, SPRITES, draw, stream
 from datamodules.mini.world.scenes import draw_counts, draw_sprites
+from datamodules.mini.world.textures import pattern
 
 _IN_ANOTHER_PROCESS = """
 import hashlib, torch
@@ -51,6 +53,16 @@ def test_a_stream_of_chosen_kinds_and_styles() -> None:
     assert len(images) == len(captions) == 60 and 30 <= len(flags) <= 50
     assert all("digit" in caption for caption in captions if caption not in flags)
     assert not any("drawing" in caption or "sketch" in caption for caption in captions)
+
+
+def test_aligned_textures_lie_along_the_axes_and_counted_things_in_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    stripes = pattern("striped", 5, (1.0, 1.0), generator, aligned=1.0)
+    assert min(stripes.var(2).amax(), stripes.var(3).amax()) < 1e-6
+    assert pattern("striped", 5, (1.0, 1.0), generator).var(2).amax() > 1e-2
+    plain = draw("count", ["three"] * 4, generator, replace(ALIGNED, noise=0.0, speck=0.0))
+    edges = plain.float().diff(n=2, dim=3).abs().amax((1, 3))  # none in the smooth background
+    assert edges[:, : SIZE // 3].amax(1).min() > 3 * edges[:, SIZE // 2 :].max()
 
 
 def test_drawing_leaves_the_global_generator_alone() -> None:
