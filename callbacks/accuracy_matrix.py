@@ -1,9 +1,11 @@
 """The accuracy matrix: every model of the sequence on every task."""
 
+import time
 from typing import Any
 
 import torch
 
+from callbacks.encoding import evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
 
 
@@ -16,11 +18,13 @@ class AccuracyMatrix(TaskCallback):
     Attributes:
         rows: ``R`` so far, one list of percentages for each finished task.
         zero_shot: the row of the starting weights.
+        seconds: how long the latest row took.
     """
 
     def __init__(self) -> None:
         self.rows: list[list[float]] = []
         self.zero_shot: list[float] | None = None
+        self.seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "zero_shot": self.zero_shot}
@@ -34,7 +38,7 @@ class AccuracyMatrix(TaskCallback):
     def on_task_evaluate(self, trainer: Trainer, module: Module, task: int) -> None:
         if len(self.rows) != task:
             raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
-        unchanged = self.zero_shot if not module.learns else None
+        unchanged, self.seconds = self.zero_shot if not module.learns else None, 0.0
         self.rows.append(unchanged or self.evaluate(trainer, module))
 
     def on_test_epoch_end(self, trainer: Trainer, module: Module) -> None:
@@ -46,24 +50,21 @@ class AccuracyMatrix(TaskCallback):
     @torch.no_grad()
     def evaluate(self, trainer: Trainer, module: Module) -> list[float]:
         """Accuracy in percent on every task, with the module as it is; its mode and gradients stay untouched."""
-        sequence = trainer.datamodule
-        modes = {part: part.training for part in module.modules()}
-        module.eval()
+        sequence, began = trainer.datamodule, time.perf_counter()
         limit = sequence.batch_size if trainer.fast_dev_run else None
         counts = torch.zeros(sequence.num_tasks, 2, dtype=torch.long, device=module.device)
         for index, task in enumerate(sequence.tasks):
             shard = sequence.test_shard(index, limit)
-            with trainer.precision_plugin.val_step_context():
+            with evaluation_mode(module), trainer.precision_plugin.val_step_context():
                 logits = module.evaluate(task, shard)
             if len(logits) != len(shard):
                 raise RuntimeError(f"{len(logits)} logits for {len(shard)} test images of task '{task.name}'.")
             counts[index, 0] = (logits.argmax(1).cpu() == shard.labels).sum()
             counts[index, 1] = len(logits)
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
-        for part, mode in modes.items():
-            part.training = mode
         for (_, seen), task in zip(counts.tolist(), sequence.tasks, strict=True):
             expected = len(task.test_set) if limit is None else min(limit, len(task.test_set))
             if seen != expected:
                 raise RuntimeError(f"{seen} of {expected} test images of task '{task.name}' were evaluated.")
+        self.seconds = time.perf_counter() - began
         return [100.0 * right / seen for right, seen in counts.tolist()]

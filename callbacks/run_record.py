@@ -77,15 +77,13 @@ class RunRecord(TaskCallback):
             plot_replay_grid(self.folder.replay_png, sequence.replay.pairs, sequence.replay.prompts, title)
             self._clock += time.perf_counter() - began
 
-    def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
-        now = time.perf_counter()
-        self.seconds["train"].append(self._task_seconds + now - self._clock if module.learns else 0.0)
-        self._clock, self._task_seconds = now, 0.0
-
     def on_task_report(self, trainer: Trainer, module: Module, task: int) -> None:
-        now = time.perf_counter()
-        self.seconds["evaluate"].append(now - self._clock)
-        self._clock = now
+        now, evaluation = time.perf_counter(), callback_of(trainer, AccuracyMatrix).seconds
+        # what methods do at a task's end, before the evaluation, belongs to the training
+        training = self._task_seconds + now - self._clock - evaluation
+        self.seconds["train"].append(training if module.learns else 0.0)
+        self.seconds["evaluate"].append(evaluation)
+        self._clock, self._task_seconds = now, 0.0
         results = self._write(trainer, module)
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self.folder is not None:

@@ -37,6 +37,28 @@ def test_a_run_over_own_images(user: Path) -> None:
     assert results["zero_shot"][0] > 20  # the names of the folders are those of the flags
 
 
+REFERENCE = [
+    *("--model", "gift_lightning.methods.ZSCL", "--model.average_every", "1", "--run.name", "zscl"),
+    *("--data.replay", "datamodules.Reference", "--data.replay.images", "data/birds/train"),
+    *("--data.replay.sentences", "classes", "--data.replay.num_images", "20", "--data.replay.batch_size", "8"),
+]
+
+
+def test_zscl_with_own_images_as_reference(user: Path) -> None:
+    assert run_command(["fit", *SMALL, *REFERENCE], user / "log.txt") == 0, (user / "log.txt").read_text()
+    assert (user / "runs" / "zscl" / "replay.png").is_file()
+    results = read_results(user / "runs" / "zscl")
+    assert results["complete"] and results["method"] == "ZSCL"
+    assert results["cost"]["stored_parameters"] > 1e6  # the initial model, as the teacher of all tasks
+
+
+def test_a_wrong_place_of_reference_images_is_told_before_the_run_begins(user: Path) -> None:
+    assert run_command(["fit", *SMALL, *REFERENCE, "--data.replay.images", "data/bird"], user / "log.txt") == 2
+    assert "data.replay.images: data/bird does not exist: give a folder" in (user / "log.txt").read_text()
+    assert not (user / "runs" / "zscl" / "results.json").exists()
+    assert run_command(["fit", *SMALL, *REFERENCE], user / "log.txt") == 0, (user / "log.txt").read_text()
+
+
 def test_a_broken_image_is_named_by_a_worker_too(user: Path) -> None:
     broken = user / "data" / "birds" / "test" / "japan" / "broken.png"
     Image.effect_noise((64, 64), 90).save(broken)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from datamodules import Reference
 from tests.e2e.conftest import run_command, write_own_images
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +62,9 @@ def test_every_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_yaml_of_the_readme_is_that_of_the_config() -> None:
     import yaml
 
-    (shown,) = (yaml.safe_load(block) for kind, block in BLOCKS if kind == "yaml")
+    shown, reference = (yaml.safe_load(block) for kind, block in BLOCKS if kind == "yaml")
     config = yaml.safe_load((ROOT / "conf" / "own_images.yaml").read_text(encoding="utf-8"))
     for ours, theirs in zip(shown["data"]["tasks"], config["data"]["tasks"], strict=True):
         assert ours["class_path"] == theirs["class_path"]
         assert ours["init_args"].items() <= theirs["init_args"].items()
+    assert Reference(**reference["data"]["replay"]["init_args"]).sentences == "imagenet"

@@ -1,5 +1,6 @@
 """The methods that distil: where their images and texts come from, and what is computed only once."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from callbacks import AccuracyMatrix, TaskBoundary
 from callbacks.task_callback import TaskCallback
-from datamodules import CurrentTask, ExemplarMemory, TaskSequence
+from datamodules import CurrentTask, ExemplarMemory, Reference, TaskSequence, shard
 from datamodules.base import Replay
 from datamodules.mini import Counting, Flags, GeneralReference, Shapes
 from gift_lightning.cli import SEQUENCE_DEFAULTS
@@ -70,6 +71,21 @@ def test_lwf_distils_each_task_on_itself() -> None:
     sequence = fit(method, CurrentTask(batch_size=8))
     assert encoded.images == 16 + 24 + 40
     assert encoded.texts == sum(len(task.class_names) for task in sequence.tasks)
+
+
+def test_images_that_are_not_kept_give_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = GeneralReference(size=12)
+    TaskSequence([Flags(16, 9)], replay=pictures)
+    pictures.prepare_task(0)
+    for index, (picture, _) in enumerate(pictures.pairs):  # type: ignore[arg-type, var-annotated]
+        picture.save(tmp_path / f"{index}.png")
+    ended = []
+    for kept in (100, 0):
+        monkeypatch.setattr(shard, "KEPT_IMAGES", kept)
+        method = ZSCL(**SETTINGS)
+        fit(method, Reference(str(tmp_path), ["a star", "a house"], batch_size=4))
+        ended.append(copy(method))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*ended, strict=True))
 
 
 class Texts(TaskCallback):
