@@ -1,0 +1,91 @@
+"""ConDU's fusion of delta models against the numbers of its authors' code."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from gift_lightning.fusion import Decoupled, Fusion, delta_of, fuse, pack_mask, unify, unpack_mask
+from tests.golden.golden import numbers, probes
+
+DTYPES = {"f32": torch.float32, "f64": torch.float64}
+TRAINED = {"TaskA": "finetune", "TaskB": "finetune_B", "TaskR": "finetune_R"}
+SCALES = {"f32": 1e-6, "f64": 1e-12}
+
+
+def names() -> list[str]:
+    return numbers("probe_names.json")["names"]
+
+
+def stored_deltas(dtype: torch.dtype) -> list[dict[str, Tensor]]:
+    start = {name: numbers("tiny_clip.safetensors")[name].to(dtype) for name in names()}
+    files = [numbers(f"weights/{file}.safetensors") for file in TRAINED.values()]
+    return [delta_of(start, {name: trained[name].to(dtype) for name in start}) for trained in files]
+
+
+def sessions(deltas: Sequence[dict[str, Tensor]]) -> list[Fusion]:
+    fused: list[Fusion] = []
+    for delta in deltas:
+        fused.append(fuse(fused[-1] if fused else None, delta))
+    return fused
+
+
+def assert_fusion(fusion: Fusion, prefix: str, tolerance: float) -> None:
+    stored = numbers("condu.safetensors")
+    rescalers = torch.tensor(fusion.rescalers, dtype=torch.float64)
+    assert (rescalers - stored[f"{prefix}/rescalers"]).abs().max() < tolerance
+    probe, _ = probes(fusion.unified)
+    assert (probe - stored[f"{prefix}/unified/probe"]).abs().nan_to_num().max() < tolerance
+    for task, counts in enumerate(stored[f"{prefix}/mask_true_counts"]):
+        first = 0
+        for name, count in zip(names(), counts.tolist(), strict=True):
+            size = fusion.unified[name].numel()
+            assert unpack_mask(fusion.masks[task], first, size).sum() == count, name
+            first += size
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_sessions_and_unifying_at_once(precision: str) -> None:
+    deltas = stored_deltas(DTYPES[precision])
+    fused = sessions(deltas)
+    for session, fusion in enumerate(fused):
+        assert_fusion(fusion, f"{precision}/session{session}", SCALES[precision])
+    assert_fusion(unify(deltas), f"{precision}/oneshot", SCALES[precision])
+
+
+def test_masks_are_theirs_bit_for_bit() -> None:
+    stored = numbers("condu.safetensors")
+    for session, fusion in enumerate(sessions(stored_deltas(torch.float32))):
+        for task, mask in zip(TRAINED, fusion.masks, strict=False):
+            assert torch.equal(mask, stored[f"f32/session{session}/mask_packed/{task}"]), (session, task)
+
+
+def test_unified_delta_is_theirs_everywhere() -> None:
+    stored, fusion = numbers("condu.safetensors"), sessions(stored_deltas(torch.float32))[-1]
+    for name in names():
+        assert (fusion.unified[name] - stored[f"f32/session2/unified/full/{name}"]).abs().max() < 1e-7, name
+
+
+@pytest.mark.parametrize(("case", "which"), [("three", (0, 1, 2)), ("two", (0, 1)), ("one", (1,))])
+def test_zeros_ties_and_empty_tensors(case: str, which: tuple[int, ...]) -> None:
+    stored = numbers("condu.safetensors")
+    fusion = unify([{name: stored[f"ops/delta{index}/{name}"] for name in "abc"} for index in which])
+    for name in "abc":
+        assert torch.equal(fusion.unified[name], stored[f"ops/{case}/unified/{name}"]), name
+    for task, mask in enumerate(fusion.masks):
+        parts = [stored[f"ops/{case}/masks/{name}"][task].flatten() for name in "abc"]
+        assert torch.equal(mask, pack_mask(torch.cat(parts).bool()))
+    expected = stored[f"ops/{case}/rescalers"]
+    assert (torch.tensor(fusion.rescalers, dtype=torch.float64) - expected).abs().max() < 1e-12
+
+
+def test_a_delta_of_zeros_is_told_and_changes_no_model() -> None:
+    stored = numbers("condu.safetensors")["ops/with_zero_task/rescalers"]
+    assert stored[0] == 1 and stored[1].isnan()
+    moved = {"w": torch.tensor([1.0, -2.0, 0.0])}
+    with pytest.warns(UserWarning, match="its rescaler is set to 1"):
+        fusion = unify([moved, {"w": torch.zeros(3)}])
+    assert fusion.rescalers == [1.0, 1.0]
+    assert torch.equal(Decoupled(fusion, 0)["w"], moved["w"])
+    assert torch.equal(Decoupled(fusion, 1)["w"], torch.zeros(3))
