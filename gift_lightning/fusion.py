@@ -128,7 +128,7 @@ def unify(deltas: Sequence[Delta]) -> Fusion:
 
 
 def fuse(fusion: Fusion | None, delta: Delta) -> Fusion:
-    """Take a further delta model into a fusion (ConDU, iterative update): the earlier ones are decoupled and unified anew.
+    """Take in a further delta model (ConDU, iterative update): the earlier ones are decoupled, and all unified anew.
 
     What the earlier fusions lost is not brought back, so the result depends on the order, and differs from ``unify`` of
     all deltas at once.

@@ -1,13 +1,15 @@
 """ConDU's fusion of delta models against the numbers of its authors' code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
+from gift_lightning.clip import CLIP
 from gift_lightning.fusion import Decoupled, Fusion, delta_of, fuse, pack_mask, unify, unpack_mask
-from tests.golden.golden import numbers, probes
+from gift_lightning.prototypes import aggregate, class_prototypes, nearest_tasks, task_similarities
+from tests.golden.golden import GoldenTask, TinyCLIP, numbers, probes, stored_images
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
 TRAINED = {"TaskA": "finetune", "TaskB": "finetune_B", "TaskR": "finetune_R"}
@@ -89,3 +91,53 @@ def test_a_delta_of_zeros_is_told_and_changes_no_model() -> None:
     assert fusion.rescalers == [1.0, 1.0]
     assert torch.equal(Decoupled(fusion, 0)["w"], moved["w"])
     assert torch.equal(Decoupled(fusion, 1)["w"], torch.zeros(3))
+
+
+# --- aggregation ------------------------------------------------------------------------------------------------------
+
+
+def model_with(weights: Mapping[str, Tensor], dtype: torch.dtype) -> CLIP:
+    clip = TinyCLIP("tiny_clip", dtype=dtype).load().eval()
+    clip.model.load_state_dict(dict(weights))
+    return clip
+
+
+def prompts(task: GoldenTask) -> list[str]:
+    return [template.format(name) for name in task.class_names for template in task.templates]
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+@torch.no_grad()
+def test_prototypes_similarities_and_aggregated_logits(precision: str) -> None:
+    stored, dtype = numbers("condu.safetensors"), DTYPES[precision]
+    tolerance = {"f32": 1e-4, "f64": 1e-9}[precision]
+    start = {name: numbers("tiny_clip.safetensors")[name].to(dtype) for name in names()}
+    base, tasks = model_with(start, dtype), [GoldenTask(letter) for letter in "ABR"]
+    prototypes = []
+    for task in tasks:
+        images, labels = stored_images(task.letter)
+        text = base.encode_texts(prompts(task)).unflatten(0, (len(task.class_names), -1))
+        prototypes.append(class_prototypes(base.encode_image(images.to(dtype)), labels, text))
+        assert (prototypes[-1] - stored[f"{precision}/prototypes/{task.name}"]).abs().max() < tolerance
+    for session, fusion in enumerate(sessions(stored_deltas(dtype))):
+        experts = []
+        for index in range(len(fusion)):
+            delta = Decoupled(fusion, index)
+            experts.append(model_with({name: start[name] + delta[name] for name in start}, dtype))
+        for task in tasks:
+            key = f"{precision}/session{session}/eval/{task.name}"
+            if f"{key}/similarity" not in stored:
+                continue
+            images = torch.stack([task.test_set[index][0] for index in range(len(task.test_set))]).to(dtype)
+            features = base.encode_image(images)
+            similarities = task_similarities(features, prototypes[: session + 1])
+            assert (similarities - stored[f"{key}/similarity"]).abs().max() < tolerance
+            logits = [
+                100 * clip.encode_image(images) @ clip.classifier(task.class_names, task.templates).T
+                for clip in [base, *experts]
+            ]
+            assert (torch.stack(logits) - stored[f"{key}/logits_per_model"]).abs().max() < 100 * tolerance
+            for count in (1, 2, 4):
+                chosen = nearest_tasks(similarities, count)
+                ours = aggregate(logits[0], lambda index, rows: logits[1 + index][rows], chosen)  # noqa: B023
+                assert (ours - stored[f"{key}/L{count}/logits"]).abs().max() < 100 * tolerance, (key, count)

@@ -1,0 +1,66 @@
+"""Which tasks an image belongs to, told by prototypes of their classes."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@torch.no_grad()
+def class_prototypes(images: Tensor, labels: Tensor, texts: Tensor) -> Tensor:
+    """Unit vectors ``[C, D]``: the mean of each class's images and the mean of its prompts, averaged (ConDU).
+
+    Args:
+        images: unit features ``[N, D]`` of training images.
+        labels: the class of each, ``[N]``; every class has one at least.
+        texts: unit features of each class's prompts in all templates, ``[C, P, D]``.
+
+    >>> class_prototypes(torch.eye(2), torch.tensor([0, 1]), torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]]))
+    tensor([[1.0000, 0.0000],
+            [0.7071, 0.7071]])
+    """
+    members = F.one_hot(labels, len(texts)).to(images.dtype)
+    means = members.T @ images / members.sum(0)[:, None]
+    return F.normalize((means + texts.mean(1)) / 2, dim=-1)
+
+
+@torch.no_grad()
+def task_similarities(images: Tensor, prototypes: Sequence[Tensor]) -> Tensor:
+    """How close images come to each task, ``[n, T]``: the cosine with the nearest of its prototypes ``[C_t, D]``.
+
+    >>> task_similarities(torch.eye(2), [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0]])])
+    tensor([[1.0000, 0.6000],
+            [0.0000, 1.0000]])
+    """
+    return torch.stack([(images @ own.T).amax(1) for own in prototypes], dim=1)
+
+
+@torch.no_grad()
+def nearest_tasks(similarities: Tensor, count: int) -> Tensor:
+    """Boolean ``[n, T]``: the ``count`` tasks that each image comes closest to, all of them if there are fewer.
+
+    >>> nearest_tasks(torch.tensor([[0.1, 0.3, 0.2]]), 2)
+    tensor([[False,  True,  True]])
+    """
+    best = similarities.topk(min(count, similarities.shape[1]), dim=1).indices
+    return torch.zeros_like(similarities, dtype=torch.bool).scatter_(1, best, True)
+
+
+@torch.no_grad()
+def aggregate(logits: Tensor, expert: Callable[[int, Tensor], Tensor], chosen: Tensor) -> Tensor:
+    """Mean of the logits ``[n, C]`` of the pre-trained model and of the experts that each image has chosen (ConDU).
+
+    An expert is asked only for the images that chose it, one expert after the other.
+
+    Args:
+        logits: of the pre-trained model.
+        expert: ``expert(task, rows)`` gives the logits ``[m, C]`` of a task's expert for the images ``rows [m]``.
+        chosen: boolean ``[n, T]``, as ``nearest_tasks`` gives it.
+    """
+    total = logits.clone()
+    for task in range(chosen.shape[1]):
+        rows = chosen[:, task].nonzero().flatten()
+        if len(rows):
+            total[rows] += expert(task, rows)
+    return total / (1 + chosen.sum(1, keepdim=True))
