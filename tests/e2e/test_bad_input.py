@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = "[{class_path: datamodules.ImageFolderTask, init_args: {folder: {bad}/%s}}]"
 LONG = ", templates: ['a photo of a {}" + " which is long" * 30 + "']"
 
+REFERENCE = ["--model", "gift_lightning.methods.ZSCL", "--data.replay", "datamodules.Reference"]
+
 BAD_INPUT = {
     "misspelt key": (["--data.stepz", "3"], "--data.stepz is not an option (did you mean '--data.steps'?)."),
     "misspelt argument of a method": (
@@ -126,6 +128,30 @@ BAD_INPUT = {
         ["--data.replay", "datamodules.SyntheticReplay", "--data.replay.folder", "{bad}/replay"],
         "L2 does not replay: remove data.replay.",
     ),
+    "reference images that are not there": (
+        [*REFERENCE, "--data.replay.images", "{bad}/nowhere"],
+        "data.replay.images: {bad}/nowhere does not exist: give a folder of images",
+    ),
+    "reference folder without images": (
+        [*REFERENCE, "--data.replay.images", "{bad}/hollow/train/bee"],
+        "data.replay.images: there are no images in {bad}/hollow/train/bee",
+    ),
+    "folder above train and test": (
+        [*REFERENCE, "--data.replay.images", "{bad}/hollow"],
+        "has the folders test and train: name the one to take, e.g. {bad}/hollow/train.",
+    ),
+    "misspelt sentences": (
+        [*REFERENCE, "--data.replay.images", "{bad}/whole", "--data.replay.sentences", "clases"],
+        "data.replay.sentences is 'clases': give 'classes', 'imagenet', 'random', a .txt or .tsv file, or a list",
+    ),
+    "no sentences in the file": (
+        [*REFERENCE, "--data.replay.images", "{bad}/whole", "--data.replay.sentences", "{bad}/empty.txt"],
+        "data.replay.sentences: {bad}/empty.txt holds no sentences: give one a line.",
+    ),
+    "images of another method": (
+        ["--model", "gift_lightning.methods.LwF", *REFERENCE[2:], "--data.replay.images", "{bad}/whole"],
+        "LwF has another source of images than Reference: set data.replay to datamodules.CurrentTask.",
+    ),
 }
 
 
@@ -135,6 +161,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files") / "bad"
     folder.mkdir()
     (folder / "broken.yaml").write_text("model: [\n")
+    (folder / "empty.txt").write_text("\n\n")
     (folder / "list.yaml").write_text("- data\n")
     (folder / "half.safetensors").write_bytes(b"half")
     (folder / "half.ckpt").write_bytes(b"half")
@@ -162,6 +189,21 @@ def test_bad_input_gets_one_sentence(case: str, bad: Path, tmp_path: Path) -> No
     assert len(err.strip().splitlines()) == 1
     assert expected in err
     assert not (tmp_path / "three_tasks" / "results.json").exists()
+
+
+def test_a_broken_reference_image_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None:
+    for name in ("ant/0.png", "bee/0.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "images" / name)
+    broken = tmp_path / "images" / "bee" / "0.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    flags = [*REFERENCE, "--data.replay.images", str(tmp_path / "images"), "--data.replay.batch_size", "4"]
+    status, _, err = fit_here(tmp_path, *flags)
+    assert status == 2
+    assert f"{broken} is not an image: replace it" in err
+    broken.write_bytes(whole)
+    assert fit_here(tmp_path, *flags, "--ckpt_path", "last")[0] == 0
 
 
 def test_debug_shows_what_lies_behind_the_sentence(tmp_path: Path) -> None:
