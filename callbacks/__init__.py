@@ -3,6 +3,7 @@
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.exemplar_selection import ExemplarSelection
 from callbacks.fisher_estimate import FisherEstimate
+from callbacks.prototypes import Prototypes
 from callbacks.run_record import RunRecord
 from callbacks.sequence_progress import SequenceProgress
 from callbacks.step_checkpoint import StepCheckpoint
@@ -14,6 +15,7 @@ __all__ = [
     "AccuracyMatrix",
     "ExemplarSelection",
     "FisherEstimate",
+    "Prototypes",
     "RunRecord",
     "SequenceProgress",
     "StepCheckpoint",

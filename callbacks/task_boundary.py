@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Callback
 
 from callbacks.task_callback import Module, TaskCallback, Trainer
-from gift_lightning.checkpoint import save_weights
+from gift_lightning.checkpoint import save_tensors
 from gift_lightning.errors import InputError
 from gift_lightning.protocol import protocol
 from gift_lightning.run_folder import RunFolder
@@ -141,7 +141,11 @@ class TaskBoundary(Callback):
         self._send(trainer, "on_task_evaluate", task)
         self._send(trainer, "on_task_report", task)
         if self.folder is not None and trainer.is_global_zero and module.learns:
-            save_weights(module.clip.model, self.folder.task_weights(task))
+            knowledge = module.knowledge()
+            if knowledge:
+                save_tensors(knowledge, self.folder.knowledge)
+            else:
+                save_tensors(module.clip.model.state_dict(), self.folder.task_weights(task))
         self._save_checkpoint(trainer)
         if task == trainer.datamodule.num_tasks - 1:
             self._send(trainer, "on_sequence_end")

@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write
@@ -36,9 +36,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a state dict as safetensors, atomically."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors by name, a state dict for instance, as safetensors, atomically."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary, _as_os_error(SafetensorError):
         save_file(state, temporary)
 
@@ -52,6 +52,28 @@ def _as_os_error(kind: type[Exception]) -> Iterator[None]:
         if kind is RuntimeError and "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
             raise
         raise OSError(errno.EIO, str(error).split("\n")[0]) from error
+
+
+def knowledge_in(path: Path) -> dict[str, Tensor]:
+    """What a method keeps beside the CLIP, from a run's checkpoint; nothing from a file of weights alone."""
+    if path.suffix == ".safetensors":
+        return {}
+    state = torch.load(path, "cpu", weights_only=True)
+    return state.get("knowledge", {}) if isinstance(state, dict) else {}
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.")
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise InputError(f"{path} cannot be read: it is damaged.") from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -22,7 +22,7 @@ from rich.table import Table
 from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
-from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights
+from gift_lightning.checkpoint import AtomicCheckpointIO, knowledge_in, load_tensors, load_weights
 from gift_lightning.cli_errors import check_configs, find_input_error, sentence
 from gift_lightning.errors import InputError
 from gift_lightning.generate import generate
@@ -283,11 +283,16 @@ class SequenceCLI(LightningCLI):
     # --- test ---------------------------------------------------------------------------------------------------------
 
     def before_test(self) -> None:
-        """Load the weights here: those of any method's checkpoint, without what the method kept beside them."""
+        """Load the weights here: those of any method's checkpoint, and of what the method kept what it predicts with."""
         config = self.config_init[self.subcommand]
         path = config.get("ckpt_path")
         if path:
-            load_weights(self.model.clip.model, self.folder.last_checkpoint if path == "last" else Path(path))
+            file = self.folder.last_checkpoint if path == "last" else Path(path)
+            if file.name == self.folder.knowledge.name:
+                self.model.load_knowledge(load_tensors(file))
+            else:
+                load_weights(self.model.clip.model, file)
+                self.model.load_knowledge(knowledge_in(file))
             config["ckpt_path"] = None
 
     def test(self, **kwargs: Any) -> None:

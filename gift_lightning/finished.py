@@ -8,7 +8,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
 
-from gift_lightning.checkpoint import save_weights
+from gift_lightning.checkpoint import load_tensors, save_tensors
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
@@ -29,6 +29,8 @@ def load_run(run: str | Path) -> ContinualCLIP:
         model: ContinualCLIP = parser.instantiate_classes(parser.parse_object({"model": settings})).model
     except (ArgumentError, ValueError, InputError) as error:
         raise find_input_error(error) or InputError(f"{folder.config}: {sentence(str(error), [])}") from error
+    if folder.knowledge.is_file():
+        model.load_knowledge(load_tensors(folder.knowledge))
     return model.eval()
 
 
@@ -46,6 +48,8 @@ def final_clip(folder: RunFolder) -> CLIPSource:
     start = CLIPSource(**folder.read_config()["model"]["init_args"]["clip"])
     if results.get("cost", {}).get("trainable_parameters") == 0:
         return start  # a method that learns nothing
+    if folder.knowledge.is_file():
+        return start  # and so does this one, to the CLIP itself
     weights = folder.task_weights(len(results["R"]) - 1)
     if not weights.is_file():
         raise InputError(f"{weights} is missing: restore it, or run again.")
@@ -66,8 +70,11 @@ def export(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out is {options.out}: give a name that ends in .safetensors.")
-    source = final_clip(RunFolder.at(options.run))
-    save_weights(source.load().model, options.out)
+    folder = RunFolder.at(options.run)
+    source = final_clip(folder)
+    if folder.knowledge.is_file():
+        raise InputError(f"{options.run} ended with more than one model: use it with gift_lightning.load.")
+    save_tensors(source.load().model.state_dict(), options.out)
     lines = [f"{options.out} is written. It is loaded by", "", "  import open_clip", *_loading(source, options.out)]
     Console().print(*lines, sep="\n", soft_wrap=True, highlight=False, markup=False)
 

@@ -60,6 +60,11 @@ class Fusion:
     def __len__(self) -> int:
         return len(self.masks)
 
+    def to(self, device: torch.device) -> "Fusion":
+        """The same on a device."""
+        unified = {name: tensor.to(device) for name, tensor in self.unified.items()}
+        return Fusion(unified, [mask.to(device) for mask in self.masks], self.rescalers)
+
 
 class Decoupled(Mapping[str, Tensor]):
     """The delta model of one task, brought back tensor by tensor: ``unified * mask * rescaler`` (ConDU, decoupling).

@@ -75,6 +75,11 @@ class RunFolder:
     def last_checkpoint(self) -> Path:
         return self.checkpoints / "last.ckpt"
 
+    @property
+    def knowledge(self) -> Path:
+        """What a method keeps beside the pre-trained CLIP, after the latest task."""
+        return self.checkpoints / "knowledge.safetensors"
+
     def task_weights(self, task: int) -> Path:
         """Weights after task number ``task`` (from 0), a plain open_clip state dict; files count from 1."""
         return self.checkpoints / f"task{task + 1:02d}.safetensors"

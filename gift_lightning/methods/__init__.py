@@ -1,6 +1,7 @@
 """The methods: one file each, named after the method."""
 
 from gift_lightning.methods.base import ContinualCLIP
+from gift_lightning.methods.condu import ConDU
 from gift_lightning.methods.finetune import Finetune
 from gift_lightning.methods.gift import GIFT
 from gift_lightning.methods.icarl import ICaRL
@@ -16,6 +17,7 @@ __all__ = [
     "GIFT",
     "L2",
     "ZSCL",
+    "ConDU",
     "ContinualCLIP",
     "Finetune",
     "ICaRL",

@@ -115,6 +115,20 @@ class ContinualCLIP(LightningModule):
                 f"The weights are not finite at step {checkpoint['global_step']}: lower model.lr, or look for broken"
                 " images; the checkpoint before it is kept."
             )
+        checkpoint["knowledge"] = self.knowledge()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.load_knowledge(checkpoint.get("knowledge", {}))
+
+    def knowledge(self) -> dict[str, Tensor]:
+        """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
+
+        A method that has some leaves it in the run's folder instead of the CLIP's weights after each task.
+        """
+        return {}
+
+    def load_knowledge(self, kept: dict[str, Tensor]) -> None:
+        """Take over what ``knowledge`` gave."""
 
     # --- what happens at a task's boundaries --------------------------------------------------------------------------
 

@@ -108,7 +108,14 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def final_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights after the last task, from the weights file; they must be those of the last checkpoint."""
+    """The weights after the last task, from the weights file; they must be those of the last checkpoint.
+
+    Of a method that keeps more than one model, all that it keeps.
+    """
+    knowledge = folder / "checkpoints" / "knowledge.safetensors"
+    if knowledge.is_file():
+        assert not list(knowledge.parent.glob("task*"))
+        return load_file(knowledge)
     weights = load_file(folder / "checkpoints" / "task03.safetensors")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, tensor in weights.items():

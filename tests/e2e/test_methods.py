@@ -10,6 +10,7 @@ from tests.e2e.conftest import CONFIG, Fit, final_weights, kill_at, read_results
 from tests.e2e.test_ranks import FLOAT64, largest_difference
 
 METHODS = {
+    "ConDU": "{task_id: unknown, experts: 2}",
     "Finetune": "{restart: true}",
     "L2": "{l2: 0.5}",
     "GIFT": "{teacher: wise, consolidation_weight: 0.5}",

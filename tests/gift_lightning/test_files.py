@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights, save_weights
+from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights, save_tensors
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write, read_json, write_json, write_text
 from gift_lightning.logger import MetricsCSV
@@ -110,7 +110,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file_alone(writer: str, tmp_path
         elif writer == "checkpoint":
             AtomicCheckpointIO().save_checkpoint({"weight": torch.zeros(size)}, path)
         else:
-            save_weights(nn.Linear(size, 1), path)
+            save_tensors(nn.Linear(size, 1).state_dict(), path)
 
     write(100)
     old = path.read_bytes()
@@ -209,7 +209,7 @@ def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_weights_round_trip(tmp_path: Path) -> None:
     model, other = nn.Linear(3, 2), nn.Linear(3, 2)
-    save_weights(model, tmp_path / "task01.safetensors")
+    save_tensors(model.state_dict(), tmp_path / "task01.safetensors")
     load_weights(other, tmp_path / "task01.safetensors")
     assert torch.equal(model.weight, other.weight)
     assert os.listdir(tmp_path) == ["task01.safetensors"]
@@ -219,7 +219,7 @@ def test_weights_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
     path = tmp_path / "task01.safetensors"
     with pytest.raises(InputError, match=f"{path} does not exist"):
         load_weights(nn.Linear(3, 2), path)
-    save_weights(nn.Linear(3, 2), path)
+    save_tensors(nn.Linear(3, 2).state_dict(), path)
     for other in (nn.Linear(3, 4), nn.Linear(3, 2, bias=False), nn.Sequential(nn.Linear(3, 2))):
         with pytest.raises(InputError, match=f"{path} does not fit"):
             load_weights(other, path)
