@@ -34,7 +34,8 @@ format: $(DEV)  ## rewrite the code in the house format
 	$(VENV)/bin/ruff format .
 
 bench: $(BASE)  ## run what is missing in the MiniMTIL table and rewrite it in README.md
-	$(RUN) -m benchmarks.mini --methods zero_shot finetune individual l2 gift gift+no_awc gift+oracle gift+noise --seeds 0 1 2
+	$(RUN) -m benchmarks.mini --seeds 0 1 2 --methods zero_shot finetune individual l2 wise_ft weight_averaging \
+		lwf lwf_vr icarl zscl condu gift gift+no_awc gift+oracle gift+noise
 
 clean:  ## remove caches and build outputs (keeps runs/ and the environment)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

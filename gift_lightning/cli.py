@@ -283,7 +283,7 @@ class SequenceCLI(LightningCLI):
     # --- test ---------------------------------------------------------------------------------------------------------
 
     def before_test(self) -> None:
-        """Load the weights here: those of any method's checkpoint, and of what the method kept what it predicts with."""
+        """Load the weights here: those of any method's checkpoint, and what the method needs beside them to predict."""
         config = self.config_init[self.subcommand]
         path = config.get("ckpt_path")
         if path:
