@@ -38,7 +38,7 @@ bench: $(BASE)  ## run what is missing in the MiniMTIL table and rewrite it in R
 		lwf lwf_vr icarl zscl condu gift gift+no_awc gift+oracle gift+noise
 
 clean:  ## remove caches and build outputs (keeps runs/ and the environment)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
