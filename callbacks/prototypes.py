@@ -1,5 +1,7 @@
 """Prototypes of the classes of each task."""
 
+from torch.utils.data import Subset
+
 from callbacks.encoding import encode_images, evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from datamodules.shard import LazyShard
@@ -15,7 +17,9 @@ class Prototypes(TaskCallback):
 
     def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
         current, clip = trainer.datamodule.tasks[task], module.clip
-        images = LazyShard(current.train_set, clip.test_geometry, clip.normalize, trainer.datamodule.num_workers)
+        few = range(min(len(current.train_set), trainer.datamodule.batch_size))
+        train_set = Subset(current.train_set, few) if trainer.fast_dev_run else current.train_set
+        images = LazyShard(train_set, clip.test_geometry, clip.normalize, trainer.datamodule.num_workers)
         with evaluation_mode(module), trainer.precision_plugin.val_step_context():
             features, labels = encode_images(trainer, module, clip, images)
             prompts = [template.format(name) for name in current.class_names for template in current.templates]

@@ -111,7 +111,8 @@ class RunRecord(TaskCallback):
         matrix: AccuracyMatrix = callback_of(trainer, AccuracyMatrix)
         boundary: TaskBoundary = callback_of(trainer, TaskBoundary)
         sequence = trainer.datamodule
-        stored = [part for part in module.modules() if getattr(part, "is_stored", False)]
+        copies = [part for part in module.modules() if getattr(part, "is_stored", False)]
+        packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
         return {
             "schema": SCHEMA,
             "method": type(module).__name__,
@@ -126,7 +127,8 @@ class RunRecord(TaskCallback):
                 "peak_memory_bytes": self._measure_memory(trainer),
                 "trainable_parameters": _count(module, trainable=True),
                 "frozen_parameters": _count(module, trainable=False),
-                "stored_parameters": sum(map(_size, stored)),
+                # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
+                "stored_parameters": sum(map(_size, copies)) + packed // 4,
             },
             "versions": versions(),
             "complete": self._complete,

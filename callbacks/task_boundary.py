@@ -1,5 +1,10 @@
 """The state machine that turns one Lightning ``fit`` into a sequence of tasks."""
 
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,7 +26,8 @@ class TaskBoundary(Callback):
     * start of t: the datamodule's ``prepare_task`` -> ``on_task_start`` -> new optimiser and schedule ->
       ``prepare_task`` of the others
     * resume into t: ``prepare_task`` alone
-    * end of t: ``on_task_end`` -> ``on_task_evaluate`` -> ``on_task_report`` -> weights and checkpoint
+    * end of t: ``on_task_trained`` -> ``on_task_end`` -> ``on_task_evaluate`` -> ``on_task_report`` -> weights and
+      checkpoint
     * before the first and after the last task: ``on_sequence_start``, ``on_sequence_end``
 
     Which tasks have started and finished is part of the checkpoint, and is never inferred from the Lightning hook that
@@ -128,6 +134,10 @@ class TaskBoundary(Callback):
     # --- the events ---------------------------------------------------------------------------------------------------
 
     def _begin(self, trainer: Trainer, module: Module, task: int) -> None:
+        with _requeue_later():
+            self._begin_undisturbed(trainer, module, task)
+
+    def _begin_undisturbed(self, trainer: Trainer, module: Module, task: int) -> None:
         self.started = module.task = task
         trainer.datamodule.prepare_task(task)
         self._send(trainer, "on_task_start", task)
@@ -135,6 +145,10 @@ class TaskBoundary(Callback):
         self._send(trainer, "prepare_task", task, but=trainer.datamodule)
 
     def _finish(self, trainer: Trainer, module: Module, task: int) -> None:
+        with _requeue_later():
+            self._finish_undisturbed(trainer, module, task)
+
+    def _finish_undisturbed(self, trainer: Trainer, module: Module, task: int) -> None:
         self._send(trainer, "on_task_trained", task)
         self._send(trainer, "on_task_end", task)
         self.finished = task
@@ -162,6 +176,23 @@ class TaskBoundary(Callback):
         for callback in trainer.callbacks:
             if isinstance(callback, TaskCallback):
                 getattr(callback, event)(trainer, trainer.lightning_module, *arguments)
+
+
+@contextlib.contextmanager
+def _requeue_later() -> Iterator[None]:
+    """Within it, SLURM's signal to save and requeue waits: a checkpoint amid the events of a task would repeat some."""
+    number = getattr(signal, "SIGUSR1", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    usual = signal.signal(number, lambda *_: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(number, usual if usual is not None else signal.SIG_DFL)
+        if came:
+            os.kill(os.getpid(), number)
 
 
 def _check_trainer(trainer: Trainer, stage: str) -> None:

@@ -114,15 +114,16 @@ def unify(deltas: Sequence[Delta]) -> Fusion:
     unified: dict[str, Tensor] = {}
     masks: list[list[Tensor]] = [[] for _ in deltas]
     first = next(iter(deltas[0].values()))
-    own, kept = first.new_zeros(len(deltas)), first.new_zeros(len(deltas))
+    dtype = torch.promote_types(first.dtype, torch.float32)  # sums in half precision would lose the small tensors
+    own, kept = (first.new_zeros(len(deltas), dtype=dtype) for _ in range(2))
     for name in deltas[0]:
         stacked = torch.stack([delta[name] for delta in deltas])
         sign = torch.where(stacked.mean(0) > 0, 1.0, -1.0).to(stacked.dtype)
         mask = stacked * sign > 0
         unified[name] = sign * stacked.abs().masked_fill(~mask, 0.0).amax(0)
         count = unified[name].numel()
-        own += stacked.abs().view(len(deltas), -1).sum(1) / count
-        kept += (unified[name] * mask).abs().view(len(deltas), -1).sum(1) / count
+        own += stacked.abs().view(len(deltas), -1).sum(1, dtype=dtype) / count
+        kept += (unified[name] * mask).abs().view(len(deltas), -1).sum(1, dtype=dtype) / count
         for task, part in enumerate(mask):
             masks[task].append(part.flatten())
     empty = kept == 0

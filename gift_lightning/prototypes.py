@@ -13,15 +13,15 @@ def class_prototypes(images: Tensor, labels: Tensor, texts: Tensor) -> Tensor:
 
     Args:
         images: unit features ``[N, D]`` of training images.
-        labels: the class of each, ``[N]``; every class has one at least.
+        labels: the class of each, ``[N]``. A class without images has the mean of its prompts.
         texts: unit features of each class's prompts in all templates, ``[C, P, D]``.
 
     >>> class_prototypes(torch.eye(2), torch.tensor([0, 1]), torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]]))
     tensor([[1.0000, 0.0000],
             [0.7071, 0.7071]])
     """
-    members = F.one_hot(labels, len(texts)).to(images.dtype)
-    means = members.T @ images / members.sum(0)[:, None]
+    sums = images.new_zeros(len(texts), images.shape[1]).index_add_(0, labels, images)
+    means = sums / labels.bincount(minlength=len(texts)).clamp(min=1)[:, None]
     return F.normalize((means + texts.mean(1)) / 2, dim=-1)
 
 
@@ -33,7 +33,8 @@ def task_similarities(images: Tensor, prototypes: Sequence[Tensor]) -> Tensor:
     tensor([[1.0000, 0.6000],
             [0.0000, 1.0000]])
     """
-    return torch.stack([(images @ own.T).amax(1) for own in prototypes], dim=1)
+    with torch.autocast(images.device.type, enabled=False):  # in half precision near tasks would tie
+        return torch.stack([(images @ own.T).amax(1) for own in prototypes], dim=1)
 
 
 @torch.no_grad()

@@ -128,7 +128,14 @@ class ContinualCLIP(LightningModule):
         return {}
 
     def load_knowledge(self, kept: dict[str, Tensor]) -> None:
-        """Take over what ``knowledge`` gave."""
+        """Take over what ``knowledge`` gave; an empty one is that of a model which has learned nothing yet.
+
+        Raises:
+            InputError: it is not of this method, or of another model.
+        """
+        if kept:
+            method = type(self).__name__
+            raise InputError(f"The run kept more than weights, which {method} has no use for: name the run's method.")
 
     # --- what happens at a task's boundaries --------------------------------------------------------------------------
 

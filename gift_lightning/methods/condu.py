@@ -1,5 +1,7 @@
 """ConDU: a model for each task, fused into one and brought back."""
 
+from functools import cached_property
+from hashlib import sha256
 from typing import Any, Literal
 
 import torch
@@ -45,6 +47,7 @@ class ConDU(ContinualCLIP):
         self.task_id, self.experts = task_id, experts
         self.initial = FrozenCopy(self.clip.model, is_stored=True)
         self.fusion: Fusion | None = None
+        self.learned: list[str] = []
         self.prototypes: list[Tensor] = []
 
     def configure_callbacks(self) -> list[Callback]:
@@ -53,50 +56,74 @@ class ConDU(ContinualCLIP):
     # --- what is learned, and what is kept ----------------------------------------------------------------------------
 
     def on_task_start(self, task: int) -> None:
-        self.initial.copy_to(self.clip.model)
+        if task == 0:
+            self.load_knowledge({})
+        elif self.fusion is not None:
+            self.fusion = self.fusion.to(torch.device("cpu"))  # nothing reads it while a task is learned
+        self.become_initial()
 
     def on_task_end(self, task: int) -> None:
         """Fuse; from here on the CLIP is the pre-trained model again, and any expert while it is asked."""
         start, trained = (dict(model.named_parameters()) for model in (self.initial.module, self.clip.model))
-        earlier = None if self.fusion is None or task == 0 else self.fusion.to(self.device)
-        self.fusion = fuse(earlier, delta_of(start, trained))
-        self.initial.copy_to(self.clip.model)
+        delta, name = delta_of(start, trained), self.sequence.names[task]
+        if not all(tensor.isfinite().all() for tensor in delta.values()):
+            raise InputError(
+                f"The weights are not finite after task '{name}': lower model.lr, or look for broken images."
+            )
+        self.fusion = fuse(None if self.fusion is None else self.fusion.to(self.device), delta)
+        self.learned.append(name)
+        assert len(self.fusion) == len(self.learned) == task + 1
+        self.become_initial()
 
     def knowledge(self) -> dict[str, Tensor]:
         if self.fusion is None:
             return {}
         kept = {f"unified.{name}": tensor for name, tensor in self.fusion.unified.items()}
-        kept |= {f"mask.{task}": mask for task, mask in enumerate(self.fusion.masks)}
-        kept |= {f"prototypes.{task}": own for task, own in enumerate(self.prototypes)}
-        return {**kept, "rescalers": torch.tensor(self.fusion.rescalers, dtype=torch.float64)}
+        for task, name in enumerate(self.learned):
+            kept[f"mask.{task}.{name}"] = self.fusion.masks[task]
+            kept[f"prototypes.{task}"] = self.prototypes[task]
+        kept["rescalers"] = torch.tensor(self.fusion.rescalers, dtype=torch.float64)
+        return {**kept, "start": self.start}
+
+    @cached_property
+    def start(self) -> Tensor:
+        """Hash of the pre-trained weights, 32 bytes: what is kept belongs to them."""
+        digest = sha256()
+        for weight in self.initial.parameters():
+            digest.update(weight.detach().float().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
+        return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
 
     def load_knowledge(self, kept: dict[str, Tensor]) -> None:
+        self.fusion, self.learned, self.prototypes = None, [], []
         if not kept:
             return
-        names = [name for name, _ in self.initial.module.named_parameters()]
+        weights = dict(self.initial.module.named_parameters())
+        masks = sorted((key for key in kept if key.startswith("mask.")), key=lambda key: int(key.split(".")[1]))
         try:
-            unified, rescalers = {name: kept[f"unified.{name}"] for name in names}, kept["rescalers"].tolist()
-            self.fusion = Fusion(unified, [kept[f"mask.{task}"] for task in range(len(rescalers))], rescalers)
-            self.prototypes = [kept[f"prototypes.{task}"] for task in range(len(rescalers))]
+            unified = {name: kept[f"unified.{name}"] for name in weights}
+            belongs = torch.equal(kept["start"], self.start)
+            rescalers = kept["rescalers"].tolist()
+            self.prototypes = [kept[f"prototypes.{task}"] for task in range(len(masks))]
         except KeyError as error:
-            raise InputError(f"What the run kept is not of this ConDU: {error} is missing.") from error
+            raise InputError(f"What the run kept is not of a ConDU with this CLIP: {error} is missing.") from error
+        if not belongs or len(rescalers) != len(masks):
+            raise InputError("What the run kept belongs to another CLIP: give the model.clip with which it began.")
+        self.fusion = Fusion(unified, [kept[key] for key in masks], rescalers)
+        self.learned = [key.split(".", 2)[2] for key in masks]
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
-        learned = 0 if self.fusion is None else len(self.fusion)
-        known = self.sequence.names[:learned] if self.task_id == "known" and self._trainer is not None else []
-        if self.fusion is not None:
-            self.fusion = self.fusion.to(self.device)
-        if task.name in known:
-            self.become_expert(known.index(task.name))
-            logits = super().evaluate(task, shard)
-        elif learned:
-            logits = self.aggregated(task, shard)
-        else:
+        if self.fusion is None or not len(shard):
             return super().evaluate(task, shard)
-        self.initial.copy_to(self.clip.model)
-        return logits
+        self.fusion = self.fusion.to(self.device)
+        try:
+            if self.task_id == "unknown" or task.name not in self.learned:
+                return self.aggregated(task, shard)
+            self.become_expert(self.learned.index(task.name))
+            return super().evaluate(task, shard)
+        finally:
+            self.become_initial()
 
     def aggregated(self, task: Task, shard: TestShard) -> Tensor:
         """Logits ``[n, C]`` of the pre-trained model and of each image's nearest experts, averaged.
@@ -108,6 +135,7 @@ class ConDU(ContinualCLIP):
             self.become_expert(place)
             return self.logits(task, self.features(shard, rows))
 
+        self.become_initial()
         features = self.features(shard, torch.arange(len(shard)))
         prototypes = [own.to(features) for own in self.prototypes]
         chosen = nearest_tasks(task_similarities(features, prototypes), self.experts)
@@ -128,3 +156,9 @@ class ConDU(ContinualCLIP):
         delta, start = Decoupled(self.fusion, place), dict(self.initial.module.named_parameters())
         for name, weight in self.clip.model.named_parameters():
             weight.copy_(start[name] + delta[name])
+        torch.clear_autocast_cache()  # it may hold these weights as they were, in half precision
+
+    def become_initial(self) -> None:
+        """Give the CLIP its pre-trained weights."""
+        self.initial.copy_to(self.clip.model)
+        torch.clear_autocast_cache()

@@ -115,7 +115,10 @@ def final_weights(folder: Path) -> dict[str, Tensor]:
     knowledge = folder / "checkpoints" / "knowledge.safetensors"
     if knowledge.is_file():
         assert not list(knowledge.parent.glob("task*"))
-        return load_file(knowledge)
+        kept, checkpoint = load_file(knowledge), torch.load(knowledge.with_name("last.ckpt"), weights_only=True)
+        assert kept.keys() == checkpoint["knowledge"].keys()
+        assert all(torch.equal(tensor, checkpoint["knowledge"][name]) for name, tensor in kept.items())
+        return kept
     weights = load_file(folder / "checkpoints" / "task03.safetensors")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, tensor in weights.items():

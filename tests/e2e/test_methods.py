@@ -60,7 +60,7 @@ def test_killed_run_resumes_bit_identical(overlay: list[str], fit: Fit, tmp_path
 
     assert fit(*overlay, "--run.name", "whole") == 0, told()
     assert fit(*overlay, *kill_at("step", 11)) == -9, told()
-    assert fit(*overlay, "--ckpt_path", "last", *kill_at("on_task_evaluate", 1)) == -9, told()
+    assert fit(*overlay, "--ckpt_path", "last", *kill_at("evaluate", 4)) == -9, told()
     assert fit(*overlay, "--ckpt_path", "last") == 0, told()
     ours, theirs = tmp_path / "run", tmp_path / "whole"
     assert read_results(ours)["R"] == read_results(theirs)["R"]

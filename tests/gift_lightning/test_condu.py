@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
+from safetensors.torch import load_file
 from torch import Tensor
 
 import gift_lightning
@@ -18,6 +19,7 @@ from gift_lightning.cli import SEQUENCE_DEFAULTS
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import ConDU, Finetune
+from gift_lightning.prototypes import class_prototypes, task_similarities
 from tests.e2e.conftest import CONFIG, call, read_results
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -63,21 +65,34 @@ def test_an_expert_sees_only_the_images_that_chose_it(task_id: Any) -> None:
         assert counts == [30 + 2 * 60, 60 + 2 * 30, 90]
 
 
-def test_what_is_kept_does_not_grow_by_models(tmp_path: Path) -> None:
+def test_what_is_kept_does_not_grow_by_models() -> None:
     method = ConDU(**SETTINGS)
     fit(method)
     sizes = [tensor.numel() * tensor.element_size() for tensor in method.knowledge().values()]
     model = sum(weight.numel() * weight.element_size() for weight in method.initial.parameters())
     prototypes = sum(own.numel() * own.element_size() for own in method.prototypes)
     assert sum(sizes) <= model * (1 + 3 / 32) + prototypes + 64
+    assert method.initial.is_stored
 
 
-def test_a_finished_run_predicts_with_its_experts(tmp_path: Path) -> None:
-    flags = ["--model", "gift_lightning.methods.ConDU", "--model.task_id", "unknown", "--model.experts", "2"]
-    flags += ["--run.root", str(tmp_path), "--run.name", "condu"]
-    assert call("fit", "--config", CONFIG, *flags)[0] == 0
-    results = read_results(tmp_path / "condu")
-    model = gift_lightning.load(tmp_path / "condu")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two finished runs of three tasks, ``known`` and ``unknown``."""
+    root = tmp_path_factory.mktemp("condu")
+    for task_id in ("known", "unknown"):
+        status, out, err = call("fit", "--config", CONFIG, *flags(root, task_id))
+        assert status == 0, out + err
+    return root
+
+
+def flags(root: Path, task_id: str) -> list[str]:
+    condu = ["--model", "gift_lightning.methods.ConDU", "--model.task_id", task_id, "--model.experts", "2"]
+    return [*condu, "--run.root", str(root), "--run.name", task_id]
+
+
+@pytest.mark.parametrize("task_id", ["known", "unknown"])
+def test_a_finished_run_predicts_with_its_experts(task_id: str, runs: Path) -> None:
+    results, model = read_results(runs / task_id), gift_lightning.load(runs / task_id)
     task = Flags(train_size=45, test_size=43)
     task.setup()
     shard = TestShard(task.test_set, model.clip.test_geometry, model.clip.normalize)
@@ -85,16 +100,73 @@ def test_a_finished_run_predicts_with_its_experts(tmp_path: Path) -> None:
         right = (model.evaluate(task, shard).argmax(1) == shard.labels).float().mean().item()
     assert 100 * right == pytest.approx(results["R"][-1][0])
     for file in ("last.ckpt", "knowledge.safetensors"):
-        path = str(tmp_path / "condu" / "checkpoints" / file)
-        status, out, err = call("test", "--config", CONFIG, *flags, "--ckpt_path", path)
+        path = str(runs / task_id / "checkpoints" / file)
+        status, out, err = call("test", "--config", CONFIG, *flags(runs, task_id), "--ckpt_path", path)
         assert status == 0, err
         assert all(f"{accuracy:.2f}" in out for accuracy in results["R"][-1]), out
-    status, _, err = call("export", "--run", str(tmp_path / "condu"), "--out", str(tmp_path / "model.safetensors"))
+
+
+def test_an_expert_is_found_by_the_name_of_its_task(runs: Path) -> None:
+    path = str(runs / "known" / "checkpoints" / "last.ckpt")
+    tasks = "[{class_path: datamodules.mini.Counting, init_args: {train_size: 61, test_size: 25}}]"
+    last = ["--ckpt_path", path, "--data.tasks", tasks, "--model.lr", "1e-3"]
+    status, out, err = call("test", "--config", CONFIG, *flags(runs, "known"), *last)
+    assert status == 0, err
+    assert f"{read_results(runs / 'known')['R'][-1][2]:.2f}" in out
+
+
+def test_several_models_are_not_exported_as_one(runs: Path, tmp_path: Path) -> None:
+    status, _, err = call("export", "--run", str(runs / "known"), "--out", str(tmp_path / "model.safetensors"))
     assert status == 2 and "ended with more than one model: use it with gift_lightning.load." in err
+
+
+def test_what_is_kept_is_for_its_own_method_and_clip(runs: Path) -> None:
+    kept = load_file(runs / "known" / "checkpoints" / "knowledge.safetensors")
+    with pytest.raises(InputError, match="The run kept more than weights, which Finetune has no use for"):
+        Finetune(clip=MINI).load_knowledge(kept)
+    other = ConDU(clip=MINI)
+    with torch.no_grad():
+        next(other.initial.parameters()).add_(1.0)
+    with pytest.raises(InputError, match=r"belongs to another CLIP: give the model\.clip with which it began"):
+        other.load_knowledge(kept)
+    with pytest.raises(InputError, match=r"What the run kept is not of a ConDU with this CLIP: .* is missing"):
+        other.load_knowledge({"start": torch.ones(1)})
+
+
+def test_a_prediction_that_is_broken_off_leaves_the_pre_trained_model(runs: Path) -> None:
+    model = gift_lightning.load(runs / "unknown")
+    assert isinstance(model, ConDU)
+    task = Flags(45, 43)
+    task.setup()
+    shard = TestShard(task.test_set, model.clip.test_geometry, model.clip.normalize)
+    become = model.become_expert
+
+    def stopped(place: int) -> None:
+        become(place)
+        raise KeyboardInterrupt
+
+    model.become_expert = stopped  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        model.evaluate(task, shard)
+    pairs = zip(model.clip.model.parameters(), model.initial.parameters(), strict=True)
+    assert all(torch.equal(ours, start) for ours, start in pairs)
+    assert model.predict([], ["a", "b"]).shape == (0, 2)
+
+
+def test_half_precision_chooses_the_same_experts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, tasks = (torch.nn.functional.normalize(torch.randn(n, 32, generator=generator), dim=1) for n in (200, 30))
+    whole = task_similarities(images, tasks.split(5))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(task_similarities(images, tasks.split(5)), whole)
+
+
+def test_a_class_without_images_has_the_prototype_of_its_prompts() -> None:
+    texts = torch.nn.functional.normalize(torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
+    ours = class_prototypes(torch.eye(4)[:1], torch.tensor([0]), texts)
+    assert torch.allclose(ours[1], torch.nn.functional.normalize(texts[1].mean(0), dim=0))
 
 
 def test_impossible_settings_are_told() -> None:
     with pytest.raises(InputError, match=r"model\.experts is 0: give at least 1"):
         ConDU(clip=MINI, experts=0)
-    with pytest.raises(InputError, match=r"What the run kept is not of this ConDU: .* is missing"):
-        ConDU(clip=MINI).load_knowledge({"rescalers": torch.ones(1)})
