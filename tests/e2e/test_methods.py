@@ -1,12 +1,13 @@
 """Every method from the command line: killed at any moment, on any number of ranks, it is the same run."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from gift_lightning import methods
-from tests.e2e.conftest import CONFIG, Fit, final_weights, kill_at, read_results, run_command, run_on_ranks
+from tests.e2e.conftest import CONFIG, final_weights, kill_at, read_results, run_command, run_on_ranks
 from tests.e2e.test_ranks import FLOAT64, largest_difference
 
 METHODS = {
@@ -32,20 +33,28 @@ REPLAY = {
 }
 
 
-@pytest.fixture
-def overlay(method: str, tmp_path: Path) -> list[str]:
-    """Flags that make the run of three small tasks one with the method."""
-    text = f"""
+@dataclass
+class Whole:
+    """An uninterrupted run of three small tasks in float64, and the command that made it."""
+
+    folder: Path
+    command: list[str]
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    method, root = request.param, tmp_path_factory.mktemp("whole")
+    replay = f"data: {{replay: {{class_path: datamodules.{REPLAY[method]}}}}}" if method in REPLAY else ""
+    (root / "overlay.yaml").write_text(f"""
 run: {{name: run}}
 model:
   class_path: gift_lightning.methods.{method}
   init_args: {METHODS[method]}
-"""
-    if method in REPLAY:
-        text += f"data: {{replay: {{class_path: datamodules.{REPLAY[method]}}}}}\n"
-    path = tmp_path / "overlay.yaml"
-    path.write_text(text)
-    return ["--config", str(path)]
+{replay}
+""")
+    command = ["fit", "--config", CONFIG, "--config", str(root / "overlay.yaml"), *FLOAT64, "--run.root"]
+    assert run_command([*command, str(root)], root / "log.txt") == 0, (root / "log.txt").read_text()
+    return Whole(root / "run", command)
 
 
 def test_every_method_is_tried_here() -> None:
@@ -53,27 +62,21 @@ def test_every_method_is_tried_here() -> None:
     assert sorted(METHODS) == sorted(learning)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_killed_run_resumes_bit_identical(overlay: list[str], fit: Fit, tmp_path: Path) -> None:
-    def told() -> str:
-        return (tmp_path / "log.txt").read_text()
+def test_killed_run_resumes_bit_identical(whole: Whole, tmp_path: Path) -> None:
+    def run(*flags: str) -> int:
+        return run_command([*whole.command, str(tmp_path), *flags], tmp_path / "log.txt")
 
-    assert fit(*overlay, "--run.name", "whole") == 0, told()
-    assert fit(*overlay, *kill_at("step", 11)) == -9, told()
-    assert fit(*overlay, "--ckpt_path", "last", *kill_at("evaluate", 4)) == -9, told()
-    assert fit(*overlay, "--ckpt_path", "last") == 0, told()
-    ours, theirs = tmp_path / "run", tmp_path / "whole"
-    assert read_results(ours)["R"] == read_results(theirs)["R"]
-    assert (ours / "metrics.csv").read_text() == (theirs / "metrics.csv").read_text()
-    mine, other = final_weights(ours), final_weights(theirs)
-    assert all(torch.equal(mine[name], other[name]) for name in other)
+    assert run(*kill_at("step", 11)) == -9, (tmp_path / "log.txt").read_text()
+    assert run("--ckpt_path", "last", *kill_at("evaluate", 4)) == -9, (tmp_path / "log.txt").read_text()
+    assert run("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
+    assert read_results(tmp_path / "run")["R"] == read_results(whole.folder)["R"]
+    assert (tmp_path / "run" / "metrics.csv").read_text() == (whole.folder / "metrics.csv").read_text()
+    ours, theirs = final_weights(tmp_path / "run"), final_weights(whole.folder)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_ranks_equal_one_process(overlay: list[str], tmp_path: Path) -> None:
-    command = ["fit", "--config", CONFIG, *overlay, *FLOAT64, "--run.root"]
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert run_command([*command, str(one)], tmp_path / "log.txt") == 0, (tmp_path / "log.txt").read_text()
-    assert run_on_ranks(2, [*command, str(two)], tmp_path / "log.txt") == 0, (tmp_path / "log.txt").read_text()
-    assert read_results(two / "run")["R"] == read_results(one / "run")["R"]
-    assert largest_difference(two / "run", one / "run") < 1e-9
+def test_two_ranks_equal_one_process(whole: Whole, tmp_path: Path) -> None:
+    status = run_on_ranks(2, [*whole.command, str(tmp_path)], tmp_path / "log.txt")
+    assert status == 0, (tmp_path / "log.txt").read_text()
+    assert read_results(tmp_path / "run")["R"] == read_results(whole.folder)["R"]
+    assert largest_difference(tmp_path / "run", whole.folder) < 1e-9
