@@ -24,7 +24,7 @@ METHODS = {
 }
 REPLAY = {
     "GIFT": "SyntheticReplay, init_args: {folder: '${run.root}/replay', images_per_task: 20, batch_size: 8,"
-    " initial_prompts: ['a photo of a star.', 'a photo of a house.'], generator: {class_path:"
+    " initial_prompts: ['a photo of a star', 'a photo of a house'], generator: {class_path:"
     " datamodules.mini.OracleGenerator}}",
     "ZSCL": "mini.GeneralReference, init_args: {size: 21, batch_size: 8}",
     "LwF": "CurrentTask, init_args: {batch_size: 8}",
