@@ -66,6 +66,10 @@ class CLIP(nn.Module):
         """Factor from cosine to training logit, ``exp`` of the stored parameter."""
         return self.model.logit_scale.exp()
 
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of images and of texts, as the two methods below give them."""
+        return self.encode_image(images), self.encode_text(tokens)
+
     def encode_image(self, images: Tensor) -> Tensor:
         """Normalised features ``[n, D]`` of normalised images ``[n, 3, H, W]``."""
         return _unit(self.model.visual(images))

@@ -46,6 +46,8 @@ def delta_of(start: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict
 class Fusion:
     """Several delta models in one, with what brings each back: its *task trigger*, a mask and a rescaler.
 
+    It lies in the memory of the host, and what is asked of it is computed where it is needed, some entries at a time.
+
     Attributes:
         unified: the unified delta model.
         masks: for each task, which entries of the unified delta point the way that the task's own did; packed, eight
@@ -60,16 +62,11 @@ class Fusion:
     def __len__(self) -> int:
         return len(self.masks)
 
-    def to(self, device: torch.device) -> "Fusion":
-        """The same on a device."""
-        unified = {name: tensor.to(device) for name, tensor in self.unified.items()}
-        return Fusion(unified, [mask.to(device) for mask in self.masks], self.rescalers)
-
 
 class Decoupled(Mapping[str, Tensor]):
     """The delta model of one task, brought back tensor by tensor: ``unified * mask * rescaler`` (ConDU, decoupling).
 
-    No more than the tensor that is asked for is ever in memory.
+    No more than what is asked for is ever in memory.
 
     Args:
         fusion: what holds the task.
@@ -83,14 +80,33 @@ class Decoupled(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = self._unified[name]
-        mask = unpack_mask(self._packed, self._first[name], tensor.numel()).view_as(tensor)
-        return (tensor * self._rescaler).masked_fill(~mask, 0.0)
+        return self.entries(name, 0, tensor.numel(), tensor.device).view_as(tensor)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._unified)
 
     def __len__(self) -> int:
         return len(self._unified)
+
+    def entries(self, name: str, first: int, last: int, device: torch.device) -> Tensor:
+        """Entries ``first`` to ``last - 1`` of a tensor, counted through all its dimensions, on a device."""
+        begin, end = self._first[name] + first, self._first[name] + last
+        packed = self._packed[begin // 8 : (end + 7) // 8].to(device)
+        values = self._unified[name].flatten()[first:last].to(device)
+        return (values * self._rescaler).masked_fill(~unpack_mask(packed, begin % 8, end - begin), 0.0)
+
+
+@torch.no_grad()
+def write_expert_(weights: Mapping[str, Tensor], start: Mapping[str, Tensor], delta: Decoupled) -> None:
+    """Make ``weights`` those of a task's expert, ``start + delta``, in place; those that no task changed stay.
+
+    Beside the two models next to nothing is in memory, however large the largest tensor.
+    """
+    for name in delta:
+        weight, begin = weights[name].view(-1), start[name].view(-1)
+        for first, last in _parts(weight):
+            change = delta.entries(name, first, last, weight.device)
+            torch.add(begin[first:last], change, out=weight[first:last])
 
 
 @torch.no_grad()
@@ -103,7 +119,7 @@ def unify(deltas: Sequence[Delta]) -> Fusion:
     rescaler_i = sum_n mean |delta_i,n| / sum_n mean |mask_i,n * unified_n|, over tensors n
 
     Small tensors weigh as much in a rescaler as large ones, as in the authors' code. A delta without any entry gets the
-    rescaler 1.
+    rescaler 1. Computed on the device of the last delta, some entries at a time.
 
     >>> fusion = unify([{"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([3.0, 1.0])}])
     >>> fusion.unified["w"], fusion.rescalers
@@ -112,25 +128,27 @@ def unify(deltas: Sequence[Delta]) -> Fusion:
     tensor([ 1.8000, -1.2000])
     """
     unified: dict[str, Tensor] = {}
-    masks: list[list[Tensor]] = [[] for _ in deltas]
-    first = next(iter(deltas[0].values()))
-    dtype = torch.promote_types(first.dtype, torch.float32)  # sums in half precision would lose the small tensors
-    own, kept = (first.new_zeros(len(deltas), dtype=dtype) for _ in range(2))
-    for name in deltas[0]:
-        stacked = torch.stack([delta[name] for delta in deltas])
-        sign = torch.where(stacked.mean(0) > 0, 1.0, -1.0).to(stacked.dtype)
-        mask = stacked * sign > 0
-        unified[name] = sign * stacked.abs().masked_fill(~mask, 0.0).amax(0)
-        count = unified[name].numel()
-        own += stacked.abs().view(len(deltas), -1).sum(1, dtype=dtype) / count
-        kept += (unified[name] * mask).abs().view(len(deltas), -1).sum(1, dtype=dtype) / count
-        for task, part in enumerate(mask):
-            masks[task].append(part.flatten())
+    sample = next(iter(deltas[-1].values()))
+    dtype = torch.promote_types(sample.dtype, torch.float32)  # sums in half precision would lose the small tensors
+    own, kept = (sample.new_zeros(len(deltas), dtype=dtype) for _ in range(2))
+    masks = _MaskWriter(sample.new_zeros(len(deltas), 0, dtype=torch.bool))
+    for name, last_delta in deltas[-1].items():
+        whole = torch.empty(last_delta.shape, dtype=last_delta.dtype)
+        for first, last in _parts(last_delta):
+            stacked = torch.stack([_entries(delta, name, first, last, sample.device) for delta in deltas])
+            sign = torch.where(stacked.mean(0) > 0, 1.0, -1.0).to(stacked.dtype)
+            mask = stacked * sign > 0
+            part = sign * stacked.abs().masked_fill(~mask, 0.0).amax(0)
+            own += stacked.abs().sum(1, dtype=dtype) / whole.numel()
+            kept += (part * mask).abs().sum(1, dtype=dtype) / whole.numel()
+            masks.add(mask)
+            whole.view(-1)[first:last] = part
+        unified[name] = whole
     empty = kept == 0
     if empty.any():
         warnings.warn("A delta model has no entry that the fusion keeps: its rescaler is set to 1.", stacklevel=2)
     rescalers = torch.where(empty, torch.ones_like(own), own / kept).tolist()
-    return Fusion(unified, [pack_mask(torch.cat(parts)) for parts in masks], rescalers)
+    return Fusion(unified, masks.packed(), rescalers)
 
 
 def fuse(fusion: Fusion | None, delta: Delta) -> Fusion:
@@ -143,14 +161,26 @@ def fuse(fusion: Fusion | None, delta: Delta) -> Fusion:
     return unify([*earlier, delta])
 
 
+def _parts(tensor: Tensor) -> Iterator[tuple[int, int]]:
+    """The entries of a tensor in ranges: what is computed of each is small beside a model, and stays in the caches."""
+    size = tensor.numel()
+    return ((first, min(first + 2**18, size)) for first in range(0, size, 2**18))
+
+
+def _entries(delta: Delta, name: str, first: int, last: int, device: torch.device) -> Tensor:
+    if isinstance(delta, Decoupled):
+        return delta.entries(name, first, last, device)
+    return delta[name].flatten()[first:last].to(device)
+
+
 def pack_mask(mask: Tensor) -> Tensor:
-    """Eight entries of a boolean mask ``[n]`` to a byte, the first in the highest bit: ``[ceil(n / 8)]``.
+    """Eight entries of a boolean mask ``[..., n]`` to a byte, the first in the highest bit: ``[..., ceil(n / 8)]``.
 
     >>> pack_mask(torch.tensor([True, False, False, False, False, False, False, True, True]))
     tensor([129, 128], dtype=torch.uint8)
     """
-    padded = F.pad(mask.to(torch.uint8), (0, -len(mask) % 8)).view(-1, 8)
-    return (padded << torch.arange(7, -1, -1, device=mask.device, dtype=torch.uint8)).sum(1).to(torch.uint8)
+    padded = F.pad(mask.to(torch.uint8), (0, -mask.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    return (padded << torch.arange(7, -1, -1, device=mask.device, dtype=torch.uint8)).sum(-1).to(torch.uint8)
 
 
 def unpack_mask(packed: Tensor, first: int, count: int) -> Tensor:
@@ -162,3 +192,20 @@ def unpack_mask(packed: Tensor, first: int, count: int) -> Tensor:
     bits = packed[first // 8 : (first + count + 7) // 8]
     shifts = torch.arange(7, -1, -1, device=packed.device, dtype=torch.uint8)
     return ((bits[:, None] >> shifts) & 1).bool().flatten()[first % 8 :][:count]
+
+
+class _MaskWriter:
+    """Packs the masks of several tasks, ``[T, n]`` at a time, as if they came in one piece."""
+
+    def __init__(self, rest: Tensor) -> None:
+        self._rest, self._bytes = rest, [rest.cpu().to(torch.uint8)]
+
+    def add(self, masks: Tensor) -> None:
+        masks = torch.cat([self._rest, masks], dim=1)
+        whole = masks.shape[1] // 8 * 8
+        self._bytes.append(pack_mask(masks[:, :whole]).cpu())
+        self._rest = masks[:, whole:]
+
+    def packed(self) -> list[Tensor]:
+        rows = torch.cat([*self._bytes, pack_mask(self._rest).cpu()], dim=1)
+        return [row.clone() for row in rows]  # each a tensor of its own, as files of tensors want them

@@ -49,19 +49,19 @@ def nearest_tasks(similarities: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def aggregate(logits: Tensor, expert: Callable[[int, Tensor], Tensor], chosen: Tensor) -> Tensor:
-    """Mean of the logits ``[n, C]`` of the pre-trained model and of the experts that each image has chosen (ConDU).
+def aggregate(logits: Tensor, expert: Callable[[int, Tensor], Tensor], weights: Tensor) -> Tensor:
+    """Weighted mean of the logits ``[n, C]`` of the pre-trained model, with weight 1, and of experts (ConDU).
 
-    An expert is asked only for the images that chose it, one expert after the other.
+    An expert is asked only for the images that give it a weight, one expert after the other.
 
     Args:
         logits: of the pre-trained model.
         expert: ``expert(task, rows)`` gives the logits ``[m, C]`` of a task's expert for the images ``rows [m]``.
-        chosen: boolean ``[n, T]``, as ``nearest_tasks`` gives it.
+        weights: of the experts for each image, ``[n, T]``; 0 where an image has not chosen one.
     """
     total = logits.clone()
-    for task in range(chosen.shape[1]):
-        rows = chosen[:, task].nonzero().flatten()
+    for task, own in enumerate(weights.unbind(1)):
+        rows = own.nonzero().flatten()
         if len(rows):
-            total[rows] += expert(task, rows)
-    return total / (1 + chosen.sum(1, keepdim=True))
+            total[rows] += own[rows, None] * expert(task, rows)
+    return total / (1 + weights.sum(1, keepdim=True))

@@ -80,9 +80,13 @@ class ContinualCLIP(LightningModule):
     def task_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Label-smoothed cross-entropy of ``[n, 3, H, W]`` images over class prompts, the current task's first."""
         assert self._class_tokens is not None
-        features, classes = self.clip.encode_image(images), self.clip.encode_text(self._class_tokens)
+        features, classes = self.encode(images, self._class_tokens)
         logits = cosine(self.clip.logit_scale * features, classes)
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+    def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of images and texts as the model in training sees them."""
+        return self.clip(images, tokens)
 
     def record(self, name: str, value: Tensor) -> Tensor:
         """Keep a part of this step's loss for logging as ``loss/<name>``, weighted as it enters the sum; return it."""
@@ -110,7 +114,7 @@ class ContinualCLIP(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse, on every rank, to replace a checkpoint by weights that are not numbers."""
-        if not all(weight.isfinite().all() for weight in self.clip.state_dict().values()):
+        if not all(weight.isfinite().all() for weight in self.parameters()):
             raise InputError(
                 f"The weights are not finite at step {checkpoint['global_step']}: lower model.lr, or look for broken"
                 " images; the checkpoint before it is kept."

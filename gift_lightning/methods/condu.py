@@ -3,19 +3,23 @@
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from lightning.pytorch import Callback
-from torch import Tensor
+from torch import Generator, Tensor
+from torch.func import functional_call
 
 from callbacks.prototypes import Prototypes
 from datamodules.base import Task
 from datamodules.shard import TestShard
 from gift_lightning.clip import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
-from gift_lightning.fusion import Decoupled, Fusion, delta_of, fuse
+from gift_lightning.fusion import Decoupled, Fusion, delta_of, fuse, write_expert_
+from gift_lightning.low_rank import LoRA, LowRank
 from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
 from gift_lightning.prototypes import aggregate, nearest_tasks, task_similarities
+from gift_lightning.seeding import stream_seed
 
 
 class ConDU(ContinualCLIP):
@@ -23,6 +27,8 @@ class ConDU(ContinualCLIP):
 
     loss = CE, from theta_0 in every task; delta_t = theta_t - theta_0
 
+    * All weights learn, or with ``lora`` the low-rank matrices whose products are then delta_t (``LowRank`` says which
+      weights have them).
     * Fusion, after a task: the earlier deltas are decoupled and unified with the new one. One unified delta is kept,
       and for each task its trigger: a mask of one bit for each parameter, and a rescaler.
     * The expert of task t is ``theta_0 + unified * mask_t * rescaler_t``. Where the task of an image is known and has
@@ -30,50 +36,86 @@ class ConDU(ContinualCLIP):
     * Otherwise the pre-trained model does, and the k experts whose prototypes are nearest to the image, by the mean of
       their logits. A prototype is the mean of a class's images and prompts, as the pre-trained model sees them.
 
-    Between tasks the initial model, the unified delta, the triggers and the prototypes are kept.
+    Between tasks the initial model, the unified delta, the triggers and the prototypes are kept. Beside the initial
+    model one expert is in memory at a time.
 
     Reference: Gao et al., "Enhanced Continual Learning of Vision-Language Models with Model Fusion", arXiv 2503.10705.
 
     Args:
         task_id: whether it is known in testing which task an image belongs to.
         experts: k, how many of them join the pre-trained model.
+        weighting: what an expert's logits count in the mean: as much as the pre-trained model's ("equal", as in the
+            authors' code), or the similarity of the image to its nearest prototype ("similarity").
+        prototype_images: the task's training images as in testing, or as they are augmented in training (as in the
+            authors' code).
+        lora: low-rank matrices learn instead of the weights.
         kwargs: see ``ContinualCLIP``.
     """
 
-    def __init__(self, task_id: Literal["known", "unknown"] = "known", experts: int = 4, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        task_id: Literal["known", "unknown"] = "known",
+        experts: int = 4,
+        weighting: Literal["equal", "similarity"] = "equal",
+        prototype_images: Literal["test", "augmented"] = "test",
+        lora: LoRA | None = None,
+        **kwargs: Any,
+    ) -> None:
         if experts < 1:
             raise InputError(f"model.experts is {experts}: give at least 1.")
         super().__init__(**kwargs)
-        self.task_id, self.experts = task_id, experts
+        self.task_id, self.experts, self.weighting = task_id, experts, weighting
+        self.prototype_images = prototype_images
         self.initial = FrozenCopy(self.clip.model, is_stored=True)
+        self.lora = LowRank(self.clip.model, lora) if lora is not None else None
+        if self.lora is not None:
+            self.clip.requires_grad_(False)
         self.fusion: Fusion | None = None
         self.learned: list[str] = []
         self.prototypes: list[Tensor] = []
+        self._seen: WeakKeyDictionary[TestShard, Tensor] = WeakKeyDictionary()
 
     def configure_callbacks(self) -> list[Callback]:
-        return [Prototypes()]
+        return [Prototypes(augmented=self.prototype_images == "augmented")]
+
+    def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        if self.lora is None:
+            return super().encode(images, tokens)
+        weights = dict(self.clip.model.named_parameters())
+        adapted = {f"model.{name}": weights[name] + addition for name, addition in self.lora().items()}
+        return functional_call(self.clip, adapted, (images, tokens))
 
     # --- what is learned, and what is kept ----------------------------------------------------------------------------
 
     def on_task_start(self, task: int) -> None:
         if task == 0:
             self.load_knowledge({})
-        elif self.fusion is not None:
-            self.fusion = self.fusion.to(torch.device("cpu"))  # nothing reads it while a task is learned
         self.become_initial()
+        if self.lora is not None:
+            self.lora.reset(Generator().manual_seed(stream_seed(self.sequence.seed, "lora", task)))
 
     def on_task_end(self, task: int) -> None:
         """Fuse; from here on the CLIP is the pre-trained model again, and any expert while it is asked."""
-        start, trained = (dict(model.named_parameters()) for model in (self.initial.module, self.clip.model))
-        delta, name = delta_of(start, trained), self.sequence.names[task]
+        name, delta = self.sequence.names[task], self.delta()
         if not all(tensor.isfinite().all() for tensor in delta.values()):
             raise InputError(
                 f"The weights are not finite after task '{name}': lower model.lr, or look for broken images."
             )
-        self.fusion = fuse(None if self.fusion is None else self.fusion.to(self.device), delta)
+        self.fusion = fuse(self.fusion, delta)
         self.learned.append(name)
         assert len(self.fusion) == len(self.learned) == task + 1
         self.become_initial()
+
+    @torch.no_grad()
+    def delta(self) -> dict[str, Tensor]:
+        """How far the task has moved the weights that it could move."""
+        if self.lora is not None:
+            return self.lora()
+        return delta_of(self.start_weights(), dict(self.clip.model.named_parameters()))
+
+    def start_weights(self) -> dict[str, Tensor]:
+        """The pre-trained weights by name."""
+        return dict(self.initial.module.named_parameters())
 
     def knowledge(self) -> dict[str, Tensor]:
         if self.fusion is None:
@@ -97,7 +139,7 @@ class ConDU(ContinualCLIP):
         self.fusion, self.learned, self.prototypes = None, [], []
         if not kept:
             return
-        weights = dict(self.initial.module.named_parameters())
+        weights = self.start_weights() if self.lora is None else self.lora.shapes
         masks = sorted((key for key in kept if key.startswith("mask.")), key=lambda key: int(key.split(".")[1]))
         try:
             unified = {name: kept[f"unified.{name}"] for name in weights}
@@ -114,9 +156,8 @@ class ConDU(ContinualCLIP):
     # --- prediction ---------------------------------------------------------------------------------------------------
 
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
-        if self.fusion is None or not len(shard):
+        if not len(shard):
             return super().evaluate(task, shard)
-        self.fusion = self.fusion.to(self.device)
         try:
             if self.task_id == "unknown" or task.name not in self.learned:
                 return self.aggregated(task, shard)
@@ -136,10 +177,20 @@ class ConDU(ContinualCLIP):
             return self.logits(task, self.features(shard, rows))
 
         self.become_initial()
-        features = self.features(shard, torch.arange(len(shard)))
-        prototypes = [own.to(features) for own in self.prototypes]
-        chosen = nearest_tasks(task_similarities(features, prototypes), self.experts)
-        return aggregate(self.logits(task, features), expert, chosen)
+        features = self.initial_features(shard)
+        logits = self.logits(task, features)
+        if not self.learned:
+            return logits
+        similarities = task_similarities(features, [own.to(features) for own in self.prototypes])
+        chosen = nearest_tasks(similarities, self.experts)
+        weights = similarities * chosen if self.weighting == "similarity" else chosen.to(logits)
+        return aggregate(logits, expert, weights)
+
+    def initial_features(self, shard: TestShard) -> Tensor:
+        """Unit features ``[n, D]`` of all images by the pre-trained model; they never change, so they are kept."""
+        if shard not in self._seen:
+            self._seen[shard] = self.features(shard, torch.arange(len(shard))).cpu()
+        return self._seen[shard].to(self.device)
 
     def features(self, shard: TestShard, rows: Tensor) -> Tensor:
         """Unit features ``[m, D]`` of the chosen images, by the CLIP as it is."""
@@ -149,13 +200,11 @@ class ConDU(ContinualCLIP):
     def logits(self, task: Task, features: Tensor) -> Tensor:
         return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.class_names, task.templates))
 
-    @torch.no_grad()
     def become_expert(self, place: int) -> None:
         """Give the CLIP the weights of a task's expert."""
         assert self.fusion is not None
-        delta, start = Decoupled(self.fusion, place), dict(self.initial.module.named_parameters())
-        for name, weight in self.clip.model.named_parameters():
-            weight.copy_(start[name] + delta[name])
+        weights = dict(self.clip.model.named_parameters())
+        write_expert_(weights, self.start_weights(), Decoupled(self.fusion, place))
         torch.clear_autocast_cache()  # it may hold these weights as they were, in half precision
 
     def become_initial(self) -> None:

@@ -14,9 +14,9 @@ class KillAt(TaskCallback):
     """Kills the process at an event of a task, before a step, or in the middle of writing a checkpoint.
 
     Args:
-        event: name of a task event, ``"step"``, ``"evaluate"``, ``"checkpoint"`` or ``"draw"``.
-        number: the task, the global step, or the number of the evaluation of one task, the checkpoint or the batch of
-            drawn images (from 0).
+        event: name of a task event, of a method of the module, ``"step"``, ``"checkpoint"`` or ``"draw"``.
+        number: the task, the global step, or the number of the call, the checkpoint or the batch of drawn images (from
+            0).
         signal_number: of SIGKILL, or of another signal.
     """
 
@@ -26,8 +26,8 @@ class KillAt(TaskCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self.event == "checkpoint":
             self._kill_in_checkpoint()
-        elif self.event == "evaluate":
-            self._kill_in(pl_module, "evaluate")
+        elif self.event in ("evaluate", "delta", "become_expert"):
+            self._kill_in(pl_module, self.event)
         elif self.event == "draw":
             self._kill_in(trainer.datamodule.replay.generator, "generate")
         elif self.event != "step":

@@ -1,5 +1,6 @@
 """ConDU: what it keeps, whom it asks, and that a run's results are those of the models it keeps."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 from lightning import Trainer
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, is_tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import gift_lightning
 from callbacks import AccuracyMatrix, TaskBoundary
@@ -18,9 +21,11 @@ from datamodules.shard import TestShard
 from gift_lightning.cli import SEQUENCE_DEFAULTS
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
+from gift_lightning.fusion import Decoupled, delta_of, unify, write_expert_
+from gift_lightning.low_rank import LoRA
 from gift_lightning.methods import ConDU, Finetune
-from gift_lightning.prototypes import class_prototypes, task_similarities
-from tests.e2e.conftest import CONFIG, call, read_results
+from gift_lightning.prototypes import aggregate, class_prototypes, task_similarities
+from tests.e2e.conftest import CONFIG, assert_same_run, call, kill_at, read_results, run_command
 
 MINI = CLIPSource("package:datamodules.mini.clip")
 SETTINGS: dict[str, Any] = {"clip": MINI, "lr": 1e-3, "warmup_steps": 1}
@@ -43,26 +48,63 @@ def test_the_first_expert_is_the_model_that_was_trained() -> None:
 @pytest.mark.parametrize("task_id", ["known", "unknown"])
 def test_an_expert_sees_only_the_images_that_chose_it(task_id: Any) -> None:
     class Count(TaskCallback):
-        def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
-            self.encoded = 0
-            encode = type(module.clip).encode_image
+        def on_sequence_start(self, trainer: Any, module: Any) -> None:
+            counts.append(self.encoded)
+
+        def setup(self, trainer: Any, module: Any, stage: str) -> None:
+            self.encoded, encode = 0, module.clip.encode_image
 
             def counted(images: Tensor) -> Tensor:
                 self.encoded += len(images)
-                return encode(module.clip, images)
+                return encode(images)
 
             module.clip.encode_image = counted
 
+        def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
+            self.encoded = -40  # those of training and of the prototypes are not meant
+
         def on_task_report(self, trainer: Any, module: Any, task: int) -> None:
-            del module.clip.encode_image
-            counts.append(self.encoded - 40)  # less those of the prototypes
+            counts.append(self.encoded)
 
     counts: list[int] = []
     fit(ConDU(**SETTINGS, task_id=task_id, experts=1), Count())
-    if task_id == "unknown":
-        assert counts == [2 * 90] * 3  # the pre-trained model and one expert, whichever, for each image
-    else:
-        assert counts == [30 + 2 * 60, 60 + 2 * 30, 90]
+    # the pre-trained model sees each of the 90 test images once in the whole run, one expert sees it each time
+    assert counts == [90, 90, 90, 90]
+    for learned, encoded in enumerate(counts[1:], start=1):
+        all_models = 90 * (learned + 1)
+        assert encoded <= (1 + 1) / (learned + 1) * all_models
+
+
+def test_an_expert_needs_no_memory_beside_the_two_models() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, *trained = ({"w": torch.randn(2000, 3000, generator=generator)} for _ in range(4))
+    fusion = unify([delta_of(start, weights) for weights in trained])
+    expert = {"w": start["w"].clone()}
+    with PeakMemory() as memory:
+        write_expert_(expert, start, Decoupled(fusion, 1))
+    assert memory.peak <= 0.2 * start["w"].nbytes
+    assert torch.equal(expert["w"], start["w"] + Decoupled(fusion, 1)["w"])
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of tensors that are made within it and alive at once."""
+
+    def __enter__(self) -> "PeakMemory":
+        self.live, self.peak = 0, 0
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {tensor.untyped_storage().data_ptr() for tensor in tree_leaves((args, kwargs)) if is_tensor(tensor)}
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if is_tensor(tensor) and tensor.untyped_storage().data_ptr() not in known:
+                size = tensor.untyped_storage().nbytes()
+                self.live, self.peak = self.live + size, max(self.peak, self.live + size)
+                weakref.finalize(tensor.untyped_storage(), self.free, size)
+        return result
+
+    def free(self, size: int) -> None:
+        self.live -= size
 
 
 def test_what_is_kept_does_not_grow_by_models() -> None:
@@ -151,6 +193,69 @@ def test_a_prediction_that_is_broken_off_leaves_the_pre_trained_model(runs: Path
     pairs = zip(model.clip.model.parameters(), model.initial.parameters(), strict=True)
     assert all(torch.equal(ours, start) for ours, start in pairs)
     assert model.predict([], ["a", "b"]).shape == (0, 2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("undisturbed")
+    assert run_command(["fit", "--config", CONFIG, *flags(root, "unknown")], root / "log.txt") == 0
+    return root / "unknown"
+
+
+@pytest.mark.parametrize(("amid", "call_number"), [("delta", 1), ("become_expert", 5)])
+def test_killed_in_a_fusion_or_an_expert(amid: str, call_number: int, undisturbed: Path, tmp_path: Path) -> None:
+    command = ["fit", "--config", CONFIG, *flags(tmp_path, "unknown")]
+    assert run_command([*command, *kill_at(amid, call_number)], tmp_path / "log.txt") == -9
+    assert run_command([*command, "--ckpt_path", "last"], tmp_path / "log.txt") == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "unknown", undisturbed)
+
+
+def test_half_precision_trains_and_predicts(tmp_path: Path) -> None:
+    for lora in ([], ["--model.lora", "{rank: 4}"]):
+        name = "lora" if lora else "all"
+        half = ["--trainer.precision", "bf16-mixed", "--run.name", name, *lora]
+        status, _, err = call("fit", "--config", CONFIG, *flags(tmp_path, "unknown"), *half)
+        assert status == 0, err
+        whole = gift_lightning.load(tmp_path / name)
+        assert isinstance(whole, ConDU) and all(own.dtype == torch.float32 for own in whole.fusion.unified.values())
+
+
+# --- the options ------------------------------------------------------------------------------------------------------
+
+
+def test_similar_tasks_count_more_on_demand() -> None:
+    logits, experts = torch.tensor([[1.0, 0.0]]), torch.tensor([[[0.0, 1.0]], [[0.0, 3.0]]])
+    weights = torch.tensor([[0.5, 0.25]])
+    ours = aggregate(logits, lambda task, rows: experts[task][rows], weights)
+    assert torch.allclose(ours, torch.tensor([[1.0, 0.5 + 0.75]]) / 1.75)
+
+
+def test_prototypes_of_augmented_images_are_others_and_always_the_same() -> None:
+    def prototypes(images: Any) -> Tensor:
+        method = ConDU(**SETTINGS, prototype_images=images)
+        fit(method)
+        return method.prototypes[1]
+
+    augmented = prototypes("augmented")
+    assert torch.equal(augmented, prototypes("augmented"))
+    assert 0.9 < (augmented * prototypes("test")).sum(1).min() < 1 - 1e-4
+
+
+def test_low_rank_matrices_learn_and_the_model_does_not() -> None:
+    class Watch(TaskCallback):
+        def on_task_trained(self, trainer: Any, module: Any, task: int) -> None:
+            assert all(
+                torch.equal(*pair)
+                for pair in zip(module.clip.model.parameters(), module.initial.parameters(), strict=True)
+            )
+            for change in module.delta().values():
+                assert 0 < torch.linalg.matrix_rank(change.flatten(1)) <= 3
+
+    method = ConDU(**SETTINGS, lora=LoRA(rank=3))
+    sizes = {name: weight.shape for name, weight in method.named_parameters()}
+    fit(method, Watch())
+    assert method.fusion is not None and set(method.fusion.unified) == set(method.lora.shapes)
+    assert {name: weight.shape for name, weight in method.named_parameters()} == sizes
 
 
 def test_half_precision_chooses_the_same_experts() -> None:
