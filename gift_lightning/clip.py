@@ -238,8 +238,10 @@ class CLIPSource:
 
     def settings(self) -> dict[str, Any]:
         """What a tag says about activation and preprocessing, as arguments of open_clip for weights without the tag."""
-        tag: dict[str, Any] = {} if ":" in self.name else open_clip.get_pretrained_cfg(self.name, self.pretrained) or {}
-        own = open_clip.get_model_config(self.name) or {} if ":" not in self.name else {}
+        if ":" in self.name or self.pretrained is None:
+            return {}
+        tag: dict[str, Any] = open_clip.get_pretrained_cfg(self.name, self.pretrained) or {}
+        own = open_clip.get_model_config(self.name) or {}
         settings = {"force_quick_gelu": True} if tag.get("quick_gelu") and not own.get("quick_gelu") else {}
         usual = vars(PreprocessCfg())
         names = ("mean", "std", "interpolation", "resize_mode")

@@ -93,7 +93,7 @@ class Decoupled(Mapping[str, Tensor]):
         begin, end = self._first[name] + first, self._first[name] + last
         packed = self._packed[begin // 8 : (end + 7) // 8].to(device)
         values = self._unified[name].flatten()[first:last].to(device)
-        return (values * self._rescaler).masked_fill(~unpack_mask(packed, begin % 8, end - begin), 0.0)
+        return (values * self._rescaler).mul_(unpack_mask(packed, begin % 8, end - begin))
 
 
 @torch.no_grad()
@@ -136,11 +136,13 @@ def unify(deltas: Sequence[Delta]) -> Fusion:
         whole = torch.empty(last_delta.shape, dtype=last_delta.dtype)
         for first, last in _parts(last_delta):
             stacked = torch.stack([_entries(delta, name, first, last, sample.device) for delta in deltas])
-            sign = torch.where(stacked.mean(0) > 0, 1.0, -1.0).to(stacked.dtype)
-            mask = stacked * sign > 0
-            part = sign * stacked.abs().masked_fill(~mask, 0.0).amax(0)
-            own += stacked.abs().sum(1, dtype=dtype) / whole.numel()
-            kept += (part * mask).abs().sum(1, dtype=dtype) / whole.numel()
+            own += torch.linalg.vector_norm(stacked, 1, dim=1, dtype=dtype) / whole.numel()
+            sign = stacked.mean(0).gt(0).to(stacked.dtype).mul_(2).sub_(1)
+            stacked.mul_(sign)
+            size = stacked.amax(0).clamp_(min=0)
+            mask = stacked > 0
+            kept += (stacked.sign_().clamp_(min=0).to(dtype) @ size.to(dtype)) / whole.numel()
+            part = size.mul_(sign)
             masks.add(mask)
             whole.view(-1)[first:last] = part
         unified[name] = whole
@@ -179,8 +181,10 @@ def pack_mask(mask: Tensor) -> Tensor:
     >>> pack_mask(torch.tensor([True, False, False, False, False, False, False, True, True]))
     tensor([129, 128], dtype=torch.uint8)
     """
-    padded = F.pad(mask.to(torch.uint8), (0, -mask.shape[-1] % 8)).unflatten(-1, (-1, 8))
-    return (padded << torch.arange(7, -1, -1, device=mask.device, dtype=torch.uint8)).sum(-1).to(torch.uint8)
+    padded = F.pad(mask, (0, -mask.shape[-1] % 8))
+    # one product moves the lowest bit of each of eight bytes to its place in the highest one
+    packed = (padded.flatten().view(torch.int64) * -0x7FBFDFEFF7FBFDFF) >> 56
+    return packed.to(torch.uint8).view(*mask.shape[:-1], padded.shape[-1] // 8)
 
 
 def unpack_mask(packed: Tensor, first: int, count: int) -> Tensor:
@@ -189,9 +193,13 @@ def unpack_mask(packed: Tensor, first: int, count: int) -> Tensor:
     >>> unpack_mask(torch.tensor([129, 128], dtype=torch.uint8), 7, 2)
     tensor([True, True])
     """
-    bits = packed[first // 8 : (first + count + 7) // 8]
-    shifts = torch.arange(7, -1, -1, device=packed.device, dtype=torch.uint8)
-    return ((bits[:, None] >> shifts) & 1).bool().flatten()[first % 8 :][:count]
+    last = first + count
+    eights = _EIGHTS.to(packed.device).index_select(0, packed[first // 8 : (last + 7) // 8].int())
+    return eights.view(torch.bool)[first % 8 :][:count]
+
+
+_EIGHTS = (torch.arange(256)[:, None] >> torch.arange(7, -1, -1) & 1).bool().view(torch.int64).flatten()
+"""What each byte of a packed mask stands for: eight booleans, seen as one number."""
 
 
 class _MaskWriter:
