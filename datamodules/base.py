@@ -50,7 +50,7 @@ class Task(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint.")
 
     def inspect(self) -> Inspection:
-        """What is found of the data; a task that can say so without it is not set up."""
+        """What is found of the data, as far as ``setup`` tells; a task may know better without it."""
         try:
             self.setup("fit")
         except InputError as error:

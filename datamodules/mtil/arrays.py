@@ -42,13 +42,14 @@ class MNIST(MTILTask):
     lookalikes = ("FashionMNIST", "KMNIST", "EMNIST", "QMNIST")
 
     def _contents(self) -> Contents:
-        sets = []
         for split, count in (("train", self.facts.train), ("t10k", self.facts.test)):
-            for kind in ("images-idx3", "labels-idx1"):
-                _check_idx(self.where / f"{split}-{kind}-ubyte", count)
-            digits = datasets.MNIST(os.fspath(self.root), train=split == "train")
-            sets.append(ArrayImages(digits.data.numpy(), digits.targets.tolist(), f"{split}-images-idx3-ubyte"))
-        return Contents(datasets.MNIST.classes, *sets)
+            _check_idx(self.where / f"{split}-images-idx3-ubyte", 3, count)
+            _check_idx(self.where / f"{split}-labels-idx1-ubyte", 1, count)
+        return Contents(datasets.MNIST.classes, self._digits("train"), self._digits("t10k"))
+
+    def _digits(self, split: str) -> ArrayImages:
+        digits = datasets.MNIST(os.fspath(self.root), train=split == "train")
+        return ArrayImages(digits.data.numpy(), digits.targets.tolist(), f"{split}-images-idx3-ubyte")
 
 
 def _check_file(path: Path) -> None:
@@ -58,14 +59,13 @@ def _check_file(path: Path) -> None:
         raise DataError("incomplete", f"{path} is missing: {remedy}.")
 
 
-def _check_idx(path: Path, count: int) -> None:
+def _check_idx(path: Path, dimensions: int, count: int) -> None:
     """See whether a file of MNIST holds ``count`` things, and is as long as it says at its beginning."""
     _check_file(path)
-    with open(path, "rb") as file:
-        head = file.read(16)
-        length = file.seek(0, os.SEEK_END)
-    dimensions = 3 if "images" in path.name else 1
     first = 4 + 4 * dimensions
+    with open(path, "rb") as file:
+        head = file.read(first)
+        length = file.seek(0, os.SEEK_END)
     sizes = [int.from_bytes(head[place : place + 4], "big") for place in range(4, first, 4)]
-    if sizes[0] != count or length != first + math.prod(sizes):
+    if head[:4] != bytes([0, 0, 8, dimensions]) or sizes[0] != count or length != first + math.prod(sizes):
         raise DataError("incomplete", f"{path} does not hold {count} digits or their labels: unpack its archive again.")

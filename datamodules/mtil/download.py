@@ -55,7 +55,7 @@ def install(name: str, files: Sequence[Source], target: Path, check: Callable[[P
                 unpack(archive, work / "inner")
                 archive = work / "inner" / file.inner
             unpack(archive, unpacked / file.into)
-        check(unpacked)
+        _checked(check, unpacked, work)
         if target.is_dir():
             target.rmdir()
         os.rename(unpacked / target.name, target)
@@ -120,6 +120,14 @@ def unpack(archive: Path, folder: Path) -> None:
     except _DAMAGED as error:
         archive.unlink()
         raise InputError(f"{archive} was damaged ({first_line(error)[:-1]}) and is removed: try again.") from error
+
+
+def _checked(check: Callable[[Path], None], unpacked: Path, work: Path) -> None:
+    try:
+        check(unpacked)
+    except InputError:  # to unpack the same files once more would not help
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def _file_name(file: Source) -> str:

@@ -10,7 +10,6 @@ from torchvision import datasets
 from datamodules.image_files import Sample
 from datamodules.mtil.checks import DataError, check_image_folders, check_label_file, check_listed
 from datamodules.mtil.task import Contents, MTILTask
-from gift_lightning.errors import first_line
 
 Lists = Literal["classes", "train", "test", "labels"]
 
@@ -40,10 +39,9 @@ class ListedTask(MTILTask):
         try:
             dataset = self._dataset(os.fspath(self.root.absolute()), split)
         except Exception as error:  # of many kinds: what reads a list trusts it
-            file = next(file for file, lists in self.label_files.items() if lists == split)
-            raise DataError(
-                "incomplete", f"{self.where / file} cannot be read ({first_line(error)[:-1]}): unpack it again."
-            ) from error
+            own = [file for file, lists in self.label_files.items() if lists == split] or [*self.label_files]
+            which = " or ".join(str(self.where / file) for file in own)
+            raise DataError("incomplete", f"{which} is damaged: unpack its archive again.") from error
         start = len(os.fspath(self.where.absolute())) + 1
         return dataset, [
             (os.fspath(path)[start:].replace(os.sep, "/"), int(label)) for path, label in self._samples(dataset)
