@@ -59,18 +59,18 @@ class FolderTask(MTILTask):
 
 
 class Caltech101(FolderTask):
-    """Caltech 101: 101 kinds of things, without the images of none of them."""
+    """Caltech 101: 101 kinds of things, without the folder of background images that comes with them."""
 
     name = "Caltech101"
     folder = "caltech101/101_ObjectCategories"
     markers = ("accordion/", "yin_yang/")
-    _none = "BACKGROUND_Google"
+    _background = "BACKGROUND_Google"
 
     def _class_folders(self) -> list[str]:
-        return [name for name in class_folders(self.where) if name != self._none]
+        return [name for name in class_folders(self.where) if name != self._background]
 
     def _paths(self) -> list[str]:
-        return [path for path in super()._paths() if not path.startswith(f"{self._none}/")]
+        return [path for path in super()._paths() if not path.startswith(f"{self._background}/")]
 
 
 class EuroSAT(FolderTask):

@@ -33,7 +33,7 @@ class ListedTask(MTILTask):
         dataset, train = self._read("train")
         _, test = self._read("test")
         check_listed(self.where, train, test)
-        return Contents(dataset.classes if hasattr(dataset, "classes") else (), self._files(train), self._files(test))
+        return Contents(getattr(dataset, "classes", ()), self._files(train), self._files(test))
 
     def _read(self, split: Literal["train", "test"]) -> tuple[Any, list[Sample]]:
         try:
