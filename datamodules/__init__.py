@@ -2,6 +2,21 @@
 
 from datamodules.base import Task
 from datamodules.image_folder import ImageFolderTask
+from datamodules.inspection import Inspection
+from datamodules.mtil import (
+    CIFAR100,
+    DTD,
+    MNIST,
+    SUN397,
+    Aircraft,
+    Caltech101,
+    EuroSAT,
+    Flowers,
+    Food,
+    OxfordPet,
+    StanfordCars,
+    TinyImageNet,
+)
 from datamodules.replay.current_task import CurrentTask
 from datamodules.replay.exemplar_memory import ExemplarMemory
 from datamodules.replay.reference import Reference
@@ -9,11 +24,24 @@ from datamodules.replay.synthetic import SyntheticReplay
 from datamodules.sequence import TaskSequence
 
 __all__ = [
+    "CIFAR100",
+    "DTD",
+    "MNIST",
+    "SUN397",
+    "Aircraft",
+    "Caltech101",
     "CurrentTask",
+    "EuroSAT",
     "ExemplarMemory",
+    "Flowers",
+    "Food",
     "ImageFolderTask",
+    "Inspection",
+    "OxfordPet",
     "Reference",
+    "StanfordCars",
     "SyntheticReplay",
     "Task",
     "TaskSequence",
+    "TinyImageNet",
 ]

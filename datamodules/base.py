@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from lightning import LightningDataModule
 
+from datamodules.inspection import Inspection
 from gift_lightning.errors import InputError
 
 
@@ -47,6 +48,14 @@ class Task(LightningDataModule):
         Two runs may be compared if the fingerprints of their tasks agree.
         """
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint.")
+
+    def inspect(self) -> Inspection:
+        """What is found of the data, as far as ``setup`` tells; a task may know better without it."""
+        try:
+            self.setup("fit")
+        except InputError as error:
+            return Inspection(self.name, "missing", str(error))
+        return Inspection(self.name, "present", found=(len(self.train_set), len(self.test_set)))
 
     def training_prompts(self) -> list[str]:
         """One prompt for each class, from the first template."""

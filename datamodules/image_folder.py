@@ -1,50 +1,15 @@
 """A task over any folder of images, one subfolder for each class."""
 
-import hashlib
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import yaml
-from PIL import Image, UnidentifiedImageError
-from torch.utils.data import Dataset
 
 from datamodules.base import Task
-from datamodules.images import class_folders, image_paths, upright_rgb
+from datamodules.image_files import ImageFiles, Sample, samples_hash
+from datamodules.images import class_folders, image_paths
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.seeding import stream_seed
-
-_REMEDY = "replace it, or remove it before a run begins."  # without it, the data set is another
-
-Sample = tuple[str, int]  # path below the task's folder, label
-
-
-class ImageFiles(Dataset[tuple[Image.Image, int]]):
-    """Images in files, decoded when they are asked for, upright and in RGB.
-
-    Args:
-        folder: where the paths start.
-        samples: paths and labels.
-    """
-
-    def __init__(self, folder: Path, samples: Sequence[Sample]) -> None:
-        self.folder, self.samples = folder, samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        path, label = self.samples[index]
-        try:
-            with Image.open(self.folder / path) as image:
-                return upright_rgb(image), label
-        except FileNotFoundError:
-            raise InputError(f"{self.folder / path} has disappeared: restore it.") from None
-        except UnidentifiedImageError:
-            raise InputError(f"{self.folder / path} is not an image: {_REMEDY}") from None
-        except Exception as error:  # of many kinds: every format has its own
-            raise InputError(f"{self.folder / path} cannot be decoded ({first_line(error)[:-1]}): {_REMEDY}") from error
 
 
 class ImageFolderTask(Task):
@@ -66,6 +31,9 @@ class ImageFolderTask(Task):
         InputError: in ``setup``, a folder is missing or empty, or names a class that does not exist; when an image is
             asked for that does not decode.
     """
+
+    train_set: ImageFiles
+    test_set: ImageFiles
 
     def __init__(
         self,
@@ -103,14 +71,13 @@ class ImageFolderTask(Task):
         else:
             classes, (train, test) = self._one_folder()
         self.class_names = self._class_names(classes)
-        self.train_set, self.test_set = ImageFiles(self.folder, train), ImageFiles(self.folder, test)
+        self.train_set = ImageFiles(self.folder, train, f"Task '{self.name}'")
+        self.test_set = ImageFiles(self.folder, test, f"Task '{self.name}'")
 
     @property
     def fingerprint(self) -> str:
         """Hash of the paths and labels of both sets, in their order."""
-        assert isinstance(self.train_set, ImageFiles) and isinstance(self.test_set, ImageFiles)
-        facts = [self.train_set.samples, self.test_set.samples]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return samples_hash(self.train_set, self.test_set)
 
     def _two_folders(self, train: Path, test: Path) -> tuple[list[str], tuple[list[Sample], list[Sample]]]:
         classes = self._classes(train)

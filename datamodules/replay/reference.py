@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from datamodules.base import Replay, Task, is_template
-from datamodules.image_folder import ImageFiles
+from datamodules.image_files import ImageFiles
 from datamodules.images import class_folders, image_paths
 from datamodules.replay.in_step import in_step
 from gift_lightning.errors import InputError, nearest

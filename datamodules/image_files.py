@@ -1,0 +1,91 @@
+"""Sets of labelled images: in files, or in memory."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import Dataset
+
+from datamodules.images import upright_rgb
+from gift_lightning.errors import InputError, first_line
+
+Sample = tuple[str, int]  # path below a folder, label
+
+
+class Listed(Protocol):
+    """A set that can say of each image, without decoding it, where it comes from and its label."""
+
+    @property
+    def samples(self) -> Sequence[Sample]: ...
+
+
+class ImageFiles(Dataset[tuple[Image.Image, int]]):
+    """Images in files, decoded when they are asked for, upright and in RGB.
+
+    Args:
+        folder: where the paths start.
+        samples: paths and labels.
+        name: of the data set, for messages.
+        remedy: what to do with an image that does not decode, for messages.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        samples: Sequence[Sample],
+        name: str | None = None,
+        remedy: str = "replace it, or remove it before a run begins.",  # without it, the data set is another
+    ) -> None:
+        self.folder, self.samples, self.name, self.remedy = folder, samples, name, remedy
+
+    @property
+    def labels(self) -> list[int]:
+        return [label for _, label in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        path, label = self.samples[index]
+        which = f"{self.folder / path}" if self.name is None else f"{self.name}, image {index}: {self.folder / path}"
+        try:
+            with Image.open(self.folder / path) as image:
+                return upright_rgb(image), label
+        except FileNotFoundError:
+            raise InputError(f"{which} has disappeared: restore it.") from None
+        except UnidentifiedImageError:
+            raise InputError(f"{which} is not an image: {self.remedy}") from None
+        except Exception as error:  # of many kinds: every format has its own
+            raise InputError(f"{which} cannot be decoded ({first_line(error)[:-1]}): {self.remedy}") from error
+
+
+class ArrayImages(Dataset[tuple[Image.Image, int]]):
+    """Images in memory, handed out in RGB.
+
+    Args:
+        images: uint8 ``[n, H, W]`` or ``[n, H, W, 3]``.
+        labels: ``n`` of them.
+        file: where they come from.
+    """
+
+    def __init__(self, images: np.ndarray, labels: list[int], file: str) -> None:
+        self.images, self.labels, self.file = images, labels, file
+
+    @property
+    def samples(self) -> list[Sample]:
+        return [(f"{self.file}/{index}", label) for index, label in enumerate(self.labels)]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.images[index]).convert("RGB"), self.labels[index]
+
+
+def samples_hash(train: Listed, test: Listed) -> str:
+    """Identifies the samples of a task and their order; no image is decoded."""
+    return hashlib.sha256(json.dumps([train.samples, test.samples]).encode()).hexdigest()[:16]

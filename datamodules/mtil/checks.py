@@ -1,0 +1,204 @@
+"""What can be amiss with a data set on disk, told by its listings: no image is opened, no file asked for its size."""
+
+import fnmatch
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from datamodules.image_files import Sample
+from datamodules.inspection import Status
+from gift_lightning.errors import first_line
+
+_DEPTH = 3  # of the search for a data set that lies elsewhere
+
+
+class DataError(Exception):
+    """What is amiss, in one sentence.
+
+    Attributes:
+        status: the verdict.
+        found: training and test images that are there, if they were counted.
+    """
+
+    def __init__(self, status: Status, sentence: str, found: tuple[int, int] | None = None) -> None:
+        super().__init__(sentence)
+        self.status, self.found = status, found
+
+
+def check_place(root: Path, folder: str, markers: Sequence[str], lookalikes: Sequence[str] = ()) -> None:
+    """See whether the data set lies in ``root / folder``.
+
+    Args:
+        root: where all data sets lie.
+        folder: that of this one, below ``root``.
+        markers: files, and folders with a slash at the end, by which it is known wherever it lies.
+        lookalikes: folders that hold another data set with the same markers.
+
+    Raises:
+        DataError: there is no such folder, or the data set lies in another one.
+    """
+    wanted = root / folder
+    if _has(wanted, markers):
+        return
+    for other in _folders(root, _DEPTH):
+        if _has(other, markers) and not set(lookalikes) & set(other.parts):
+            raise DataError(
+                "wrong layout", f"The data set lies in {other}, but is looked for in {wanted}: move it there."
+            )
+    if not wanted.is_dir():
+        raise DataError("missing", f"{wanted} does not exist.")
+
+
+def check_label_file(path: Path, lists: str, expected: int | None) -> None:
+    """See whether a label file is whole.
+
+    Args:
+        path: lines of text, JSON with lists, or MATLAB arrays, of which the longest counts.
+        lists: what it is a list of, for messages.
+        expected: its length; ``None`` if it only needs to be readable.
+
+    Raises:
+        DataError: it is missing, damaged, or of another length.
+    """
+    try:
+        length = _length(path)
+    except FileNotFoundError:
+        raise DataError("incomplete", f"{path} is missing: unpack its archive again.") from None
+    except Exception as error:  # of many kinds: a damaged .mat fails in any way
+        raise DataError("incomplete", f"{path} is damaged ({first_line(error)[:-1]}): unpack it again.") from error
+    if expected is not None and length != expected:
+        raise DataError("incomplete", f"{path} lists {length} {lists}, not {expected}: unpack its archive again.")
+
+
+def check_image_folders(folder: Path, names: Sequence[str]) -> None:
+    """See whether the folders of a data set that hold its images are there.
+
+    Raises:
+        DataError: one is missing, or images lie elsewhere.
+    """
+    for name in names:
+        if not (folder / name).is_dir():
+            _check_elsewhere(folder, set(names), f"{name}/*.jpg")
+            raise DataError("incomplete", f"{folder / name} does not exist: unpack its archive again.")
+
+
+def check_listed(folder: Path, train: Sequence[Sample], test: Sequence[Sample]) -> None:
+    """See whether all listed images are there.
+
+    Args:
+        folder: where the paths of the samples start.
+        train: training images as the label files list them.
+        test: test images, likewise.
+
+    Raises:
+        DataError: some are missing, or lie elsewhere.
+    """
+    lists = [[path for path, _ in samples] for samples in (train, test)]
+    parents = {os.path.dirname(path) for paths in lists for path in paths}
+    there = {f"{parent}/{name}" for parent in parents for name in _names(folder / parent)}
+    missing = [[path for path in paths if path not in there] for paths in lists]
+    for lost, paths in zip(missing, lists, strict=True):
+        if lost and len(lost) == len(paths):
+            _check_elsewhere(folder, parents, lost[0])
+    first = [*missing[0], *missing[1]][:1]
+    if first:
+        found = (len(train) - len(missing[0]), len(test) - len(missing[1]))
+        sentence = _lacking(sum(map(len, missing)), sum(map(len, lists)), folder, folder / first[0])
+        raise DataError("incomplete", sentence, found)
+
+
+def check_total(folder: Path, paths: Sequence[str], expected: int, found: tuple[int, int]) -> None:
+    """See whether a data set that is listed nowhere has as many images as it should.
+
+    Args:
+        folder: where the paths start.
+        paths: of all images that are there, sorted.
+        expected: how many there should be.
+        found: how many of them are training and test images.
+
+    Raises:
+        DataError: there are fewer or more.
+    """
+    if len(paths) < expected:
+        gap = _gap(paths)
+        sentence = _lacking(expected - len(paths), expected, folder, folder / gap if gap else None)
+        raise DataError("incomplete", sentence, found)
+    if len(paths) > expected:
+        raise DataError(
+            "wrong layout",
+            f"{folder} holds {len(paths)} images, not {expected}: remove those that are not of the data set.",
+            found,
+        )
+
+
+def _lacking(missing: int, total: int, folder: Path, first: Path | None) -> str:
+    remedy = "unpack the archive again."
+    if first is None:
+        return f"{folder} lacks {missing} of {total} images: {remedy}"
+    if missing == 1:
+        return f"{first} is missing: {remedy}"
+    return f"{missing} of {total} images are missing, the first of them {first}: {remedy}"
+
+
+def _check_elsewhere(folder: Path, parents: set[str], lost: str) -> None:
+    """Of images of which none is where it should be (``lost``: one, or a pattern), see whether they lie elsewhere."""
+    wanted, name = (folder / lost).parent, os.path.basename(lost)
+    for other in _folders(folder, _DEPTH):
+        if other.relative_to(folder).as_posix() not in parents and fnmatch.filter(_names(other), name):
+            raise DataError("wrong layout", f"Images lie in {other}, but are looked for in {wanted}: move them there.")
+
+
+def _has(folder: Path, markers: Sequence[str]) -> bool:
+    return all((os.path.isdir if name.endswith("/") else os.path.isfile)(folder / name) for name in markers)
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    """``folder`` and those below it, without hidden ones."""
+    yield folder
+    if depth:
+        try:
+            with os.scandir(folder) as entries:
+                below = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+        except OSError:  # not there, or not ours to read
+            return
+        for name in below:
+            yield from _folders(folder / name, depth - 1)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _length(path: Path) -> int:
+    if path.suffix == ".mat":
+        from scipy.io import loadmat  # takes long to import, and few need it
+
+        return max(array.size for name, array in loadmat(path).items() if not name.startswith("__"))
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return sum(map(len, json.loads(text).values()))
+    return sum(1 for line in text.splitlines() if line.strip())
+
+
+def _gap(paths: Sequence[str]) -> str | None:
+    """The first path that a row of numbered ones leaves out.
+
+    >>> _gap(["a/1.jpg", "a/2.jpg", "b/7.jpg", "b/9.jpg", "c/x.jpg"])
+    'b/8.jpg'
+    """
+    rows: dict[tuple[str, str], dict[int, int]] = {}  # numbers, and how many digits they are written with
+    for path in paths:
+        parts = re.fullmatch(r"(.*?)(\d+)(\.\w+)", path)
+        if parts:
+            rows.setdefault((parts[1], parts[3]), {})[int(parts[2])] = len(parts[2])
+    for (stem, suffix), numbers in rows.items():
+        for number in range(min(numbers), max(numbers)):
+            if number not in numbers:
+                return f"{stem}{number:0{min(numbers.values())}d}{suffix}"
+    return None

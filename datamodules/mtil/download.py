@@ -1,0 +1,159 @@
+"""Files from the network, put in place whole or not at all."""
+
+import gzip
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Sequence
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+from zipfile import BadZipFile, ZipFile
+
+from torchvision.datasets.utils import calculate_md5
+
+from datamodules.mtil.facts import Source
+from gift_lightning.errors import InputError, first_line
+
+_TIMEOUT = 60.0  # seconds without a byte
+_CHUNK = 1 << 20
+_DAMAGED = (EOFError, BadZipFile, gzip.BadGzipFile, tarfile.TarError, zlib.error)
+
+Report = Callable[[str], None]
+
+
+def install(name: str, files: Sequence[Source], target: Path, check: Callable[[Path], None], report: Report) -> None:
+    """Download the files of a data set and unpack them in a hidden folder beside ``target``, then rename that onto it.
+
+    A killed process leaves nothing in ``target``; called again, this goes on from what was already downloaded.
+
+    Args:
+        name: of the data set.
+        files: what to download. Each belongs into a folder below the parent of ``target``.
+        target: the folder that holds all of the data set; missing or empty.
+        check: called with the folder that stands for the parent of ``target`` before it is put in place; raises if
+            what was unpacked is not the data set.
+        report: shows one line of text on how far it is.
+
+    Raises:
+        InputError: a file cannot be fetched, has another checksum, is damaged, or cannot be written.
+    """
+    work = target.parent / f".{name}.download"
+    unpacked = work / "unpacked"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            fetch(file.url, work / _file_name(file), file.md5, report)
+        for leftover in (unpacked, work / "inner"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for file in files:
+            report(f"unpacking {_file_name(file)}")
+            archive = work / _file_name(file)
+            if file.inner:
+                unpack(archive, work / "inner")
+                archive = work / "inner" / file.inner
+            unpack(archive, unpacked / file.into)
+        _checked(check, unpacked, work)
+        if target.is_dir():
+            target.rmdir()
+        os.rename(unpacked / target.name, target)
+        shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"{name} cannot be put into {target.parent}: {error.strerror or first_line(error)}."
+        ) from error
+
+
+def fetch(url: str, target: Path, md5: str | None, report: Report) -> None:
+    """Download a file; what an interrupted download left in ``<target>.part`` is not sent again.
+
+    Args:
+        url: its address. Certificates are verified.
+        target: where to write it; nothing is done if it is there.
+        md5: its checksum, if known.
+        report: shows one line of text on how far it is.
+
+    Raises:
+        InputError: it cannot be fetched, or has another checksum.
+    """
+    if target.exists():
+        return
+    part = target.with_name(f"{target.name}.part")
+    try:
+        _receive(url, part, report)
+    except (OSError, HTTPException) as error:  # URLError is an OSError
+        reason = f"HTTP status {error.code}" if isinstance(error, HTTPError) else first_line(error)[:-1]
+        raise InputError(f"{url} cannot be fetched ({reason}): try again, it goes on where it stopped.") from error
+    found = md5 and calculate_md5(part)
+    if found != md5:
+        part.unlink()
+        raise InputError(f"{url} has md5 {found}, not {md5}: what came was removed, try again or fetch it by hand.")
+    os.replace(part, target)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Extract a tar or zip archive into ``folder``, decompress a ``.gz`` into it, or copy any other file there.
+
+    Raises:
+        InputError: the archive is damaged, in which case it is removed, or has files that would lie elsewhere.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if archive.suffix == ".zip":
+            with ZipFile(archive) as packed:
+                for name in packed.namelist():
+                    if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
+                        raise InputError(f"{archive} has a file '{name}' outside of its folder: do not unpack it.")
+                packed.extractall(folder)
+        elif archive.name.endswith((".tar.gz", ".tgz")):
+            with tarfile.open(archive) as tar:
+                tar.extractall(folder, filter="data")
+        elif archive.suffix == ".gz":
+            with gzip.open(archive) as source, open(folder / archive.stem, "wb") as file:
+                shutil.copyfileobj(source, file, _CHUNK)
+        else:
+            shutil.copy(archive, folder)
+    except tarfile.FilterError as error:
+        raise InputError(f"{archive} has a file outside of its folder: do not unpack it.") from error
+    except _DAMAGED as error:
+        archive.unlink()
+        raise InputError(f"{archive} was damaged ({first_line(error)[:-1]}) and is removed: try again.") from error
+
+
+def _checked(check: Callable[[Path], None], unpacked: Path, work: Path) -> None:
+    try:
+        check(unpacked)
+    except InputError:  # to unpack the same files once more would not help
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _file_name(file: Source) -> str:
+    return file.url.rpartition("/")[2]
+
+
+def _receive(url: str, part: Path, report: Report) -> None:
+    """Append to ``part`` what it lacks of ``url``; all of it, if the server cannot send a part."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "gift-lightning"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=_TIMEOUT)
+    except HTTPError as error:
+        if have and error.code == 416:  # nothing is left to send
+            return
+        raise
+    done = have if response.status == 206 else 0
+    with response, open(part, "ab" if done else "wb") as file:
+        length = response.headers["Content-Length"]
+        total = done + int(length) if length else None
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            share = f"{100 * done // total} % of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
+            report(f"{url.rpartition('/')[2]}: {share}")
+        file.flush()
+        os.fsync(file.fileno())
+    if total and done < total:
+        raise OSError(f"the connection broke off after {done / 1e6:.0f} MB")

@@ -1,0 +1,133 @@
+"""Data sets that are listed nowhere: what lies in a folder belongs to its class."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import random_split
+
+from datamodules.image_files import Sample
+from datamodules.images import class_folders, image_paths
+from datamodules.mtil.checks import DataError, check_label_file, check_listed, check_total
+from datamodules.mtil.task import Contents, MTILTask
+
+
+class FolderTask(MTILTask):
+    """A data set with a folder for each class, of which a random fifth is for testing.
+
+    The draw is over the sorted paths, so that it does not depend on the file system.
+    """
+
+    def _contents(self) -> Contents:
+        folders, paths = self._class_folders(), self._paths()
+        size = int(0.8 * len(paths))
+        found = (size, len(paths) - size)
+        self._check_folders(folders, paths, found)
+        check_total(self.where, paths, self.facts.train + self.facts.test, found)
+        labels = {folder: label for label, folder in enumerate(folders)}
+        samples = [(path, labels[os.path.dirname(path)]) for path in paths]
+        generator = torch.Generator().manual_seed(42)
+        parts: list[Any] = random_split(samples, found, generator)  # type: ignore[arg-type]
+        train, test = ([samples[index] for index in part.indices] for part in parts)
+        return Contents(self._names(folders), self._files(train), self._files(test))
+
+    def _check_folders(self, folders: Sequence[str], paths: Sequence[str], found: tuple[int, int]) -> None:
+        number, expected, known = len(folders), self.facts.classes, set(folders)
+        if number < expected:
+            sentence = f"{self.where} has folders of {number} classes, not {expected}: unpack its archive again."
+            raise DataError("incomplete", sentence, found)
+        if number > expected:
+            sentence = f"{self.where} has {number} folders for {expected} classes: remove those that are of none."
+            raise DataError("wrong layout", sentence, found)
+        stray = next((path for path in paths if os.path.dirname(path) not in known), None)
+        if stray:
+            raise DataError("wrong layout", f"{self.where / stray} is in the folder of no class: remove it.", found)
+
+    def _names(self, folders: Sequence[str]) -> Sequence[str]:
+        return folders
+
+    def _paths(self) -> list[str]:
+        """Of all images, sorted."""
+        return image_paths(self.where)
+
+    @abstractmethod
+    def _class_folders(self) -> list[str]:
+        """The folders that hold the images of each class, in the order of the labels."""
+
+
+class Caltech101(FolderTask):
+    """Caltech 101: 101 kinds of things, without the folder of background images that comes with them."""
+
+    name = "Caltech101"
+    folder = "caltech101/101_ObjectCategories"
+    markers = ("accordion/", "yin_yang/")
+    _background = "BACKGROUND_Google"
+
+    def _class_folders(self) -> list[str]:
+        return [name for name in class_folders(self.where) if name != self._background]
+
+    def _paths(self) -> list[str]:
+        return [path for path in super()._paths() if not path.startswith(f"{self._background}/")]
+
+
+class EuroSAT(FolderTask):
+    """EuroSAT: ten uses of land, seen by a satellite."""
+
+    name = "EuroSAT"
+    folder = "eurosat/2750"
+    markers = ("AnnualCrop/", "SeaLake/")
+
+    def _class_folders(self) -> list[str]:
+        return class_folders(self.where)
+
+
+class SUN397(FolderTask):
+    """SUN397: 397 kinds of places."""
+
+    name = "SUN397"
+    folder = "SUN397"
+    markers = ("ClassName.txt",)
+
+    def _class_folders(self) -> list[str]:
+        file = self.where / "ClassName.txt"
+        check_label_file(file, "classes", self.facts.classes)
+        return [line.strip().strip("/") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def _names(self, folders: Sequence[str]) -> Sequence[str]:
+        return [folder.partition("/")[2] for folder in folders]  # the first is a letter of the alphabet
+
+
+class TinyImageNet(MTILTask):
+    """Tiny ImageNet: 200 classes of small images, tested on its validation images."""
+
+    name = "TinyImageNet"
+    folder = "tiny-imagenet-200"
+    markers = ("wnids.txt", "train/")
+
+    def _contents(self) -> Contents:
+        labels = {wnid: label for label, wnid in enumerate(self.facts.folders or ())}
+        folders = {f"train/{wnid}/images": label for wnid, label in labels.items()}
+        test = self._annotated(self.where / "val" / "val_annotations.txt", labels)
+        paths = [path for path in image_paths(self.where) if path.startswith("train/")]
+        stray = next((path for path in paths if os.path.dirname(path) not in folders), None)
+        if stray:
+            wanted = self.where / "train" / "<class>" / "images"
+            raise DataError("wrong layout", f"{self.where / stray} is looked for in {wanted}: move such images there.")
+        train = [(path, folders[os.path.dirname(path)]) for path in paths]
+        check_listed(self.where, train, test)
+        check_total(self.where, paths, self.facts.train, (len(train), len(test)))
+        return Contents((), self._files(train), self._files(test))
+
+    def _annotated(self, file: Path, labels: dict[str, int]) -> list[Sample]:
+        check_label_file(file, "test images", self.facts.test)
+        samples = []
+        for line in file.read_text(encoding="utf-8").splitlines():
+            name, _, wnid = line.partition("\t")
+            wnid = wnid.partition("\t")[0]
+            if wnid not in labels:
+                raise DataError("incomplete", f"{file} has a line without a class ('{line}'): unpack it again.")
+            samples.append((f"val/images/{name}", labels[wnid]))
+        return samples

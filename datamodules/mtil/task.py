@@ -1,0 +1,144 @@
+"""What the data sets of MTIL have in common."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from datamodules.base import Task
+from datamodules.image_files import ArrayImages, ImageFiles, Sample, samples_hash
+from datamodules.inspection import Inspection
+from datamodules.mtil.checks import DataError, check_place
+from datamodules.mtil.download import install
+from datamodules.mtil.facts import FACTS, Facts
+from gift_lightning.errors import InputError, first_line
+
+
+class Contents(NamedTuple):
+    """What a data set holds; class names as they come with the data, in the order of the labels."""
+
+    class_names: Sequence[str]
+    train: ImageFiles | ArrayImages
+    test: ImageFiles | ArrayImages
+
+
+class MTILTask(Task):
+    """A data set of the MTIL benchmark, with the split, the class names and the prompts of that benchmark.
+
+    Args:
+        root: the folder where the data sets lie, as torchvision keeps them.
+
+    Attributes:
+        folder: where this one lies, below the root.
+        markers: files, and folders with a slash at the end, by which it is known if it lies elsewhere.
+        lookalikes: folders with another data set that has the same markers.
+
+    Raises:
+        InputError: in ``setup``, the data is missing or not whole; when an image is asked for that does not decode.
+    """
+
+    folder: str
+    markers: tuple[str, ...]
+    lookalikes: tuple[str, ...] = ()
+    train_set: ImageFiles | ArrayImages
+    test_set: ImageFiles | ArrayImages
+
+    def __init__(self, root: str) -> None:
+        super().__init__()
+        self.root = Path(root).expanduser()
+        self.templates = list(self.facts.templates)
+
+    @property
+    def facts(self) -> Facts:
+        return FACTS[self.name]
+
+    @property
+    def where(self) -> Path:
+        """The folder of the data set."""
+        return self.root / self.folder
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the paths, or places in a file, and labels of both sets, in their order."""
+        return samples_hash(self.train_set, self.test_set)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the lists of images, once."""
+        if hasattr(self, "train_set"):
+            return
+        inspection, contents = self._look()
+        if contents is None:
+            raise InputError(
+                f"Task '{self.name}': {inspection.detail[:-1]} ('python -m gift_lightning doctor' says more)."
+            )
+        self.class_names = list(self.facts.class_names or [name.replace("_", " ") for name in contents.class_names])
+        self.train_set, self.test_set = contents.train, contents.test
+
+    def inspect(self) -> Inspection:
+        """What is found of the data; no image is opened."""
+        return self._look()[0]
+
+    def download(self, report: Callable[[str], None]) -> None:
+        """Fetch the data and put it in place, whole or not at all; what is there already is left as it is.
+
+        An interrupted download goes on where it stopped.
+
+        Args:
+            report: shows one line of text on how far it is.
+
+        Raises:
+            InputError: it cannot be fetched, is not what it should be, or something is in its place.
+        """
+        inspection = self.inspect()
+        if inspection.status == "present":
+            return
+        if not self.facts.files:
+            raise InputError(f"{self.facts.by_hand}")
+        top = self.root / Path(self.folder).parts[0]
+        if inspection.status == "wrong layout":
+            raise InputError(f"Task '{self.name}': {inspection.detail}")
+        if top.is_dir() and any(top.iterdir()):
+            raise InputError(f"Task '{self.name}': {inspection.detail[:-1]}, or remove {top} and download it anew.")
+        install(self.name, self.facts.files, top, self._check_download, report)
+
+    def _check_download(self, root: Path) -> None:
+        inspection = type(self)(str(root)).inspect()
+        if inspection.status != "present":
+            raise InputError(f"What {self.facts.source} offers is no longer {self.name} as known: {inspection.detail}")
+
+    def _look(self) -> tuple[Inspection, Contents | None]:
+        facts = self.facts
+        expected = (facts.train, facts.test)
+        contents, fault = None, None
+        try:
+            check_place(self.root, self.folder, self.markers, self.lookalikes)
+            contents = self._contents()
+        except DataError as error:
+            fault = error
+        except (InputError, OSError) as error:
+            fault = DataError("incomplete", first_line(error))
+        inspection = Inspection(
+            self.name,
+            fault.status if fault else "present",
+            str(fault) if fault else "",
+            found=fault.found if fault else expected,
+            expected=expected,
+            where=self.where,
+            source=facts.source,
+            bytes=facts.bytes,
+            licence=facts.licence,
+            automatic=bool(facts.files),
+            by_hand=facts.by_hand,
+        )
+        return inspection, contents
+
+    def _files(self, samples: Sequence[Sample]) -> ImageFiles:
+        return ImageFiles(self.where, samples, f"Task '{self.name}'", "put a whole copy in its place.")
+
+    @abstractmethod
+    def _contents(self) -> Contents:
+        """List what is there.
+
+        Raises:
+            DataError: something is amiss with it.
+        """
