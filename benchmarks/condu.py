@@ -145,7 +145,7 @@ def textbook(method: ConDU, task: Task, shard: TestShard) -> Tensor:
     for weights in models:
         method.clip.model.load_state_dict(weights, strict=False)
         features.append(method.features(shard, torch.arange(len(shard))))
-        classifier = method.clip.classifier(task.class_names, task.templates)
+        classifier = method.clip.classifier(task.prompts())
         logits.append(TEST_LOGIT_SCALE * cosine(features[-1], classifier))
     chosen = nearest_tasks(task_similarities(features[0], method.prototypes), method.experts)
     counted = torch.cat([torch.ones(len(shard), 1), chosen], dim=1)

@@ -111,6 +111,8 @@ class RunRecord(TaskCallback):
         matrix: AccuracyMatrix = callback_of(trainer, AccuracyMatrix)
         boundary: TaskBoundary = callback_of(trainer, TaskBoundary)
         sequence = trainer.datamodule
+        # one softmax over all classes seen has one accuracy, that over all their images
+        sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
         copies = [part for part in module.modules() if getattr(part, "is_stored", False)]
         packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
         return {
@@ -121,7 +123,7 @@ class RunRecord(TaskCallback):
             "protocol": boundary.protocol,
             "zero_shot": matrix.zero_shot,
             "R": matrix.rows,
-            "metrics": metrics.summary(matrix.rows) if matrix.rows else {},
+            "metrics": metrics.summary(matrix.rows, sizes) if matrix.rows else {},
             "cost": {
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
                 "peak_memory_bytes": self._measure_memory(trainer),
@@ -144,11 +146,11 @@ class RunRecord(TaskCallback):
 
 
 def _log_row(
-    trainer: Trainer, learned: int, tasks: list[str], row: list[float], metrics: dict[str, float | None]
+    trainer: Trainer, learned: int, tasks: list[str], row: list[float | None], metrics: dict[str, float | None]
 ) -> None:
     """Log what is known after ``learned`` tasks as ``cl/...``."""
     named = {f"cl/{name}": value for name, value in metrics.items() if value is not None}
-    named |= {f"cl/accuracy/{name}": value for name, value in zip(tasks, row, strict=True)}
+    named |= {f"cl/accuracy/{name}": value for name, value in zip(tasks, row, strict=True) if value is not None}
     for logger in trainer.loggers:
         logger.log_metrics({"cl/task": learned, **named}, step=trainer.global_step)
         logger.save()  # before the checkpoint, after which this row is never logged again

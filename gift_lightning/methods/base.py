@@ -186,7 +186,7 @@ class ContinualCLIP(LightningModule):
 
         Runs without gradients and makes no collective calls, because shards differ in size from rank to rank.
         """
-        classifier = self.clip.classifier(task.class_names, task.templates)
+        classifier = self.clip.classifier(task.prompts())
         logits = [
             TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
             for first in range(0, len(shard), self.eval_batch_size)
@@ -221,8 +221,7 @@ class ContinualCLIP(LightningModule):
             raise InputError(f"{type(self).__name__} does not replay: remove data.replay.")
 
     def _check_prompts(self, task: Task) -> None:
-        prompts = [template.format(name) for template in task.templates for name in task.class_names]
-        too_long = self.clip.first_too_long(prompts)
+        too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])
         if too_long is not None:
             raise InputError(
                 f"Task '{task.name}': the prompt '{too_long[:60]}...' is longer than the text that the CLIP reads:"

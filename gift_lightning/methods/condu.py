@@ -198,7 +198,7 @@ class ConDU(ContinualCLIP):
         return torch.cat(parts)
 
     def logits(self, task: Task, features: Tensor) -> Tensor:
-        return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.class_names, task.templates))
+        return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.prompts()))
 
     def become_expert(self, place: int) -> None:
         """Give the CLIP the weights of a task's expert."""

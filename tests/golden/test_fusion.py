@@ -132,10 +132,7 @@ def test_prototypes_similarities_and_aggregated_logits(precision: str) -> None:
             features = base.encode_image(images)
             similarities = task_similarities(features, prototypes[: session + 1])
             assert (similarities - stored[f"{key}/similarity"]).abs().max() < tolerance
-            logits = [
-                100 * clip.encode_image(images) @ clip.classifier(task.class_names, task.templates).T
-                for clip in [base, *experts]
-            ]
+            logits = [100 * clip.encode_image(images) @ clip.classifier(task.prompts()).T for clip in [base, *experts]]
             assert (torch.stack(logits) - stored[f"{key}/logits_per_model"]).abs().max() < 100 * tolerance
             for count in (1, 2, 4):
                 chosen = nearest_tasks(similarities, count)
