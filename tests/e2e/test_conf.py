@@ -41,15 +41,16 @@ def test_it_builds_what_it_names(path: Path, small_vit: str, tmp_path: Path, mon
     assert status == 0, out + err
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if not is_whole(path) and path.stem != "base"], ids=name_of)
-def test_an_overlay_goes_on_top(path: Path, small_vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SequenceCLI, "_run_subcommand", lambda cli, command: None)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    ground = {"ablation": "mini/gift", "steps": "cil/finetune"}.get(path.parent.name, "mini/finetune")
-    clip = small_clip(small_vit) if ground.startswith("cil") else []
-    configs = ["--config", str(CONF / f"{ground}.yaml"), "--config", str(path)]
-    status, out, err = call("fit", *configs, "--run.root", str(tmp_path), *clip)
+@pytest.mark.parametrize("path", sorted((CONF / "cil" / "steps").glob("*.yaml")), ids=name_of)
+def test_steps_go_on_top(path: Path, small_vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[SequenceCLI] = []
+    monkeypatch.setattr(SequenceCLI, "_run_subcommand", lambda cli, command: built.append(cli))
+    configs = ["--config", str(CONF / "cil" / "finetune.yaml"), "--config", str(path)]
+    status, out, err = call("fit", *configs, "--run.root", str(tmp_path), *small_clip(small_vit))
     assert status == 0, out + err
+    steps, first = int(path.stem.split("_")[1]), built[0].datamodule.tasks[0]
+    assert built[0].datamodule.num_tasks == steps + (path.stem.startswith("tinyimagenet"))
+    assert first.templates == ["a bad photo of a {}."]
 
 
 def test_both_orders_have_the_same_methods_with_the_same_settings() -> None:
