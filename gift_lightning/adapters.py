@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter, ParameterList
 
-from gift_lightning.errors import InputError
+from gift_lightning.blocks import blocks_of
 from gift_lightning.mixture import mix_experts, router_logits, top_experts, top_gates
 from gift_lightning.seeding import stream_seed
 
@@ -144,10 +145,7 @@ class BlockExperts(nn.Module):
 class Adapters(nn.Module):
     """Experts and routers in all blocks of a CLIP, which itself stays as it is.
 
-    In a transformer they read what the second normalisation of a block reads, and their sum is added to what the block
-    gives: they work beside the MLP, on the residual stream. In a convolutional tower, whose blocks have no such place,
-    they read what the block gives.
-
+    They work beside the MLP of a transformer's block, and after a block of a convolutional tower (``blocks.Block``).
     Nothing is added until ``routed`` says which router is asked.
 
     Args:
@@ -176,12 +174,11 @@ class Adapters(nn.Module):
         self.draws: Draws | None = None
         self._hooks: list[Any] = []
         for tower in towers:
-            found = _blocks_of(model, tower)
+            found = blocks_of(model, tower)
             generator = torch.Generator().manual_seed(stream_seed(seed, "experts", tower))
-            widths = [_width_of(block) for block in found]
-            self.blocks[tower] = nn.ModuleList(BlockExperts(d, settings, routers, generator) for d in widths)
+            self.blocks[tower] = nn.ModuleList(BlockExperts(b.width, settings, routers, generator) for b in found)
             for number, block in enumerate(found):
-                self._hooks += _Place(self, tower, number).attach(block)
+                self._hooks += block.attach(partial(self.added, tower, number))
         shape = (len(self.all_blocks), settings.experts)
         self.register_buffer("counts", torch.zeros(shape, dtype=torch.long))
         self.register_buffer("listed", torch.zeros(shape, dtype=torch.long))
@@ -207,9 +204,10 @@ class Adapters(nn.Module):
         finally:
             self.route, self.draws = before
 
-    def added(self, x: Tensor, tower: str, number: int) -> Tensor:
-        """What the experts of a block add to ``x``."""
-        assert self.route is not None
+    def added(self, tower: str, number: int, x: Tensor) -> Tensor | None:
+        """What the experts of a block make of ``x``; ``None`` without a route."""
+        if self.route is None:
+            return None
         block: Any = self.blocks[tower][number]  # type: ignore[index]
         result, chosen = block(x, self.route, self.draws, (tower, number))
         # all ranks have all texts: they count once
@@ -265,61 +263,3 @@ class Adapters(nn.Module):
         """Take the experts out of the CLIP."""
         for hook in self._hooks:
             hook.remove()
-
-
-class _Place:
-    """Where the experts of a block read and write."""
-
-    def __init__(self, adapters: Adapters, tower: str, number: int) -> None:
-        # not an attribute of the CLIP's module: its weights stay those of the CLIP alone
-        self.adapters, self.tower, self.number = adapters, tower, number
-        self.read: Tensor | None = None
-
-    def attach(self, block: nn.Module) -> list[Any]:
-        norm = _second_norm(block)
-        if norm is None:
-            return [block.register_forward_hook(self._write_after)]
-        return [norm.register_forward_hook(self._read), block.register_forward_hook(self._write_beside)]
-
-    def _read(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if self.adapters.route is not None:
-            self.read = inputs[0]
-
-    def _write_beside(self, block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if self.adapters.route is None:
-            return output
-        read, self.read = self.read, None
-        assert read is not None
-        return output + self.adapters.added(read, self.tower, self.number)
-
-    def _write_after(self, block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if self.adapters.route is None:
-            return output
-        return output + self.adapters.added(output.movedim(1, -1), self.tower, self.number).movedim(-1, 1)
-
-
-def _blocks_of(model: nn.Module, tower: str) -> list[nn.Module]:
-    """The blocks of a tower, as open_clip and timm name them."""
-    lists = [
-        module
-        for name, module in model.named_modules()
-        if name.startswith("visual.") == (tower == "image") and name.rsplit(".", 1)[-1] in ("resblocks", "blocks")
-    ]
-    blocks = [block for blocks in lists for block in blocks.children()]
-    if not blocks or not all(_second_norm(block) or _convolutions(block) for block in blocks):
-        raise InputError(f"The {tower} tower of this CLIP has no blocks that can take experts: choose another CLIP.")
-    return blocks
-
-
-def _second_norm(block: nn.Module) -> nn.Module | None:
-    """What stands before the MLP of a transformer's block."""
-    return getattr(block, "ln_2", getattr(block, "norm2", None)) if hasattr(block, "attn") else None
-
-
-def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in block.modules() if isinstance(module, nn.Conv2d)]
-
-
-def _width_of(block: nn.Module) -> int:
-    norm: Any = _second_norm(block)
-    return len(norm.weight) if norm is not None else _convolutions(block)[-1].out_channels

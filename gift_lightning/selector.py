@@ -144,10 +144,10 @@ def load_alexnet(path: Path) -> nn.Module:
 
     if not path.is_file():
         raise InputError(f"model.alexnet {path} does not exist: give torchvision's weights of AlexNet, or null.")
-    model = alexnet()
+    features, prefix = alexnet().features, "features."
     try:
         state = load_tensors(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        model.load_state_dict(state)
+        features.load_state_dict({name[len(prefix) :]: w for name, w in state.items() if name.startswith(prefix)})
     except Exception as error:
         raise InputError(f"model.alexnet {path} does not hold torchvision's weights of AlexNet.") from error
-    return model.features[:11]  # type: ignore[index]
+    return features[:11]
