@@ -118,12 +118,10 @@ class BlockExperts(nn.Module):
         """
         settings, tokens = self.settings, x.flatten(1, -2)
         looked_at = tokens[:, 0] if x.ndim == 3 else tokens.mean(1)
-        # all routers are in the graph, for DDP waits for the gradients of all
-        gate, spread = torch.stack(list(self.gate))[route], None
-        noise = keep = None
-        if settings.noise:
-            spread = torch.stack(list(self.spread))[route]
+        # all routers and experts are in the graph, for DDP waits for the gradients of all
+        gate, spread, noise, keep = torch.stack(list(self.gate))[route], None, None, None
         if draws is not None and settings.noise:
+            spread = torch.stack(list(self.spread))[route]
             noise = draws.noise(block, len(x), settings.experts, x.device).to(gate.dtype)
         chosen, gates = top_gates(router_logits(looked_at, gate, spread, noise), settings.top_k)
         if draws is not None and self.training and settings.dropout:

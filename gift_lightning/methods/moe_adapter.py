@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from callbacks.selector_training import SelectorTraining
+from datamodules import CurrentTask
 from datamodules.base import Task
 from datamodules.shard import TestShard
 from gift_lightning.adapters import Adapters, Draws, ExpertSettings
@@ -55,8 +56,8 @@ class MoEAdapter(ContinualCLIP):
             class-incremental code.
         alexnet: file with torchvision's weights of AlexNet, whose features the auto-encoders of the authors are trained
             on; ``null`` for those of the pre-trained CLIP.
-        threshold: the largest error with which an image is taken for one of a task. It belongs to the features: 0.0655
-            is published for AlexNet's.
+        threshold: the largest error with which an image is taken for one of a task. It belongs to the features;
+            ``null``: 0.0655 with AlexNet's, as published, and 0.008 with those of the CLIP, which is good for MiniMTIL.
         selector_steps: optimiser steps of a task's auto-encoder.
         reference_steps: of that of reference images.
         selector_lr: first learning rate of all of them.
@@ -65,8 +66,6 @@ class MoEAdapter(ContinualCLIP):
             with ``routers: shared`` keep the noise in testing.
         kwargs: see ``ContinualCLIP``.
     """
-
-    replays = True
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class MoEAdapter(ContinualCLIP):
         towers: Literal["both", "image"] = "both",
         routers: Literal["task", "shared"] = "task",
         alexnet: str | None = None,
-        threshold: float = 0.0655,
+        threshold: float | None = None,
         selector_steps: int = 300,
         reference_steps: int = 1000,
         selector_lr: float = 0.01,
@@ -95,13 +94,17 @@ class MoEAdapter(ContinualCLIP):
         for name, value in {"top_k": top_k, "frozen_experts": frozen_experts}.items():
             if not 0 <= value <= experts:
                 raise InputError(f"model.{name} is {value}: there are {experts} of model.experts to choose from.")
+        if threshold is not None and threshold <= 0:
+            raise InputError(f"model.threshold is {threshold}: give a positive number, or null.")
         if not 0 <= dropout < 1:
             raise InputError(f"model.dropout is {dropout}: give a number from 0 to less than 1.")
         super().__init__(lr=lr, **kwargs)
         self.settings = ExpertSettings(experts, top_k, width, dropout, noise)
-        self.frozen_experts, self.has_own_routers = frozen_experts, routers == "task"
+        self.frozen_experts = frozen_experts
+        self.has_own_routers = self.replays = routers == "task"
         self.towers = ["image", "text"] if towers == "both" else ["image"]
-        self.threshold, self.code, self.official_quirks = threshold, code, official_quirks
+        self.threshold = threshold or (0.008 if alexnet is None else 0.0655)
+        self.code, self.official_quirks = code, official_quirks
         self.selector_steps, self.reference_steps, self.selector_lr = selector_steps, reference_steps, selector_lr
         self.clip.requires_grad_(False)
         self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(Path(alexnet)), is_stored=True)
@@ -114,8 +117,15 @@ class MoEAdapter(ContinualCLIP):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit":
-            self.build(self.sequence.num_tasks, self.sequence.replay is not None, self.sequence.seed)
+        if stage != "fit":
+            return
+        reference = self.sequence.replay
+        if reference is not None and (not self.sequence.replays_in(0) or isinstance(reference, CurrentTask)):
+            raise InputError(
+                f"{type(self).__name__} learns data.replay before the first task: name images like those of"
+                " pre-training, as datamodules.Reference, or none."
+            )
+        self.build(self.sequence.num_tasks, reference is not None, self.sequence.seed)
 
     def build(self, tasks: int, has_reference: bool, seed: int = 0) -> None:
         """Make what ``tasks`` tasks need: all of it from the start, for DDP and optimisers take no later parts."""

@@ -13,8 +13,8 @@ from torchvision.models import alexnet
 import gift_lightning
 from callbacks import AccuracyMatrix, TaskBoundary
 from callbacks.task_callback import TaskCallback
-from datamodules import TaskSequence
-from datamodules.mini import Counting, Flags, Shapes
+from datamodules import CurrentTask, ExemplarMemory, TaskSequence
+from datamodules.mini import Counting, Flags, GeneralReference, Shapes
 from datamodules.shard import TestShard
 from gift_lightning.cli import SEQUENCE_DEFAULTS
 from gift_lightning.clip import CLIPSource
@@ -28,11 +28,11 @@ SMALL: dict[str, Any] = {"experts": 6, "width": 8, "selector_steps": 20, "code":
 SETTINGS: dict[str, Any] = {**SMALL, "clip": MINI, "lr": 1e-2, "warmup_steps": 1}
 
 
-def fit(method: MoEAdapter, *callbacks: TaskCallback, **trainer: Any) -> list[list[float]]:
+def fit(method: MoEAdapter, *callbacks: TaskCallback, replay: Any = None, **trainer: Any) -> list[list[float]]:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     settings: dict[str, Any] = {"accelerator": "cpu", "max_epochs": 3, **SEQUENCE_DEFAULTS, **quiet, **trainer}
     matrix = AccuracyMatrix()
-    sequence = TaskSequence([Flags(40, 30), Shapes(40, 30), Counting(40, 30)], batch_size=8, steps=5)
+    sequence = TaskSequence([Flags(40, 30), Shapes(40, 30), Counting(40, 30)], batch_size=8, steps=5, replay=replay)
     Trainer(callbacks=[TaskBoundary(), matrix, *callbacks], **settings).fit(method, sequence)
     return matrix.rows
 
@@ -202,6 +202,19 @@ def test_alexnet_gives_the_features_as_published(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("replay", "settings", "sentence"),
+    [
+        (CurrentTask(batch_size=8), {}, r"learns data\.replay before the first task: name images like those"),
+        (ExemplarMemory(batch_size=8), {}, r"learns data\.replay before the first task: name images like those"),
+        (GeneralReference(9, 8), {"routers": "shared"}, r"MoEAdapter does not replay: remove data\.replay"),
+    ],
+)
+def test_reference_images_are_those_of_pre_training(replay: Any, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        fit(MoEAdapter(**SETTINGS, **settings), replay=replay)
+
+
+@pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"top_k": 0}, r"model\.top_k is 0: give at least 1"),
@@ -209,6 +222,7 @@ def test_alexnet_gives_the_features_as_published(tmp_path: Path) -> None:
         ({"frozen_experts": 7}, r"model\.frozen_experts is 7: there are 6 of model\.experts"),
         ({"dropout": 1.0}, r"model\.dropout is 1\.0: give a number from 0 to less than 1"),
         ({"selector_steps": 0}, r"model\.selector_steps is 0: give at least 1"),
+        ({"threshold": -1.0}, r"model\.threshold is -1\.0: give a positive number, or null"),
         ({"alexnet": "nowhere.pth"}, r"model\.alexnet nowhere\.pth does not exist"),
     ],
 )
