@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter, ParameterList
 
 from gift_lightning.blocks import blocks_of
+from gift_lightning.errors import InputError
 from gift_lightning.mixture import mix_experts, router_logits, top_experts, top_gates
 from gift_lightning.seeding import stream_seed
 
@@ -25,6 +27,9 @@ class ExpertSettings:
         width: units of an expert's bottleneck.
         dropout: share of these units that training leaves out.
         noise: whether routers have a second matrix, which adds noise to their choice.
+
+    Raises:
+        InputError: a value is impossible.
     """
 
     experts: int
@@ -32,6 +37,15 @@ class ExpertSettings:
     width: int
     dropout: float
     noise: bool
+
+    def __post_init__(self) -> None:
+        for name, value in {"top_k": self.top_k, "width": self.width}.items():
+            if value < 1:
+                raise InputError(f"model.{name} is {value}: give at least 1.")
+        if self.top_k > self.experts:
+            raise InputError(f"model.top_k is {self.top_k}: there are {self.experts} of model.experts to choose from.")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.dropout is {self.dropout}: give a number from 0 to less than 1.")
 
 
 @dataclass(frozen=True)
@@ -126,9 +140,8 @@ class BlockExperts(nn.Module):
         chosen, gates = top_gates(router_logits(looked_at, gate, spread, noise), settings.top_k)
         if draws is not None and self.training and settings.dropout:
             keep = draws.keep(block, chosen, tokens.shape[1], settings.width, settings.dropout).to(tokens.dtype)
-        down, down_bias, up, up_bias = [
-            torch.stack(list(part)) for part in (self.down, self.down_bias, self.up, self.up_bias)
-        ]
+        experts = (self.down, self.down_bias, self.up, self.up_bias)
+        down, down_bias, up, up_bias = [torch.stack(list(part)) for part in experts]
         return mix_experts(tokens, chosen, gates, down, down_bias, up, up_bias, keep).view_as(x), chosen
 
     def expert(self, index: int) -> list[Parameter]:
@@ -171,11 +184,13 @@ class Adapters(nn.Module):
         self.route: int | None = None
         self.draws: Draws | None = None
         self._hooks: list[Any] = []
+        self._rows: dict[tuple[str, int], int] = {}
         for tower in towers:
             found = blocks_of(model, tower)
             generator = torch.Generator().manual_seed(stream_seed(seed, "experts", tower))
             self.blocks[tower] = nn.ModuleList(BlockExperts(b.width, settings, routers, generator) for b in found)
             for number, block in enumerate(found):
+                self._rows[tower, number] = len(self._rows)
                 self._hooks += block.attach(partial(self.added, tower, number))
         shape = (len(self.all_blocks), settings.experts)
         self.register_buffer("counts", torch.zeros(shape, dtype=torch.long))
@@ -210,10 +225,8 @@ class Adapters(nn.Module):
         result, chosen = block(x, self.route, self.draws, (tower, number))
         # all ranks have all texts: they count once
         if self.training and self.draws is not None and (tower == "image" or self.draws.first == 0):
-            self.used = self.used.to(x.device)
-            chosen = chosen.flatten()
-            row = number + (len(self.blocks["image"]) if tower == "text" else 0)  # type: ignore[arg-type]
-            self.used[row].index_add_(0, chosen, torch.ones_like(chosen))
+            self.used, chosen = self.used.to(x.device), chosen.flatten()
+            self.used[self._rows[tower, number]].index_add_(0, chosen, torch.ones_like(chosen))
         return result
 
     def settle(self, used: Tensor, route: int) -> None:
@@ -226,17 +239,16 @@ class Adapters(nn.Module):
         learns = ((used > 0) & (self.listed == 0)).tolist()
         for block, row in zip(self.all_blocks, learns, strict=True):
             idle = [block.expert(index) for index, moves in enumerate(row) if not moves]
-            idle += [block.router(index) for index in range(len(block.gate)) if index != route]
-            for parameters in idle:
-                for parameter in parameters:
-                    parameter.grad = None
+            idle += [block.router(index) for index in range(self.routers) if index != route]
+            for parameter in chain.from_iterable(idle):
+                parameter.grad = None
 
     def trained(self, route: int) -> list[Parameter]:
         """What may change in a task: the experts that are not frozen, and the task's router."""
-        parts = []
+        parts: list[list[Parameter]] = []
         for block, row in zip(self.all_blocks, self.listed.tolist(), strict=True):
             parts += [block.expert(index) for index, times in enumerate(row) if times == 0] + [block.router(route)]
-        return [parameter for part in parts for parameter in part]
+        return list(chain.from_iterable(parts))
 
     @torch.no_grad()
     def freeze(self, number: int) -> None:
@@ -247,10 +259,8 @@ class Adapters(nn.Module):
 
     def kept(self, routers: int) -> dict[str, Tensor]:
         """All experts and the first routers, by name."""
-        parameters = dict(self.named_parameters())
-        later = (f".{kind}.{index}" for kind in ("gate", "spread") for index in range(routers, self.routers))
-        dropped = tuple(later)
-        return {name: weight.detach() for name, weight in parameters.items() if not name.endswith(dropped)}
+        later = tuple(f".{kind}.{index}" for kind in ("gate", "spread") for index in range(routers, self.routers))
+        return {name: weight.detach() for name, weight in self.named_parameters() if not name.endswith(later)}
 
     @property
     def routers(self) -> int:

@@ -87,20 +87,16 @@ class MoEAdapter(ContinualCLIP):
         lr: float | dict[str, float] = 1e-3,
         **kwargs: Any,
     ) -> None:
-        counts = {"top_k": top_k, "width": width, "code": code, "selector_steps": selector_steps}
-        for name, value in {**counts, "reference_steps": reference_steps}.items():
+        for name, value in {"selector_steps": selector_steps, "reference_steps": reference_steps, "code": code}.items():
             if value < 1:
                 raise InputError(f"model.{name} is {value}: give at least 1.")
-        for name, value in {"top_k": top_k, "frozen_experts": frozen_experts}.items():
-            if not 0 <= value <= experts:
-                raise InputError(f"model.{name} is {value}: there are {experts} of model.experts to choose from.")
+        if not 0 <= frozen_experts <= experts:
+            raise InputError(f"model.frozen_experts is {frozen_experts}: there are {experts} of model.experts.")
         if threshold is not None and threshold <= 0:
             raise InputError(f"model.threshold is {threshold}: give a positive number, or null.")
-        if not 0 <= dropout < 1:
-            raise InputError(f"model.dropout is {dropout}: give a number from 0 to less than 1.")
+        settings = ExpertSettings(experts, top_k, width, dropout, noise)
         super().__init__(lr=lr, **kwargs)
-        self.settings = ExpertSettings(experts, top_k, width, dropout, noise)
-        self.frozen_experts = frozen_experts
+        self.settings, self.frozen_experts = settings, frozen_experts
         self.has_own_routers = self.replays = routers == "task"
         self.towers = ["image", "text"] if towers == "both" else ["image"]
         self.threshold = threshold or (0.008 if alexnet is None else 0.0655)
@@ -131,14 +127,12 @@ class MoEAdapter(ContinualCLIP):
         """Make what ``tasks`` tasks need: all of it from the start, for DDP and optimisers take no later parts."""
         if self.adapters is not None:
             self.adapters.detach()
-        routers = tasks if self.has_own_routers else 1
-        self.adapters = Adapters(self.clip.model, self.towers, self.settings, routers, seed).to(
-            self.clip.model.logit_scale
-        )
+        model, routers = self.clip.model, tasks if self.has_own_routers else 1
+        self.adapters = Adapters(model, self.towers, self.settings, routers, seed).to(model.logit_scale)
         if self.has_own_routers:
             seeds = [stream_seed(seed, "selector", task) for task in range(tasks)]
             reference = stream_seed(seed, "selector", "reference") if has_reference else None
-            image = torch.zeros(1, 3, *self.clip.model.visual.image_size).to(self.clip.logit_scale)
+            image = torch.zeros(1, 3, *model.visual.image_size).to(model.logit_scale)
             width = self.selector_features(image).shape[1]
             self.selector = Selector(width, self.code, seeds, reference).to(image)
 
@@ -163,10 +157,8 @@ class MoEAdapter(ContinualCLIP):
     def on_task_start(self, task: int) -> None:
         if task == 0:
             self.learned = 0
-        else:
-            self.parts.freeze(
-                self.frozen_experts
-            )  # not when the last one ends: its optimiser is still in the checkpoint then
+        else:  # and not when a task ends, whose optimiser is in the checkpoint with all that it trained
+            self.parts.freeze(self.frozen_experts)
 
     def on_task_end(self, task: int) -> None:
         self.learned = task + 1
@@ -201,9 +193,8 @@ class MoEAdapter(ContinualCLIP):
         if self.adapters is None:
             self.build(self.learned, any(name.startswith("selector.reference.") for name in kept))
         ours = self.kept()
-        if {name: weight.shape for name, weight in ours.items()} != {
-            name: weight.shape for name, weight in kept.items() if name not in ("learned", "start")
-        }:
+        shapes = [{name: weights[name].shape for name in weights if "." in name} for weights in (ours, kept)]
+        if shapes[0] != shapes[1]:
             raise InputError("What the run kept is not of a MoEAdapter with these settings: give those of the run.")
         with torch.no_grad():
             for name, weight in ours.items():
