@@ -39,9 +39,9 @@ class MoEAdapter(ContinualCLIP):
       learns them, and where its error is the smallest the pre-trained CLIP predicts. Training steps make no use of
       them: a small ``data.replay.batch_size`` saves the reading.
 
-    Between tasks the experts, all routers and all auto-encoders are kept. Beyond the authors' code are experts after the
-    blocks of a convolutional tower, CLIP's own features for the auto-encoders, and a route for each image; the balance
-    of the experts, which their code computes and drops, is not computed.
+    Between tasks the experts, all routers and all auto-encoders are kept. Beyond the authors' code are experts after
+    the blocks of a convolutional tower, CLIP's own features for the auto-encoders, and a route for each image; the
+    balance of the experts, which their code computes and drops, is not computed.
 
     Reference: Yu et al., "Boosting Continual Learning of Vision-Language Models via Mixture-of-Experts Adapters", CVPR
     2024, arXiv 2403.11549.
