@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 from rich.console import Console
+from torch import Tensor
 
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.task_boundary import TaskBoundary
@@ -114,6 +115,8 @@ class RunRecord(TaskCallback):
         # one softmax over all classes seen has one accuracy, that over all their images
         sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
         copies = [part for part in module.modules() if getattr(part, "is_stored", False)]
+        trained = module.trained_parameters() if module.learns else []
+        beside = [parameter for name, parameter in module.named_parameters() if not name.startswith("clip.")]
         packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
         return {
             "schema": SCHEMA,
@@ -127,8 +130,9 @@ class RunRecord(TaskCallback):
             "cost": {
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
                 "peak_memory_bytes": self._measure_memory(trainer),
-                "trainable_parameters": _count(module, trainable=True),
-                "frozen_parameters": _count(module, trainable=False),
+                "trainable_parameters": sum(map(Tensor.numel, trained)),
+                # in memory beside the CLIP
+                "frozen_parameters": sum(map(Tensor.numel, {*beside} - {*trained})),
                 # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
                 "stored_parameters": sum(map(_size, copies)) + packed // 4,
             },
@@ -172,13 +176,6 @@ def _resident_memory() -> int:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return 0
-
-
-def _count(module: Module, trainable: bool) -> int:
-    """Parameters that learn, or that are in memory beside the model."""
-    if trainable:
-        return sum(p.numel() for p in module.parameters() if p.requires_grad) if module.learns else 0
-    return sum(p.numel() for name, p in module.named_parameters() if not name.startswith("clip."))
 
 
 def _size(part: Module) -> int:

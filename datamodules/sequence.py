@@ -165,6 +165,20 @@ class TaskSequence(LightningDataModule):
         batches = StepBatches(samples, batch_size, self.steps(task), key, self.shuffle, self._split())
         return StepLoader(task, samples, batches, self.num_workers, pin_memory=self._device.type == "cuda")
 
+    def loader_of(self, images: ImageSet, steps: int, *name: int | str) -> DataLoader[Any]:
+        """This rank's share of ``steps`` batches of augmented images, in a stream beside those of the steps."""
+        key, split = (self.seed, *name), self._split()
+        samples = SeededSamples(images, self._clip.train_transform, key)
+        whole = Split(split.rank, split.world_size)
+        batches = StepBatches(samples, self.batch_size, steps, key, self.shuffle, whole)
+        return DataLoader(samples, batch_sampler=batches, num_workers=self.num_workers)
+
+    def place(self, batch_idx: int) -> tuple[int, int]:
+        """Where this rank's batch lies in that of its optimiser step: its first image, and images of the whole."""
+        split = self._split()
+        part = batch_idx % split.accumulate * split.world_size + split.rank
+        return part * self.batch_size // (split.world_size * split.accumulate), self.batch_size
+
     def test_dataloader(self) -> DataLoader[int]:
         """One batch for each task: its number. Every rank visits all tasks and evaluates its shard of each."""
         return DataLoader(range(self.num_tasks), batch_size=None)  # type: ignore[arg-type]

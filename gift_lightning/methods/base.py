@@ -40,7 +40,7 @@ class ContinualCLIP(LightningModule):
     """
 
     replays = False
-    """Whether the method sees replayed image-text pairs, and so needs ``data.replay``."""
+    """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
 
     learns = True
     """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
@@ -206,10 +206,13 @@ class ContinualCLIP(LightningModule):
         """A new AdamW and schedule for the current task; called at the start of every task."""
         task, steps = self.task, self.sequence.steps(self.task)
         lr = self.lr[self.sequence.names[task]] if isinstance(self.lr, dict) else self.lr
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = AdamW(parameters, lr=lr, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer = AdamW(self.trained_parameters(), lr=lr, betas=self.betas, weight_decay=self.weight_decay)
         schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, self.warmup_steps, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What may change in the current task."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:

@@ -1,7 +1,6 @@
 """ConDU: a model for each task, fused into one and brought back."""
 
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -13,6 +12,7 @@ from torch.func import functional_call
 from callbacks.prototypes import Prototypes
 from datamodules.base import Task
 from datamodules.shard import TestShard
+from gift_lightning.checkpoint import hash_of
 from gift_lightning.clip import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
 from gift_lightning.fusion import Decoupled, Fusion, delta_of, fuse, write_expert_
@@ -129,11 +129,8 @@ class ConDU(ContinualCLIP):
 
     @cached_property
     def start(self) -> Tensor:
-        """Hash of the pre-trained weights, 32 bytes: what is kept belongs to them."""
-        digest = sha256()
-        for weight in self.initial.parameters():
-            digest.update(weight.detach().float().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
-        return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+        """What is kept belongs to these weights."""
+        return hash_of(self.initial.parameters())
 
     def load_knowledge(self, kept: dict[str, Tensor]) -> None:
         self.fusion, self.learned, self.prototypes = None, [], []
