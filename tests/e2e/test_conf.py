@@ -36,8 +36,10 @@ FILES = sorted(CONF.rglob("*.yaml"))
 @pytest.mark.parametrize("path", [path for path in FILES if is_whole(path)], ids=name_of)
 def test_it_builds_what_it_names(path: Path, small_vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SequenceCLI, "_run_subcommand", lambda cli, command: None)
-    clip = [] if name_of(path).startswith(("mini/", "quickstart")) else small_clip(small_vit)
-    status, out, err = call("fit", "--config", str(path), "--run.root", str(tmp_path), *clip)
+    small = [] if name_of(path).startswith(("mini/", "quickstart")) else small_clip(small_vit)
+    if path.stem.startswith("moe_adapter"):
+        small += ["--model.alexnet", "null"]
+    status, out, err = call("fit", "--config", str(path), "--run.root", str(tmp_path), *small)
     assert status == 0, out + err
 
 
@@ -100,8 +102,13 @@ def in_small(path: Path, data: Path, clip: str, root: Path) -> list[str]:
         flags += ["--data.replay.initial_prompts", "[a photo of a star, a photo of a house]"]
     if path.stem == "icarl":
         flags += ["--data.replay.size", "4"]
-    replay = path.stem in ("gift", "icarl", "lwf", "lwf_vr", "zscl", "zscl_star")
-    return [*flags, *(["--data.replay.batch_size", "4"] if replay else [])]
+    if path.stem.startswith("moe_adapter") and folder != "cil":
+        flags += ["--model.alexnet", "null", "--model.selector_steps", "2", "--model.reference_steps", "2"]
+        flags += ["--data.replay.images", str(data / "ImageNet" / "train")]
+    replays = ("gift", "icarl", "lwf", "lwf_vr", "zscl", "zscl_star", "moe_adapter", "moe_adapter_few_shot")
+    if path.stem in replays and (folder, path.stem) != ("cil", "moe_adapter"):
+        flags += ["--data.replay.batch_size", "4"]
+    return flags
 
 
 @pytest.mark.parametrize("path", IN_SMALL, ids=name_of)
