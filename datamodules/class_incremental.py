@@ -73,6 +73,7 @@ class ClassIncremental(Task):
         starts = [0, *range(self.initial, len(order), self.increment)]
         parts = [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
         digits = len(str(len(parts)))
+        self.number = len(order)
         return [Step(self, f"{self.name}_{step:0{digits}}", part) for step, part in enumerate(parts, start=1)]
 
 
@@ -98,10 +99,10 @@ class Step(Task):
             return
         source = self.whole.source
         source.setup(stage or "fit")
-        if max(self.classes) >= len(source.class_names):
+        if self.whole.number != len(source.class_names):
             raise InputError(
-                f"The class order of '{source.name}' names label {max(self.classes)}, but it has"
-                f" {len(source.class_names)} classes."
+                f"The class order of '{source.name}' names {self.whole.number} classes, but it has"
+                f" {len(source.class_names)}."
             )
         self.class_names = [source.class_names[label] for label in self.classes]
         self.train_set = Relabelled(source.train_set, self.classes)

@@ -36,6 +36,11 @@ class FewShot(Dataset[tuple[Any, int]]):
         return self.samples[self.indices[index]]
 
 
+def whole(samples: ImageSet) -> ImageSet:
+    """All samples of the set that few were taken of."""
+    return samples.samples if isinstance(samples, FewShot) else samples
+
+
 def labels_of(samples: ImageSet) -> list[int]:
     """The label of each sample; images are decoded only if the set does not know its labels otherwise."""
     known: list[int] | None = getattr(samples, "labels", None)

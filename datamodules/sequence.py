@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
 from datamodules.base import ImageSet, Replay, Task, is_template
-from datamodules.few_shot import FewShot
+from datamodules.few_shot import FewShot, whole
 from datamodules.label_space import AmongTasks, LabelSpace
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
@@ -99,8 +99,9 @@ class TaskSequence(LightningDataModule):
         for task in self.tasks:
             task.setup(stage or "fit")
             _check_task(task)
-            if self.shots is not None and not isinstance(task.train_set, FewShot):
-                task.train_set = FewShot(task.train_set, self.shots, (self.seed, task.name))
+            everything = whole(task.train_set)
+            key = (self.seed, task.name)
+            task.train_set = everything if self.shots is None else FewShot(everything, self.shots, key)
         if self.trainer is not None and stage == "fit":
             self._check_division(self._split())
             if self.replay is not None:

@@ -1,6 +1,5 @@
 """MoE-Adapters: experts and routers beside the blocks of a frozen CLIP, and a selector of the router."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +104,7 @@ class MoEAdapter(ContinualCLIP):
         self.code, self.official_quirks = code, official_quirks
         self.selector_steps, self.reference_steps, self.selector_lr = selector_steps, reference_steps, selector_lr
         self.clip.requires_grad_(False)
+        self.start_hash = hash_of(self.clip.model.parameters())  # here: later they may be in another precision
         self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(Path(alexnet)), is_stored=True)
         self.adapters: Adapters | None = None
         self.selector: Selector | None = None
@@ -168,7 +168,7 @@ class MoEAdapter(ContinualCLIP):
     def knowledge(self) -> dict[str, Tensor]:
         if not self.learned:
             return {}
-        numbers = {"learned": torch.tensor(self.learned), "start": self.start}
+        numbers = {"learned": torch.tensor(self.learned), "start": self.start_hash}
         return {**self.kept(), **numbers}
 
     def kept(self) -> dict[str, Tensor]:
@@ -178,18 +178,13 @@ class MoEAdapter(ContinualCLIP):
             kept |= {f"selector.{name}": weight for name, weight in self.selector.kept(self.learned).items()}
         return kept
 
-    @cached_property
-    def start(self) -> Tensor:
-        """What is kept belongs to these weights."""
-        return hash_of(self.clip.model.parameters())
-
     def load_knowledge(self, kept: dict[str, Tensor]) -> None:
         self.learned = 0
         if not kept:
             return
         if not {"learned", "start"} <= kept.keys():
             raise InputError("What the run kept is not of a MoEAdapter: name the run's method.")
-        if not torch.equal(kept["start"], self.start):
+        if not torch.equal(kept["start"], self.start_hash):
             raise InputError("What the run kept belongs to another CLIP: give the model.clip with which it began.")
         self.learned = int(kept["learned"])
         if self.adapters is None:

@@ -52,7 +52,7 @@ def test_without_an_order_the_labels_are_it() -> None:
         ({"initial": 0, "increment": 2}, "have initial 0: give at least 1 class"),
         ({"initial": 2, "increment": 2, "order": "cifar10"}, "no class order 'cifar10': give labels, or one of cifar"),
         ({"initial": 2, "increment": 2, "order": [0, 2]}, "must name each label from 0 to 1 once"),
-        ({"initial": 2, "increment": 2, "order": list(range(99))}, "names label 97, but it has"),
+        ({"initial": 2, "increment": 2, "order": list(range(99))}, "names 99 classes, but it has"),
     ],
 )
 def test_impossible_steps_are_told(arguments: dict[str, Any], sentence: str) -> None:

@@ -75,9 +75,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("data")
     pictures = Shapes(12, 1)
     pictures.setup()
-    (root / "ImageNet" / "train").mkdir(parents=True)
-    for index, (image, _) in enumerate(pictures.train_set):
-        image.save(root / "ImageNet" / "train" / f"{index}.png")
+    for folder in (root / "ImageNet" / "train", root / "ConceptualCaptions" / "images"):
+        folder.mkdir(parents=True)
+        for index, (image, _) in enumerate(pictures.train_set):
+            image.save(folder / f"{index}.png")
+    captions = "".join(f"a picture of {index} shapes\thttps://example.org/{index}\n" for index in range(9))
+    (root / "ConceptualCaptions" / "Train_GCC-training.tsv").write_text(captions)
     with pytest.MonkeyPatch.context() as patched:
         for name in (*ORDERS["mtil_order_1"], *ORDERS["mtil_order_2"], "MNIST"):
             miniature.expect(patched, name, root)
