@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -139,8 +140,12 @@ class DecodedFile:
         temporary = self.path.with_name(f".{self.path.stem}.{uuid4().hex[:12]}.uint8.tmp")
         with self._told():
             temporary.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                file.truncate(self.bytes)
+            temporary.touch()
+            try:
+                os.truncate(temporary, self.bytes)
+            except OSError:
+                temporary.unlink()
+                raise
         return temporary
 
     def fill(self, temporary: Path, images: Decoded, split: Split, num_workers: int) -> Iterator[float]:
@@ -151,16 +156,13 @@ class DecodedFile:
         part = Subset(images, range(start, end))
         loader = DataLoader(part, batch_size=64, num_workers=num_workers, collate_fn=default_collate)
         with self._told():
-            file = open(temporary, "r+b")  # noqa: SIM115 (closed below)
-        with contextlib.closing(file):
+            file = open(temporary, "r+b", buffering=0)  # noqa: SIM115 (closed below)
+        with file:
             done = start
             for pixels, labels in loader:
                 with self._told():
-                    file.seek(8 * done)
-                    file.write(labels.numpy().tobytes())
-                    file.seek(8 * self.count + math.prod(self.shape) * done)
-                    file.write(pixels.numpy().tobytes())
-                    file.flush()
+                    _write(file, 8 * done, labels)
+                    _write(file, 8 * self.count + math.prod(self.shape) * done, pixels)
                 done += len(labels)
                 yield (done - start) / len(part)
             with self._told():
@@ -198,6 +200,13 @@ class DecodedFile:
             f"{self.path.parent} is not the same folder on all machines of this run: name a data.cache that they share,"
             " or keep decoded test images in memory with null."
         )
+
+
+def _write(file: FileIO, position: int, tensor: Tensor) -> None:
+    file.seek(position)
+    left = memoryview(tensor.numpy().tobytes())
+    while left:
+        left = left[file.write(left) :]
 
 
 def _file_size(count: int, shape: tuple[int, ...]) -> int:

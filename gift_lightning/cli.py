@@ -157,7 +157,7 @@ class SequenceCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_fixed_seed)
         parser.link_arguments("data.num_tasks", "trainer.max_epochs", apply_on="instantiate")
-        parser.set_defaults({"trainer.logger": None, "data.cache": "${run.root}/cache"})
+        parser.set_defaults({"trainer.logger": None, "data.cache": "${..run.root}/cache"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:

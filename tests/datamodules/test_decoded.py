@@ -178,6 +178,14 @@ def test_a_folder_that_cannot_be_written_is_told(clip: CLIP, tmp_path: Path) -> 
         build(tmp_path / "file" / "cache", flags(), clip)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told(clip: CLIP, tmp_path: Path) -> None:
+    task = flags()
+    file = DecodedFile.of(tmp_path, task, clip.test_geometry)
+    with pytest.raises(InputError, match=r"cannot be written: No space left on device\. Make room for 0\.00046 GB"):
+        list(file.fill(Path("/dev/full"), Decoded(task.test_set, clip.test_geometry), Split(), 0))
+
+
 def test_a_folder_that_ranks_do_not_share_is_told(clip: CLIP, tmp_path: Path) -> None:
     file = DecodedFile.of(tmp_path, flags(), clip.test_geometry)
     with pytest.raises(InputError, match="not the same folder on all machines"):

@@ -61,7 +61,7 @@ def test_a_substitute_follows_from_key_and_index(num_workers: int, tmp_path: Pat
 
 def test_a_set_of_bad_images_is_an_error_that_names_the_one_asked_for(tmp_path: Path) -> None:
     samples = Substituted(task(tmp_path / "pets", bad=list(range(20))).train_set, KEY)
-    with pytest.raises(ImageInputError, match="Task 'pets', image 5: .* is not an image"):
+    with pytest.raises(ImageInputError, match=r"Task 'pets', image 5: .* is not an image"):
         _ = samples[5]
 
 
