@@ -20,7 +20,7 @@ class ExemplarSelection(TaskCallback):
         if task == trainer.datamodule.num_tasks - 1 or trainer.fast_dev_run:
             return
         memory, clip = trainer.datamodule.replay, module.clip
-        train_set = trainer.datamodule.tasks[task].train_set
+        train_set = trainer.datamodule.train_set(task)
         count = memory.share(task + 1)
         if self.official_quirks and task == 0:
             memory.add(task, list(range(min(count, len(train_set)))))

@@ -25,9 +25,9 @@ class Prototypes(TaskCallback):
         self.augmented = augmented
 
     def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
-        current, clip = trainer.datamodule.tasks[task], module.clip
-        few = range(min(len(current.train_set), trainer.datamodule.batch_size))
-        train_set = Subset(current.train_set, few) if trainer.fast_dev_run else current.train_set
+        current, clip, train_set = trainer.datamodule.tasks[task], module.clip, trainer.datamodule.train_set(task)
+        if trainer.fast_dev_run:
+            train_set = Subset(train_set, range(min(len(train_set), trainer.datamodule.batch_size)))
         workers = trainer.datamodule.num_workers
         if self.augmented:
             key = (trainer.datamodule.seed, "prototypes", task)

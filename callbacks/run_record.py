@@ -86,6 +86,8 @@ class RunRecord(TaskCallback):
         self.seconds["evaluate"].append(evaluation)
         self._clock, self._task_seconds = now, 0.0
         results = self._write(trainer, module)
+        if trainer.is_global_zero:
+            _warn_of_skipped(results, results["tasks"][task])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self.folder is not None:
             for wandb_logger in _wandb_loggers(trainer):
@@ -127,6 +129,7 @@ class RunRecord(TaskCallback):
             "zero_shot": matrix.zero_shot,
             "R": matrix.rows,
             "metrics": metrics.summary(matrix.rows, sizes) if matrix.rows else {},
+            "skipped": sequence.skipped,
             "cost": {
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
                 "peak_memory_bytes": self._measure_memory(trainer),
@@ -147,6 +150,16 @@ class RunRecord(TaskCallback):
             used = _resident_memory()
         self.peak_memory = max(self.peak_memory, used)
         return self.peak_memory
+
+
+def _warn_of_skipped(results: dict[str, Any], task: str) -> None:
+    skipped = results["skipped"].get(task)
+    if skipped:
+        told = (
+            f"warning: Task '{task}' has {len(skipped['images'])} training images that do not decode; they were skipped"
+            f" in {skipped['draws']} draws: see results.json, the first one is {skipped['images'][0]}."
+        )
+        Console(stderr=True, soft_wrap=True).print(told, style="yellow", markup=False, highlight=False)
 
 
 def _log_row(

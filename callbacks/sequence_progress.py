@@ -46,6 +46,7 @@ class SequenceProgress(TaskCallback, ProgressBar):
         total = sequence.first_step(sequence.num_tasks)
         self._bar = self._progress.add_task("starting", total=total, completed=trainer.global_step, loss="")
         self._progress.start()
+        sequence.report = self._show
         if sequence.replay is not None:
             sequence.replay.report = self._show
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from datamodules.images import upright_rgb
-from gift_lightning.errors import InputError, first_line
+from gift_lightning.errors import ImageInputError, InputError, first_line
 
 Sample = tuple[str, int]  # path below a folder, label
 
@@ -58,9 +59,26 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         except FileNotFoundError:
             raise InputError(f"{which} has disappeared: restore it.") from None
         except UnidentifiedImageError:
-            raise InputError(f"{which} is not an image: {self.remedy}") from None
+            raise ImageInputError(f"{which} is not an image: {self.remedy}") from None
         except Exception as error:  # of many kinds: every format has its own
-            raise InputError(f"{which} cannot be decoded ({first_line(error)[:-1]}): {self.remedy}") from error
+            # an error with a number is that of the disk or the network; those of Pillow have none
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+                raise InputError(f"{which} cannot be read: {first_line(error)}") from error
+            raise ImageInputError(f"{which} cannot be decoded ({first_line(error)[:-1]}): {self.remedy}") from error
+
+    def content(self) -> str:
+        """Tells apart, by the sizes and times of the files, other images under the same names; none is opened.
+
+        Raises:
+            InputError: a file has disappeared.
+        """
+        try:
+            states = [os.stat(self.folder / path) for path, _ in self.samples]
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        # whole seconds: what copying keeps on any file system
+        facts = [(state.st_size, int(state.st_mtime)) for state in states]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 class ArrayImages(Dataset[tuple[Image.Image, int]]):
@@ -84,6 +102,10 @@ class ArrayImages(Dataset[tuple[Image.Image, int]]):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return Image.fromarray(self.images[index]).convert("RGB"), self.labels[index]
+
+    def content(self) -> str:
+        """Hash of the images."""
+        return hashlib.sha256(np.ascontiguousarray(self.images).data).hexdigest()
 
 
 def samples_hash(train: Listed, test: Listed) -> str:

@@ -1,6 +1,7 @@
 """The datamodule that ``fit`` sees: tasks one after the other, one Lightning epoch each."""
 
 import time
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +12,12 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
 from datamodules.base import ImageSet, Replay, Task, is_template
+from datamodules.decoded import decoded_bytes, decoded_images
 from datamodules.few_shot import FewShot, whole
 from datamodules.label_space import AmongTasks, LabelSpace
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
+from datamodules.substitutes import Substitutes
 from gift_lightning.errors import InputError
 
 
@@ -33,8 +36,14 @@ class TaskSequence(LightningDataModule):
             far (``seen``, for class-incremental learning), or of the whole sequence (``all``).
         shots: training images of each class, drawn at random with ``seed``; ``None`` for all.
         root: the folder in which known data sets lie, as torchvision keeps them, for the tasks that name none.
+        cache: folder for decoded test images, which all runs that name it share; ``None`` decodes them anew in each
+            run and keeps them in memory.
+        on_bad_image: what training does about an image that does not decode: stop, or take another one of the task in
+            its place and say so in the results. In testing it stops in any case.
 
     Attributes:
+        report: shows one line of text on how far the decoding of test images is, each time in the place of the last.
+        skipped: for each trained task that met bad images, ``{"draws": how often one was skipped, "images": which}``.
         preparation_seconds: how long the replay set of the current task took to make or read.
     """
 
@@ -50,6 +59,8 @@ class TaskSequence(LightningDataModule):
         label_space: LabelSpace = "task",
         shots: int | None = None,
         root: str = "data",
+        cache: str | None = None,
+        on_bad_image: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
         for task in tasks:
@@ -59,6 +70,10 @@ class TaskSequence(LightningDataModule):
         self.label_space, self.shots = label_space, shots
         self.num_workers, self.shuffle, self.seed = num_workers, shuffle, seed
         self._shards: dict[int, TestShard] = {}
+        self.cache = cache
+        self.report: Callable[[str], None] | None = None
+        self.skipped: dict[str, dict[str, Any]] = {}
+        self._substitutes = Substitutes(self) if on_bad_image == "skip" else None
         self.replay, self._replay_draws, self.preparation_seconds = replay, ReplayDraws(), 0.0
         self._replayed: Any = None
         if replay is not None:
@@ -66,11 +81,15 @@ class TaskSequence(LightningDataModule):
         self._check_arguments()
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self.replay is None else {"replay": self.replay.state_dict()}
+        parts = {"replay": self.replay, "substitutes": self._substitutes}
+        state = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return state | ({"skipped": self.skipped} if self.skipped else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.replay is not None and "replay" in state_dict:
-            self.replay.load_state_dict(state_dict["replay"])
+        for name, part in {"replay": self.replay, "substitutes": self._substitutes}.items():
+            if part is not None and name in state_dict:
+                part.load_state_dict(state_dict[name])
+        self.skipped = state_dict.get("skipped", {})
 
     @property
     def num_tasks(self) -> int:
@@ -138,6 +157,16 @@ class TaskSequence(LightningDataModule):
         """All images of the current task's replay set, with the indices of their prompts as labels."""
         return self._replay_draws.images
 
+    def train_set(self, task: int) -> ImageSet:
+        """The training images of ``task``, with others in the place of bad ones if they are to be skipped."""
+        return self.tasks[task].train_set if self._substitutes is None else self._substitutes.train_set(task)
+
+    def on_task_trained(self, task: int) -> None:
+        """Called after the last step of ``task``, on every rank."""
+        used = None if self._substitutes is None else self._substitutes.used(task)
+        if used is not None:
+            self.skipped[self.names[task]] = used
+
     def train_dataloader(self) -> CombinedLoader:
         """The streams of the task that Lightning's epoch stands for.
 
@@ -147,7 +176,7 @@ class TaskSequence(LightningDataModule):
         # a resumed run that is already complete asks for the loaders of an epoch that does not exist
         task = min(self.trainer.current_epoch, self.num_tasks - 1)
         key = (self.seed, "task", task)
-        train_set = SeededSamples(self.tasks[task].train_set, self._clip.train_transform, key)
+        train_set = SeededSamples(self.train_set(task), self._clip.train_transform, key)
         loaders = {"task": self._loader(task, train_set, self.batch_size, key)}
         if self.replay is not None and self.replays_in(task):
             loaders["replay"] = self._loader(
@@ -185,20 +214,23 @@ class TaskSequence(LightningDataModule):
         return DataLoader(range(self.num_tasks), batch_size=None)  # type: ignore[arg-type]
 
     def test_shard(self, task: int, limit: int | None = None) -> TestShard:
-        """This rank's part of the test set of ``task``; ``limit`` keeps only the first images of the set."""
+        """This rank's part of the test set of ``task``; ``limit`` keeps only the first images of the set.
+
+        All ranks have to call this: they decode what is not in the cache together.
+        """
         if task not in self._shards:
-            split, clip = self._split(), self._clip
-            self._shards[task] = TestShard(
-                self.tasks[task].test_set,
-                clip.test_geometry,
-                clip.normalize,
-                split.rank,
-                split.world_size,
-                self.num_workers,
-                limit,
-                self._device,
-            )
+            self._shards[task] = self._test_shard(self.tasks[task], limit)
         return self._shards[task]
+
+    def _test_shard(self, task: Task, limit: int | None) -> TestShard:
+        split, clip, workers = self._split(), self._clip, self.num_workers
+        rank, ranks = split.rank, split.world_size
+        if self.cache is None or limit is not None or not decoded_bytes(task, clip.test_geometry):
+            geometry, normalize = clip.test_geometry, clip.normalize
+            return TestShard(task.test_set, geometry, normalize, rank, ranks, workers, limit, self._device)
+        folder = Path(self.cache).expanduser()
+        images, labels = decoded_images(self.trainer, folder, task, clip.test_geometry, workers, self.report)
+        return TestShard.of(images[rank::ranks], labels[rank::ranks], clip.normalize, self._device)
 
     @property
     def _clip(self) -> Any:

@@ -40,7 +40,7 @@ class TestShard:
         device: torch.device | str = "cpu",
     ) -> None:
         indices = range(rank, len(test_set) if limit is None else min(limit, len(test_set)), world_size)
-        samples = Subset(_Decoded(test_set, geometry), indices)
+        samples = Subset(Decoded(test_set, geometry), indices)
         batches = list(DataLoader(samples, batch_size=256, num_workers=num_workers, collate_fn=default_collate))
         if batches:
             self._images = torch.cat([images for images, _ in batches])
@@ -53,6 +53,15 @@ class TestShard:
     def empty(cls) -> "TestShard":
         """A shard without images."""
         return cls([], torch.as_tensor, torch.as_tensor)
+
+    @classmethod
+    def of(
+        cls, images: Tensor, labels: Tensor, normalize: Callable[[Tensor], Tensor], device: torch.device | str = "cpu"
+    ) -> "TestShard":
+        """A shard of images ``[n, 3, H, W]`` that are decoded already."""
+        shard = cls([], torch.as_tensor, normalize, device=device)
+        shard._images, shard.labels = images, labels
+        return shard
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,7 +88,7 @@ class LazyShard:
         normalize: Callable[[Tensor], Tensor],
         num_workers: int = 0,
     ) -> None:
-        self._decoded, self._normalize, self._num_workers = _Decoded(images, geometry), normalize, num_workers
+        self._decoded, self._normalize, self._num_workers = Decoded(images, geometry), normalize, num_workers
 
     def __len__(self) -> int:
         return len(self._decoded)
@@ -110,7 +119,9 @@ def replay_images(
     return TestShard(images, geometry, normalize, num_workers=num_workers)
 
 
-class _Decoded(Dataset[tuple[Tensor, int]]):
+class Decoded(Dataset[tuple[Tensor, int]]):
+    """A set whose images went through the part of a transform that runs once."""
+
     def __init__(self, test_set: ImageSet, geometry: Callable[[Any], Tensor]) -> None:
         self.test_set, self.geometry = test_set, geometry
 

@@ -45,7 +45,7 @@ DECISIVE = ("model.", "data.", "seed_everything", "trainer.precision", "trainer.
 """Config keys that change the numbers of a run; the rest says where and how fast it runs."""
 
 INDIFFERENT = re.compile(
-    r"data\.num_workers|model\.init_args\.eval_batch_size"
+    r"data\.(num_workers|cache|on_bad_image)|model\.init_args\.eval_batch_size"
     r"|data\.replay\.init_args\.generator\.init_args\.(batch_size|device)"
     r"|data\.root|data\.tasks\.\d+\.init_args\.(source\.init_args\.)?(folder|root)"  # what is in it has a fingerprint
 )
@@ -159,7 +159,7 @@ class SequenceCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_fixed_seed)
         parser.link_arguments("data.num_tasks", "trainer.max_epochs", apply_on="instantiate")
-        parser.set_defaults({"trainer.logger": None})
+        parser.set_defaults({"trainer.logger": None, "data.cache": "${..run.root}/cache"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:

@@ -57,7 +57,7 @@ class CLIP(nn.Module):
             )
         self.model: Any = model
         self.train_transform, self.test_transform, self.tokenizer = train_transform, test_transform, tokenizer
-        self.test_geometry, self.normalize = _split_transform(test_transform)
+        self.test_geometry, self.normalize = split_transform(test_transform)
         self._words: tuple[list[str], int] | None = None
         model.logit_scale.requires_grad_(False)  # never trained by the methods' authors either
 
@@ -293,7 +293,7 @@ def _tokenizer_files(name: str) -> dict[str, str]:
     return {"bpe_path": str(folder / merges)} if merges else {}
 
 
-def _split_transform(transform: Callable[[Any], Tensor]) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Tensor]]:
+def split_transform(transform: Callable[[Any], Tensor]) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Tensor]]:
     """Split a test transform into what runs once on an image and what runs on every batch of it.
 
     The first part ends in uint8, the second does what ``ToTensor`` and ``Normalize`` do, in the same order. A transform

@@ -12,6 +12,12 @@ class InputError(Exception):
     """
 
 
+class ImageInputError(InputError):
+    """An image that does not decode, now or ever."""
+
+    # what a worker process raises arrives as text, in which its sentence is found by "InputError: "
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint `` (did you mean 'x'?)`` for a misspelt ``name``, or an empty string.
 

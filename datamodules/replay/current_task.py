@@ -16,5 +16,5 @@ class CurrentTask(Replay):
         super().__init__(batch_size)
 
     def prepare_task(self, task: int) -> None:
-        current = self.sequence.tasks[task]
-        self.prompts, self.pairs = current.training_prompts(), current.train_set
+        self.prompts = self.sequence.tasks[task].training_prompts()
+        self.pairs = self.sequence.train_set(task)

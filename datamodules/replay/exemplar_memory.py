@@ -44,7 +44,7 @@ class ExemplarMemory(Replay):
 
     def prepare_task(self, task: int) -> None:
         self.prompts = self.sequence.tasks[task].training_prompts()
-        sets = [earlier.train_set for earlier in self.sequence.tasks]
+        sets = [self.sequence.train_set(earlier) for earlier in range(len(self.exemplars))]
         self.pairs = _Images([(sets[t], index) for t, indices in enumerate(self.exemplars) for index in indices])
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Work that the ranks of a run share, so that what stops one of them stops all of them, and at once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -32,13 +32,29 @@ def in_step(trainer: Any, work: Iterator[T]) -> Iterator[T]:
             yield item
 
 
+def on_first_rank(trainer: Any, action: Callable[[], T]) -> T:
+    """What ``action`` returns on the first rank, on all ranks; only the first one acts.
+
+    Raises:
+        InputError: it failed there; the first rank raises what failed.
+    """
+    results = list(in_step(trainer, ((action(),) for _ in range(trainer.is_global_zero))))
+    result: T = trainer.strategy.broadcast(results[0][0] if results else None)
+    return result
+
+
+def on_all_ranks(trainer: Any, value: T) -> list[T]:
+    """The value of each rank, in their order."""
+    return [trainer.strategy.broadcast(value, src=rank) for rank in range(trainer.world_size)]
+
+
 def _meet(trainer: Any, busy: bool = False, problem: str = "") -> bool:
     """Wait for the other ranks and hear of them; returns whether any is busy."""
     strategy = trainer.strategy
     state = torch.tensor([busy, bool(problem), trainer.received_sigterm], dtype=torch.long, device=strategy.root_device)
     working, failed, stopped = strategy.reduce(state, reduce_op="sum").tolist()
     if failed:
-        problems = [strategy.broadcast(problem, src=rank) for rank in range(trainer.world_size)]
+        problems = on_all_ranks(trainer, problem)
         if not problem:
             raise InputError(next(filter(None, problems)))
     if stopped:

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 
 from callbacks.task_callback import TaskCallback
+from datamodules.shard import Decoded
 
 
 class KillAt(TaskCallback):
     """Kills the process at an event of a task, before a step, or in the middle of writing a checkpoint.
 
     Args:
-        event: name of a task event, of a method of the module, ``"step"``, ``"checkpoint"`` or ``"draw"``.
-        number: the task, the global step, or the number of the call, the checkpoint or the batch of drawn images (from
-            0).
+        event: name of a task event, of a method of the module, ``"step"``, ``"checkpoint"``, ``"draw"`` or
+            ``"decode"``.
+        number: the task, the global step, or the number of the call, the checkpoint, the batch of drawn images or the
+            decoded test image (from 0).
         signal_number: of SIGKILL, or of another signal.
     """
 
@@ -30,6 +32,8 @@ class KillAt(TaskCallback):
             self._kill_in(pl_module, self.event)
         elif self.event == "draw":
             self._kill_in(trainer.datamodule.replay.generator, "generate")
+        elif self.event == "decode":
+            self._kill_in(Decoded, "__getitem__")
         elif self.event != "step":
             setattr(self, self.event, self._kill_in_task)
 

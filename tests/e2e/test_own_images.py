@@ -77,4 +77,4 @@ def test_a_broken_image_that_one_rank_alone_meets_is_named(user: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, cwd=user, capture_output=True, text=True, env=environment)
     assert done.returncode != 0
-    assert f"rank 1: error: {images[1].relative_to(user)} is not an image" in done.stderr
+    assert f"rank 1: error: Task 'birds', image 1: {images[1].relative_to(user)} is not an image" in done.stderr

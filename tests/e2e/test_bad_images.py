@@ -1,0 +1,68 @@
+"""Runs over training images that do not decode."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import kill_at, read_results, run_command, run_on_ranks
+from tests.e2e.test_own_images import SMALL, user  # noqa: F401 (a fixture)
+from tests.e2e.test_ranks import FLOAT64
+
+RUN = ["fit", *SMALL, *FLOAT64, "--data.steps", "6", "--run.checkpoint_every", "2"]
+SKIP = [*RUN, "--data.on_bad_image", "skip"]
+
+
+@pytest.fixture
+def broken(user: Path) -> list[str]:  # noqa: F811
+    """Every third training image of the first task is broken; which, below the task's folder."""
+    folder = user / "data" / "birds"
+    paths = sorted((folder / "train").rglob("*.png"))[::3]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:100])
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def test_a_bad_training_image_is_named(user: Path, broken: list[str]) -> None:  # noqa: F811
+    log = user / "log.txt"
+    assert run_command(RUN, log) == 2
+    (told,) = [line for line in log.read_text().splitlines() if line.startswith("error:")]
+    assert "error: Task 'birds', image " in told and told.endswith("remove it before a run begins.")
+    assert any(path in told for path in broken)
+    assert run_command([*SKIP, "--ckpt_path", "last"], log) == 0, log.read_text()  # goes on with the same run
+    assert read_results(user / "runs" / "own_images")["skipped"]
+
+
+def test_skipping_is_the_same_for_ranks_workers_and_restarts(user: Path, broken: list[str]) -> None:  # noqa: F811
+    log, runs = user / "log.txt", user / "runs"
+    whole = [*SKIP, "--run.name", "whole"]
+    assert run_command(whole, log) == 0, log.read_text()
+    results = read_results(runs / "whole")
+    skipped = results["skipped"]["birds"]
+    assert list(results["skipped"]) == ["birds"]
+    assert set(skipped["images"]) <= set(broken)
+    assert skipped["draws"] == len(skipped["images"]) > 10  # 48 draws of 56 images: none is drawn twice
+    (warning,) = [line for line in log.read_text().splitlines() if line.startswith("warning: Task")]
+    assert f"'birds' has {len(skipped['images'])} training images that do not decode" in warning
+
+    assert run_command([*SKIP, "--run.name", "alone", "--data.num_workers", "0"], log) == 0, log.read_text()
+    assert run_on_ranks(2, [*SKIP, "--run.name", "two"], log) == 0, log.read_text()
+    # what the second rank skipped before the kill is in no process and drawn by nobody after it
+    resumed = [*SKIP, "--run.name", "resumed"]
+    assert run_on_ranks(2, [*resumed, *kill_at("step", 4)], log) == -9
+    assert run_command([*resumed, "--ckpt_path", "last"], log) == 0, log.read_text()
+    for name in ("alone", "two", "resumed"):
+        ours = read_results(runs / name)
+        assert ours["skipped"] == results["skipped"], name
+        assert ours["R"] == results["R"], name
+    assert read_results(runs / "two")["complete"]
+
+
+def test_methods_that_read_training_images_otherwise_skip_them_too(user: Path, broken: list[str]) -> None:  # noqa: F811
+    log, runs = user / "log.txt", user / "runs"
+    for name, replay, setting in (
+        ("LwF", "CurrentTask", "--data.replay.batch_size=8"),
+        ("ICaRL", "ExemplarMemory", "--data.replay.batch_size=8"),
+    ):
+        flags = ["--model", f"gift_lightning.methods.{name}", "--data.replay", f"datamodules.{replay}", setting]
+        assert run_command([*SKIP, "--run.name", name, *flags], log) == 0, log.read_text()
+        assert read_results(runs / name)["skipped"]["birds"]["draws"] > 10
