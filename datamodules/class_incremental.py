@@ -3,13 +3,10 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
-
-from torch.utils.data import Dataset
 
 from datamodules.base import ImageSet, Task
-from datamodules.few_shot import labels_of
 from datamodules.inspection import Inspection
+from datamodules.selection import Selection, labels_of
 from gift_lightning.errors import InputError
 from gift_lightning.files import read_json
 
@@ -105,8 +102,8 @@ class Step(Task):
                 f" {len(source.class_names)}."
             )
         self.class_names = [source.class_names[label] for label in self.classes]
-        self.train_set = Relabelled(source.train_set, self.classes)
-        self.test_set = Relabelled(source.test_set, self.classes)
+        self.train_set = of_classes(source.train_set, self.classes)
+        self.test_set = of_classes(source.test_set, self.classes)
 
     @property
     def fingerprint(self) -> str:
@@ -118,17 +115,8 @@ class Step(Task):
         return self.whole.source.inspect()
 
 
-class Relabelled(Dataset[tuple[Any, int]]):
+def of_classes(samples: ImageSet, classes: list[int]) -> Selection:
     """The samples of some classes, in the order of the set; class ``classes[i]`` has label ``i``."""
-
-    def __init__(self, samples: ImageSet, classes: list[int]) -> None:
-        new = {label: number for number, label in enumerate(classes)}
-        labels = labels_of(samples)
-        self.samples, self.indices = samples, [index for index, label in enumerate(labels) if label in new]
-        self.labels = [new[labels[index]] for index in self.indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.samples[self.indices[index]][0], self.labels[index]
+    new = {label: number for number, label in enumerate(classes)}
+    known = [(index, new[label]) for index, label in enumerate(labels_of(samples)) if label in new]
+    return Selection(samples, [index for index, _ in known], [label for _, label in known])

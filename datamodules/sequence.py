@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Subset
 
 from datamodules.base import ImageSet, Replay, Task, is_template
 from datamodules.decoded import decoded_bytes, decoded_images
-from datamodules.few_shot import FewShot, whole
 from datamodules.label_space import AmongTasks, LabelSpace
+from datamodules.selection import FewShot
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from datamodules.substitutes import Substitutes
@@ -118,9 +118,9 @@ class TaskSequence(LightningDataModule):
         for task in self.tasks:
             task.setup(stage or "fit")
             _check_task(task)
-            everything = whole(task.train_set)
-            key = (self.seed, task.name)
-            task.train_set = everything if self.shots is None else FewShot(everything, self.shots, key)
+            everything = task.train_set.whole if isinstance(task.train_set, FewShot) else task.train_set
+            few = None if self.shots is None else FewShot(everything, self.shots, (self.seed, task.name))
+            task.train_set = everything if few is None else few
         if self.trainer is not None and stage == "fit":
             self._check_division(self._split())
             if self.replay is not None:

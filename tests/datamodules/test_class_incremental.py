@@ -8,9 +8,9 @@ import torch
 
 from datamodules import ClassIncremental, TaskSequence
 from datamodules.class_incremental import ORDERS
-from datamodules.few_shot import FewShot
 from datamodules.label_space import AmongTasks
 from datamodules.mini import Digits, Flags, Shapes
+from datamodules.selection import FewShot
 from gift_lightning.errors import InputError
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_five_images_of_each_class() -> None:
     for task in sequence(shots=3).tasks:
         few: Any = task.train_set
         assert isinstance(few, FewShot)
-        everything: Any = few.samples
+        everything: Any = few.whole
         wanted = {label: min(count, 3) for label, count in Counter(everything.labels).items()}
         assert Counter(few.labels) == wanted
         assert few.indices == sorted(few.indices)

@@ -1,0 +1,67 @@
+"""Some samples of a set."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from datamodules.base import ImageSet
+from datamodules.image_files import Sample
+from gift_lightning.seeding import stream_seed
+
+
+class Selection(Dataset[tuple[Any, int]]):
+    """Some samples of a set, with labels of their own. It tells of them what the set does.
+
+    Args:
+        whole: the set.
+        indices: of the samples in it.
+        labels: of the samples.
+    """
+
+    def __init__(self, whole: ImageSet, indices: Sequence[int], labels: Sequence[int]) -> None:
+        self.whole, self.indices, self.labels = whole, list(indices), list(labels)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Where each comes from, and its label."""
+        known: Any = self.whole
+        return [(known.samples[index][0], label) for index, label in zip(self.indices, self.labels, strict=True)]
+
+    @property
+    def content(self) -> Any:
+        known: Any = self.whole
+        return known.content
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.whole[self.indices[index]][0], self.labels[index]
+
+
+class FewShot(Selection):
+    """``shots`` samples of each class of a set, or all of a class that has fewer, in the order of the set.
+
+    Args:
+        whole: the set.
+        shots: samples of each class.
+        key: what the choice depends on, e.g. ``(seed, "Aircraft")``.
+    """
+
+    def __init__(self, whole: ImageSet, shots: int, key: tuple[int | str, ...]) -> None:
+        labels = labels_of(whole)
+        generator = torch.Generator().manual_seed(stream_seed(*key, "shots"))
+        chosen, taken = [], [0] * (max(labels, default=-1) + 1)
+        for index in torch.randperm(len(labels), generator=generator).tolist():
+            if taken[labels[index]] < shots:
+                taken[labels[index]] += 1
+                chosen.append(index)
+        super().__init__(whole, sorted(chosen), [labels[index] for index in sorted(chosen)])
+
+
+def labels_of(samples: ImageSet) -> list[int]:
+    """The label of each sample; images are decoded only if the set does not know its labels otherwise."""
+    known: list[int] | None = getattr(samples, "labels", None)
+    return known if known is not None else [samples[index][1] for index in range(len(samples))]
