@@ -1,5 +1,6 @@
 """A task over any folder of images, one subfolder for each class."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -8,6 +9,7 @@ import yaml
 from datamodules.base import Task
 from datamodules.image_files import ImageFiles, Sample, samples_hash
 from datamodules.images import class_folders, image_paths
+from datamodules.inspection import Inspection
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.seeding import stream_seed
 
@@ -73,6 +75,9 @@ class ImageFolderTask(Task):
         self.class_names = self._class_names(classes)
         self.train_set = ImageFiles(self.folder, train, f"Task '{self.name}'")
         self.test_set = ImageFiles(self.folder, test, f"Task '{self.name}'")
+
+    def inspect(self) -> Inspection:
+        return replace(super().inspect(), where=self.folder)
 
     @property
     def fingerprint(self) -> str:
