@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from huggingface_hub import constants
 from jsonargparse import ArgumentParser, Namespace
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -51,24 +53,34 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
 
 
 def _download(sequence: TaskSequence, console: Console) -> None:
+    """Fetch what can be fetched, one data set after the other; one that fails keeps no other from coming."""
     for task in sequence.tasks:
-        if not isinstance(task, MTILTask) or not task.facts.files:
+        if not isinstance(task, MTILTask) or not task.facts.files or task.inspect().status == "present":
             continue
+        told, style = f"{task.name}: fetched.", "green"
         with console.status(task.name) as line:
             try:
-                task.download(lambda text, line=line, task=task: line.update(f"{task.name}: {text}"))  # type: ignore[misc]
+                task.download(partial(_report, line, task.name))
             except InputError as error:
-                console.print(f"{error}", style="red", soft_wrap=True, markup=False, highlight=False)
+                told, style = str(error), "red"
+        console.print(told, style=style, soft_wrap=True, markup=False, highlight=False)
+
+
+def _report(line: Status, name: str, text: str) -> None:
+    line.update(f"{name}: {text}")
 
 
 def _replay(sequence: TaskSequence) -> list[Inspection]:
     replay = sequence.replay
     if replay is None:
         return []
-    found = [replay.inspect()]
-    if isinstance(replay, SyntheticReplay) and isinstance(replay.generator, DiffusionGenerator):
-        found.insert(0, inspect_generator(replay.generator))
-    return [each for each in found if each is not None]
+    images = replay.inspect()
+    found = [] if images is None else [images]
+    if images and isinstance(replay, SyntheticReplay) and isinstance(replay.generator, DiffusionGenerator):
+        pipeline = inspect_generator(replay.generator)
+        if images.status != "present" or pipeline.source is None:  # nothing is fetched if nothing is to be drawn
+            found.insert(0, pipeline)
+    return found
 
 
 def _size(source: CLIPSource, model: Namespace) -> Size | None:

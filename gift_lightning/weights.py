@@ -28,7 +28,7 @@ def inspect_clip(source: CLIPSource) -> Inspection:
         return Inspection("CLIP", "missing", str(error))
     file = source.weights or source.pretrained
     scheme, _, place = name.partition(":")
-    if file and Path(file).is_file():
+    if scheme != "hf-hub" and file and Path(file).is_file():  # what is on the hub, open_clip asks for in any case
         return Inspection("CLIP", "present", where=Path(file))
     if scheme == "local-dir":
         if any(path.suffix in _SUFFIXES for path in Path(place).iterdir()):
