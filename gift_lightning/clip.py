@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torchvision.transforms import Compose, Normalize, PILToTensor
 
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.files import package_file
-from gift_lightning.hub import cached_file
+from gift_lightning.outline import outline, outline_name
 
 TEST_LOGIT_SCALE = 100.0
 """Scale of the logits in testing: accuracies are those of 100 x cosine, whatever scale the model was trained with."""
@@ -219,7 +218,7 @@ class CLIPSource:
             InputError: no such model, weights file missing, or weights that do not fit the model.
         """
         if torch.get_default_device().type == "meta":
-            return self._outline()
+            return CLIP(outline(outline_name(self.name) or self.name), *[_nothing] * 3)
         name = self.check()
         file_or_tag = self.weights or self.pretrained
         own_file = ":" in name and file_or_tag is not None
@@ -249,21 +248,6 @@ class CLIPSource:
         _check_source(name, self.pretrained, self.weights)
         return name
 
-    def _outline(self) -> CLIP:
-        name = _resolve_package(self.name)
-        if name.startswith("hf-hub:"):
-            config = cached_file(name.removeprefix("hf-hub:"), "open_clip_config.json")
-            name = f"local-dir:{config.parent}" if config else name
-        if name.startswith("hf-hub:") or "hf_model_name" in _model_config(name)["text_cfg"]:
-            raise InputError(f"How large {self.name} is can be told only with what has to be fetched from the hub.")
-        disabled = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # that there are no weights
-        try:
-            model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta")
-        finally:
-            logging.disable(disabled)
-        return CLIP(model, *[_nothing] * 3)
-
     def settings(self) -> dict[str, Any]:
         """What a tag says about activation and preprocessing, as arguments of open_clip for weights without the tag."""
         if ":" in self.name or self.pretrained is None:
@@ -277,7 +261,7 @@ class CLIPSource:
 
 
 def _nothing(_: Any) -> Tensor:
-    raise NotImplementedError("The outline of a CLIP sees nothing.")
+    raise NotImplementedError("The outline of a CLIP reads nothing.")
 
 
 def _resolve_package(name: str) -> str:
@@ -311,20 +295,13 @@ def _check_source(name: str, pretrained: str | None, weights: str | None) -> Non
         raise InputError(f"model.clip.pretrained '{pretrained}' does not exist: give a weights file or null.")
 
 
-def _model_config(name: str) -> dict[str, Any]:
-    """What open_clip knows of a model by its name, or a folder says of its own; ``text_cfg`` alone if nothing."""
-    if not name.startswith("local-dir:"):
-        return open_clip.get_model_config(name.replace("/", "-")) or {"text_cfg": {}}
-    config = json.loads((Path(name.removeprefix("local-dir:")) / "open_clip_config.json").read_text())
-    return dict(config["model_cfg"])
-
-
 def _tokenizer_files(name: str) -> dict[str, str]:
     """A merges file named in the config of a model folder lies in that folder."""
     if not name.startswith("local-dir:"):
         return {}
     folder = Path(name.removeprefix("local-dir:"))
-    merges = _model_config(name)["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    merges = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
     return {"bpe_path": str(folder / merges)} if merges else {}
 
 

@@ -23,6 +23,7 @@ from gift_lightning.errors import InputError
 from gift_lightning.estimate import Need, Size, common_folder, data_needs, image_bytes, machine_memory
 from gift_lightning.generation import DiffusionGenerator
 from gift_lightning.methods import ContinualCLIP
+from gift_lightning.outline import outline_name
 from gift_lightning.weights import inspect_clip, inspect_generator
 
 
@@ -67,7 +68,7 @@ def _download(sequence: TaskSequence, console: Console) -> None:
 
 
 def _report(line: Status, name: str, text: str) -> None:
-    line.update(f"{name}: {text}")
+    line.update(Text(f"{name}: {text}"))
 
 
 def _replay(sequence: TaskSequence) -> list[Inspection]:
@@ -85,13 +86,11 @@ def _replay(sequence: TaskSequence) -> list[Inspection]:
 
 def _size(source: CLIPSource, model: Namespace) -> Size | None:
     """Numbers of parameters, from an outline of the method; ``None`` if its CLIP has none without the network."""
+    if outline_name(source.name) is None:
+        return None
     parser = ArgumentParser()
     parser.add_subclass_arguments(ContinualCLIP, "model")
     with torch.device("meta"):
-        try:
-            source.load()
-        except InputError:
-            return None
         return Size.of(parser.instantiate_classes(Namespace(model=model)).model)
 
 
@@ -113,7 +112,7 @@ def _needs(data: Sequence[Inspection], needed: Sequence[Inspection], size: Size 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
 
-_COLOURS = {"present": "green", "missing": "red", "incomplete": "red", "wrong layout": "red", "left to fit": "yellow"}
+_COLOURS = {"present": "green", "left to fit": "yellow"}
 
 
 def _show_data(data: Sequence[Inspection], console: Console) -> None:
@@ -125,11 +124,11 @@ def _show_data(data: Sequence[Inspection], console: Console) -> None:
     table.add_column("state", no_wrap=True)
     for title in ("train", "test"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column(f"in {above}" if above else "in", overflow="fold")
+    table.add_column(Text(f"in {above}" if above else "in"), overflow="fold")
     table.add_column("download", justify="right")
     for each in data:
         where = str(each.where.absolute().relative_to(above)) if each.where and above else ""
-        table.add_row(each.name, _state(each), *_counts(each), where, _offer(each))
+        table.add_row(Text(each.name), _state(each.status), *_counts(each), Text(where), _offer(each))
     console.print(table)
     _show_sentences([(each.name, _advice(each)) for each in data if each.status != "present"], console)
 
@@ -142,8 +141,8 @@ def _show_needed(needed: Sequence[Inspection], console: Console) -> None:
     table.add_column("where", overflow="fold")
     table.add_column("download", justify="right")
     for each in needed:
-        state = "[yellow]left to fit[/]" if each.automatic and each.status != "present" else _state(each)
-        table.add_row(each.name, state, str(each.where or each.source or ""), _offer(each))
+        state = "left to fit" if each.automatic and each.status != "present" else each.status
+        table.add_row(each.name, _state(state), Text(str(each.where or each.source or "")), _offer(each))
     console.print()
     console.print(table)
     _show_sentences([(each.name, each.detail) for each in needed if each.status != "present"], console)
@@ -157,7 +156,7 @@ def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, 
     table.add_column("there is", justify="right", no_wrap=True)
     table.add_column("in", overflow="fold")
     for need in needs:
-        table.add_row(need.what, _bytes(need.bytes), _bytes(need.free), str(need.folder))
+        table.add_row(need.what, _bytes(need.bytes), _bytes(need.free), Text(str(need.folder)))
     memory = machine_memory(accelerator)
     if size is not None and memory is not None:
         table.add_row("memory without activations", _bytes(size.memory), _bytes(memory[1]), memory[0])
@@ -166,7 +165,7 @@ def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, 
     for device in dict.fromkeys(need.device for need in needs):
         together = [need for need in needs if need.device == device]
         if sum(need.bytes for need in together) > together[0].free:
-            console.print(f"The disk of {together[0].folder} has not enough room for this.", style="yellow")
+            console.print(Text(f"The disk of {together[0].folder} has not enough room for this.", "yellow"))
 
 
 def _verdict(data: Sequence[Inspection], needed: Sequence[Inspection], console: Console) -> int:
@@ -175,10 +174,10 @@ def _verdict(data: Sequence[Inspection], needed: Sequence[Inspection], console: 
     lacking += [each.name for each in needed if each.status != "present" and not each.automatic]
     console.print()
     if not lacking:
-        console.print("[green]A fit with this config can begin.[/]", highlight=False)
+        console.print(Text("A fit with this config can begin.", "green"))
         return 0
     more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-    console.print(f"A fit with this config would fail: it lacks {', '.join(lacking[:3])}{more}.", style="red")
+    console.print(Text(f"A fit with this config would fail: it lacks {', '.join(lacking[:3])}{more}.", "red"))
     return 1
 
 
@@ -187,14 +186,14 @@ def _show_sentences(rows: Sequence[tuple[str, str]], console: Console) -> None:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for name, sentence in rows:
-        table.add_row(name, Text(sentence))
+        table.add_row(Text(name), Text(sentence))
     if rows:
         console.print()
         console.print(table)
 
 
-def _state(inspection: Inspection) -> str:
-    return f"[{_COLOURS[inspection.status]}]{inspection.status}[/]"
+def _state(word: str) -> Text:
+    return Text(word, _COLOURS.get(word, "red"))
 
 
 def _counts(inspection: Inspection) -> list[str]:

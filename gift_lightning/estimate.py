@@ -111,7 +111,8 @@ def image_bytes(pipeline: Path | None) -> int:
     parts = [pipeline / part / "config.json" for part in ("unet", "vae")] if pipeline else []
     if parts and all(part.is_file() for part in parts):
         unet, vae = map(read_json, parts)
-        side = (unet.get("sample_size") or 64) * 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
+        sample, levels = unet.get("sample_size"), vae.get("block_out_channels")
+        side = sample * 2 ** (len(levels) - 1) if isinstance(sample, int) and levels else USUAL_SIDE
     return PNG_BYTES * side**2
 
 

@@ -125,7 +125,7 @@ BAD_INPUT = {
         "GIFT replays image-text pairs: say with data.replay where they are.",
     ),
     "images for a method without replay": (
-        ["--data.replay", "datamodules.SyntheticReplay", "--data.replay.folder", "{bad}/replay"],
+        ["--data.replay", "datamodules.mini.GeneralReference"],
         "L2 does not replay: remove data.replay.",
     ),
     "reference images that are not there": (

@@ -245,3 +245,13 @@ def test_reference_images_that_are_missing(tmp_path: Path) -> None:
 def test_settings_that_do_not_go_together_are_one_sentence() -> None:
     status, _, err = call("doctor", "--config", CONFIG, "--model.l2", "-1")
     assert (status, err) == (2, "error: model.l2 is -1.0: it cannot be negative.\n")
+
+
+def test_a_clip_that_does_not_exist_or_does_not_do() -> None:
+    status, out, _ = call("doctor", "--config", CONFIG, "--model.clip.name", "ViT-B-61")
+    assert status == 1
+    assert "model.clip.name 'ViT-B-61' is not a model of open_clip (did you mean 'ViT-B-16'?)" in out
+    status, _, err = call(
+        "doctor", "--config", CONFIG, "--model.clip.name", "RN50", "--model.clip.pretrained", "openai"
+    )
+    assert status == 2 and "This CLIP has BatchNorm layers" in err
