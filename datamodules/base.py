@@ -112,6 +112,10 @@ class Replay(LightningDataModule):
             raise InputError(f"data.replay.batch_size is {batch_size}: give at least 1.")
         self.batch_size = batch_size
 
+    def inspect(self) -> Inspection | None:
+        """What is found of the images that must be there before a run; ``None`` if none must."""
+        return None
+
     def prepare_task(self, task: int) -> None:
         """Make or read the set of ``task``; called on every rank before the task starts and on every resume into it."""
         raise NotImplementedError(f"{type(self).__name__} has no prepare_task.")

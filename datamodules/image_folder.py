@@ -1,5 +1,6 @@
 """A task over any folder of images, one subfolder for each class."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -8,6 +9,7 @@ import yaml
 from datamodules.base import Task
 from datamodules.image_files import ImageFiles, Sample, samples_hash
 from datamodules.images import class_folders, image_paths
+from datamodules.inspection import Inspection
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.seeding import stream_seed
 
@@ -74,6 +76,9 @@ class ImageFolderTask(Task):
         known = [ImageFiles(self.folder, samples, f"Task '{self.name}'") for samples in (train, test)]
         self.train_set, self.test_set = known
         self._fingerprint = samples_hash(*known)
+
+    def inspect(self) -> Inspection:
+        return replace(super().inspect(), where=self.folder)
 
     @property
     def fingerprint(self) -> str:

@@ -115,16 +115,16 @@ class TaskSequence(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         self._shards.clear()  # they depend on the trainer's ranks and the model's transform
+        sources: list[Task | Replay] = [*self.tasks]
+        if self.trainer is not None and stage == "fit":
+            self._check_division(self._split())
+            sources += [] if self.replay is None else [self.replay]
+        _set_up(sources, stage or "fit")
         for task in self.tasks:
-            task.setup(stage or "fit")
             _check_task(task)
             everything = task.train_set.whole if isinstance(task.train_set, FewShot) else task.train_set
             few = None if self.shots is None else FewShot(everything, self.shots, (self.seed, task.name))
             task.train_set = everything if few is None else few
-        if self.trainer is not None and stage == "fit":
-            self._check_division(self._split())
-            if self.replay is not None:
-                self.replay.setup(stage)
 
     def candidates(self, task: int, learned: int) -> Task | None:
         """Task number ``task`` with the classes that its images are told apart from after ``learned`` tasks.
@@ -274,6 +274,21 @@ class TaskSequence(LightningDataModule):
                 f"{name} {size} does not divide into {split.world_size} devices x"
                 f" {split.accumulate} accumulated batches: choose a multiple of {parts}."
             )
+
+
+def _set_up(sources: list[Task | Replay], stage: str) -> None:
+    """Set up all of them, so that one message tells what the first one lacks and how many more lack something."""
+    faults = []
+    for source in sources:
+        try:
+            source.setup(stage)
+        except InputError as error:
+            faults.append(error)
+    if faults:
+        told, others = str(faults[0]).removesuffix("."), len(faults) - 1
+        if others:
+            told += f", and {others} more {'source' if others == 1 else 'sources'} of images cannot be used"
+        raise InputError(f"{told} ('python -m gift_lightning doctor' says more).") from faults[0]
 
 
 def _check_task(task: Task) -> None:

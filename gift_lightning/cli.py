@@ -1,4 +1,4 @@
-"""The command line: ``fit``, ``test`` and ``generate``, from YAML files and flags."""
+"""The command line: ``fit``, ``test``, ``generate`` and ``doctor``, from YAML files and flags."""
 
 import logging
 import os
@@ -25,6 +25,7 @@ from datamodules import TaskSequence
 from gift_lightning.checkpoint import AtomicCheckpointIO, knowledge_in, load_tensors, load_weights
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.config_files import with_bases
+from gift_lightning.doctor import doctor
 from gift_lightning.errors import InputError
 from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
@@ -54,7 +55,11 @@ COMMANDS = {
     "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
     "test": "Evaluate a checkpoint or weights (--ckpt_path FILE) on all tasks of a sequence.",
 }
-GENERATE = "Make the replay images of a sequence ahead of time, with the same config and flags as fit."
+AHEAD = {
+    "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
+    "doctor": "Say what a fit with the same config and flags needs and has not: data sets, weights, room.",
+}
+"""Commands that read what fit reads, and are no methods of the trainer."""
 USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [--debug]"
 PARSER = {
     "prog": "python -m gift_lightning",
@@ -124,7 +129,7 @@ def _tell(sentence: str) -> None:
 class SequenceCLI(LightningCLI):
     """``fit`` runs a method through a sequence of tasks, ``test`` evaluates weights on it.
 
-    ``generate`` makes its replay images.
+    ``generate`` makes its replay images, ``doctor`` says what it lacks.
     """
 
     trainer: Any  # Lightning sets the attributes of its Trainer where a type checker does not see them
@@ -139,10 +144,13 @@ class SequenceCLI(LightningCLI):
         commands: Any = parser._subcommands_action
         for action in commands._choices_actions:  # Lightning describes its trainer's methods there
             action.help = COMMANDS[action.dest]
-        # it reads what fit reads, and is no method of the trainer
-        self._subcommand_parsers["generate"] = self.init_parser(usage=USAGE, description=GENERATE)
-        self._add_arguments(self._subcommand_parsers["generate"])
-        commands.add_subcommand("generate", self._subcommand_parsers["generate"], help=GENERATE)
+        for name, text in AHEAD.items():
+            self._subcommand_parsers[name] = added = self.init_parser(usage=USAGE, description=text)
+            self._add_arguments(added)
+            commands.add_subcommand(name, added, help=text)
+        self._subcommand_parsers["doctor"].add_argument(
+            "--download", action="store_true", help="First fetch the data sets that are missing, as far as they can be."
+        )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--base", type=str | list[str] | None, help="of a config: files that it builds on")
@@ -174,17 +182,19 @@ class SequenceCLI(LightningCLI):
         """Nothing: hyper-parameters come from the config, never silently from a checkpoint."""
 
     def instantiate_classes(self) -> None:
-        if self.subcommand != "generate":
+        if self.subcommand not in AHEAD:
             super().instantiate_classes()
             return
         config = self.config.clone()
-        del config["generate"]["model"], config["generate"]["trainer"]  # no weights are loaded, no logger is started
+        del config[self.subcommand]["model"], config[self.subcommand]["trainer"]  # no weights, no logger
         self.config_init = self.parser.instantiate_classes(config)
         self.datamodule = self._get(self.config_init, "data")
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand == "generate":
             generate(self.datamodule)
+        elif subcommand == "doctor":
+            raise SystemExit(doctor(self.datamodule, self._get(self.config_init, "run").path, self.config["doctor"]))
         else:
             super()._run_subcommand(subcommand)
 

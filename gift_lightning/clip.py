@@ -19,6 +19,7 @@ from torchvision.transforms import Compose, Normalize, PILToTensor
 
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.files import package_file
+from gift_lightning.outline import outline, outline_name
 
 TEST_LOGIT_SCALE = 100.0
 """Scale of the logits in testing: accuracies are those of 100 x cosine, whatever scale the model was trained with."""
@@ -215,13 +216,14 @@ class CLIPSource:
         self.weights = None if self.weights == "None" else self.weights
 
     def load(self) -> CLIP:
-        """The model in float32 on the CPU.
+        """The model in float32 on the CPU; under ``torch.device("meta")`` its outline, without weights or tokenizer.
 
         Raises:
             InputError: no such model, weights file missing, or weights that do not fit the model.
         """
-        name = _resolve_package(self.name)
-        _check_source(name, self.pretrained, self.weights)
+        if torch.get_default_device().type == "meta":
+            return CLIP(outline(outline_name(self.name) or self.name), *[_nothing] * 3)
+        name = self.check()
         file_or_tag = self.weights or self.pretrained
         own_file = ":" in name and file_or_tag is not None
         try:
@@ -240,6 +242,16 @@ class CLIPSource:
         tokenizer = open_clip.get_tokenizer(name, **_tokenizer_files(name))
         return CLIP(model, train_transform, test_transform, tokenizer)
 
+    def check(self) -> str:
+        """The name as open_clip takes it.
+
+        Raises:
+            InputError: no such model, no such tag of it, or a file that is missing.
+        """
+        name = _resolve_package(self.name)
+        _check_source(name, self.pretrained, self.weights)
+        return name
+
     def settings(self) -> dict[str, Any]:
         """What a tag says about activation and preprocessing, as arguments of open_clip for weights without the tag."""
         if ":" in self.name or self.pretrained is None:
@@ -250,6 +262,10 @@ class CLIPSource:
         usual = vars(PreprocessCfg())
         names = ("mean", "std", "interpolation", "resize_mode")
         return settings | {f"image_{key}": tag[key] for key in names if key in tag and tag[key] != usual[key]}
+
+
+def _nothing(_: Any) -> Tensor:
+    raise NotImplementedError("The outline of a CLIP reads nothing.")
 
 
 def _resolve_package(name: str) -> str:

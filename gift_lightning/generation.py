@@ -13,8 +13,10 @@ from PIL import Image
 
 from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import package_file, read_json
+from gift_lightning.hub import cached_file
 
 _KEY = "data.replay.generator"
+_UNUSED = ("safety_checker", "feature_extractor")
 
 
 class ImageGenerator:
@@ -25,6 +27,9 @@ class ImageGenerator:
     """
 
     batch_size: int
+
+    def prepare(self) -> None:
+        """Have on this machine what drawing needs, or raise an ``InputError``; called before a run begins."""
 
     def identity(self) -> dict[str, Any]:
         """What decides the images beside prompt and seed, as JSON values."""
@@ -136,6 +141,27 @@ class DiffusionGenerator(ImageGenerator):
 
     # --- loading ------------------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Look for the pipeline; one that is on the hub alone is fetched."""
+        if self.find() is None:
+            self._load()
+            self.release()
+
+    def find(self) -> Path | None:
+        """The folder of the whole pipeline, its own or in the cache of the hub; ``None`` if it has to be fetched.
+
+        Raises:
+            InputError: it is neither a folder nor on the hub, or a folder lacks a part of it.
+        """
+        folder = self._folder()
+        if folder is None:
+            index = cached_file(self.name, "model_index.json", self.revision)
+            return index.parent if index is not None and not _lacking(index.parent) else None
+        lacking = _lacking(folder)
+        if lacking:
+            raise InputError(f"{self._not_loaded(folder)}: it has no {lacking[0]}, or no weights of it.")
+        return folder
+
     def _folder(self) -> Path | None:
         """The folder of the pipeline; ``None`` for a repository on the hub."""
         folder = package_file(self.name, f"{_KEY}.name")
@@ -220,6 +246,24 @@ def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())  # in a run of several ranks, that of this rank
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _parts(folder: Path) -> list[str]:
+    """The folders of what a pipeline is made of; the safety checker is left out."""
+    index = read_json(folder / "model_index.json")
+    return [
+        name for name, part in index.items() if isinstance(part, list) and part[0] is not None and name not in _UNUSED
+    ]
+
+
+def _lacking(folder: Path) -> list[str]:
+    """The parts of a pipeline that are not there, or models without their weights."""
+    lacking = []
+    for name in _parts(folder):
+        is_model = (folder / name / "config.json").is_file()
+        if not (folder / name).is_dir() or (is_model and not any((folder / name).glob("*.safetensors"))):
+            lacking.append(name)
+    return lacking
 
 
 def _fingerprint(folder: Path) -> str:

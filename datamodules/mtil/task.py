@@ -72,9 +72,7 @@ class MTILTask(Task):
             return
         inspection, contents = self._look()
         if contents is None:
-            raise InputError(
-                f"Task '{self.name}': {inspection.detail[:-1]} ('python -m gift_lightning doctor' says more)."
-            )
+            raise InputError(f"Task '{self.name}': {inspection.detail}")
         self.class_names = list(self.facts.class_names or [name.replace("_", " ") for name in contents.class_names])
         self.train_set, self.test_set = contents.train, contents.test
         self._fingerprint = samples_hash(contents.train, contents.test)

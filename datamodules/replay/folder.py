@@ -109,12 +109,18 @@ class ReplayFolder:
         Raises:
             InputError: the folder or its CSV is missing, damaged or too short, or an image is missing or broken.
         """
-        rows = self._rows()
-        if len(rows) < count:
-            raise InputError(
-                f"{self.path / CSV_NAME} has {len(rows)} rows, data.replay.images_per_task is {count}: lower it, or"
-                " give a folder with more images."
-            )
+        usable = [(file, prompt) for file, prompt in self.listed(count) if not _is_blank_file(file)]
+        if not usable:
+            raise InputError(f"{self.path} has black images only: make them anew, without a safety checker.")
+        return usable
+
+    def listed(self, count: int) -> list[tuple[Path, str]]:
+        """The first ``count`` rows of the CSV as ``(image file, prompt)``; no image is opened.
+
+        Raises:
+            InputError: the folder or its CSV is missing, damaged or too short, or an image is missing.
+        """
+        rows = self._rows(count)
         files = [(self._find(entry), prompt) for entry, prompt in rows[:count]]
         missing = [entry for (file, _), (entry, _) in zip(files, rows, strict=False) if file is None]
         if missing:
@@ -123,12 +129,10 @@ class ReplayFolder:
                 f" {missing[0]}: restore them, or set data.replay.generator to make those of a folder that was begun"
                 " with it."
             )
-        usable = [(file, prompt) for file, prompt in files if file is not None and not _is_blank_file(file)]
-        if not usable:
-            raise InputError(f"{self.path} has black images only: make them anew, without a safety checker.")
-        return usable
+        return [(file, prompt) for file, prompt in files if file is not None]
 
-    def _rows(self) -> list[tuple[str, str]]:
+    def _rows(self, count: int) -> list[tuple[str, str]]:
+        """Image and text of each row; at least ``count``."""
         path = self.path / CSV_NAME
         if not path.is_file():
             raise InputError(
@@ -145,6 +149,11 @@ class ReplayFolder:
         broken = next((number for number, row in enumerate(rows, 2) if not all(row)), None)
         if broken is not None:
             raise InputError(f"{path} has no image or no text in line {broken}: restore it.")
+        if len(rows) < count:
+            raise InputError(
+                f"{path} has {len(rows)} rows, data.replay.images_per_task is {count}: lower it, or give a folder with"
+                " more images."
+            )
         return rows
 
     def _find(self, entry: str) -> Path | None:

@@ -13,6 +13,7 @@ import torch
 from datamodules.base import Replay, Task, is_template
 from datamodules.image_files import ImageFiles
 from datamodules.images import class_folders, image_paths
+from datamodules.inspection import Inspection, Status
 from datamodules.replay.in_step import in_step
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import package_file, read_lines
@@ -83,6 +84,21 @@ class Reference(Replay):
             self._check_listed(folder, chosen)
         self.prompts, self.pairs = prompts, ImageFiles(folder, [(path, -1) for path in chosen])
         self.fingerprint = hashlib.sha256("\n".join([*chosen, *prompts]).encode()).hexdigest()[:16]
+
+    def inspect(self) -> Inspection:
+        """What is found of the images and sentences, random words aside: those need the CLIP."""
+        found, detail = 0, ""
+        try:
+            folder, paths = self._list_images()
+            found = len(paths)
+            if folder != self.images:
+                self._check_listed(folder, paths)
+            if self.sentences != "random":
+                self._list_sentences(paths)
+        except InputError as error:
+            detail = str(error)
+        status: Status = "present" if not detail else "incomplete" if found else "missing"
+        return Inspection("reference", status, detail, found=(found, 0), where=self.images)
 
     def prepare_task(self, task: int) -> None:
         """Nothing: the set is that of all tasks."""

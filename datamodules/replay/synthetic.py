@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from datamodules.base import Replay
+from datamodules.inspection import Inspection
 from datamodules.replay.drawing import Drawing, Progress, follow, lines, print_line
 from datamodules.replay.folder import ReplayFolder
 from datamodules.replay.in_step import in_step
@@ -59,6 +60,35 @@ class SyntheticReplay(Replay):
         self.root, self.generator = Path(folder), generator
         self.images_per_task = images_per_task
         self.initial_prompts = _read_prompts(initial_prompts)
+
+    def setup(self, stage: str) -> None:
+        """See that all images are there or can be drawn: before a run, and not when it comes to the task."""
+        inspection = self.inspect()
+        if inspection.status != "present" and not inspection.automatic:
+            raise InputError(inspection.detail)
+        if self.generator is not None and inspection.status != "present":
+            self.generator.prepare()
+
+    def inspect(self) -> Inspection:
+        """What is there of the images of all tasks; those that are to be drawn are counted, not opened."""
+        found, fault, wanted = 0, "", self.images_per_task
+        for folder in map(self.folder, range(self.sequence.num_tasks)):
+            is_read = self.generator is None or folder.is_foreign
+            try:
+                found += len(folder.listed(wanted)) if is_read else min(folder.count(), wanted)
+            except InputError as error:
+                fault = fault or str(error)
+        expected = wanted * self.sequence.num_tasks
+        left = f"{expected - found} of {expected} images are to be drawn: by fit, or by generate ahead of time."
+        return Inspection(
+            "replay images",
+            "present" if found == expected else "incomplete" if found else "missing",
+            "" if found == expected else fault or left,
+            found=(found, 0),
+            expected=(expected, 0),
+            where=self.root,
+            automatic=not fault,
+        )
 
     def pool(self, task: int) -> list[str]:
         """The distinct prompts that the replay set of ``task`` is drawn from."""

@@ -100,8 +100,8 @@ BAD_INPUT = {
         ["--model.clip.name", "local-dir:{bad}"],
         "but there is no {bad}/open_clip_config.json.",
     ),
-    "folder without images": (["--data.tasks", FOLDER % "nowhere"], "bad/nowhere does not exist."),
-    "class without images": (["--data.tasks", FOLDER % "hollow"], "train/bee holds no images: add some or remove it."),
+    "folder without images": (["--data.tasks", FOLDER % "nowhere"], "bad/nowhere does not exist"),
+    "class without images": (["--data.tasks", FOLDER % "hollow"], "train/bee holds no images: add some or remove it"),
     "one class": (["--data.tasks", FOLDER % "one"], "Task 'one' has 1 class names: give at least two."),
     "image that does not decode": (
         ["--data.tasks", FOLDER % "torn", "--model.lr", "1e-3"],
@@ -125,7 +125,7 @@ BAD_INPUT = {
         "GIFT replays image-text pairs: say with data.replay where they are.",
     ),
     "images for a method without replay": (
-        ["--data.replay", "datamodules.SyntheticReplay", "--data.replay.folder", "{bad}/replay"],
+        ["--data.replay", "datamodules.mini.GeneralReference"],
         "L2 does not replay: remove data.replay.",
     ),
     "reference images that are not there": (
@@ -138,7 +138,7 @@ BAD_INPUT = {
     ),
     "folder above train and test": (
         [*REFERENCE, "--data.replay.images", "{bad}/hollow"],
-        "has the folders test and train: name the one to take, e.g. {bad}/hollow/train.",
+        "has the folders test and train: name the one to take, e.g. {bad}/hollow/train",
     ),
     "misspelt sentences": (
         [*REFERENCE, "--data.replay.images", "{bad}/whole", "--data.replay.sentences", "clases"],
@@ -146,7 +146,7 @@ BAD_INPUT = {
     ),
     "no sentences in the file": (
         [*REFERENCE, "--data.replay.images", "{bad}/whole", "--data.replay.sentences", "{bad}/empty.txt"],
-        "data.replay.sentences: {bad}/empty.txt holds no sentences: give one a line.",
+        "data.replay.sentences: {bad}/empty.txt holds no sentences: give one a line",
     ),
     "images of another method": (
         ["--model", "gift_lightning.methods.LwF", *REFERENCE[2:], "--data.replay.images", "{bad}/whole"],

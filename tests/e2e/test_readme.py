@@ -48,7 +48,7 @@ def test_every_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
 
     typed = commands()
-    assert {words[0] for words in typed} == {"fit", "test", "generate", "report", "export"}
+    assert {words[0] for words in typed} == {"fit", "test", "generate", "doctor", "report", "export"}
     for words in typed:
         log = tmp_path / "log.txt"
         assert run_command(shortened(words), log) == 0, f"{' '.join(words)}\n{log.read_text()}"

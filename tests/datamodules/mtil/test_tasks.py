@@ -196,9 +196,13 @@ def test_the_root_may_be_relative(root: str, tmp_path: Path, monkeypatch: pytest
 def test_missing_data_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         ready("Aircraft", tmp_path)
-    assert str(error.value) == (
-        f"Task 'Aircraft': {tmp_path}/fgvc-aircraft-2013b does not exist ('python -m gift_lightning doctor' says more)."
-    )
+    told = f"Task 'Aircraft': {tmp_path}/fgvc-aircraft-2013b does not exist"
+    assert str(error.value) == f"{told}."
+    tasks = [datamodules.Aircraft(str(tmp_path)), datamodules.DTD(str(tmp_path)), datamodules.Food(str(tmp_path))]
+    for count, more in {1: "", 2: ", and 1 more source of images cannot be used"}.items():
+        with pytest.raises(InputError) as error:
+            datamodules.TaskSequence(tasks[:count]).setup("fit")
+        assert str(error.value) == f"{told}{more} ('python -m gift_lightning doctor' says more)."
 
 
 def test_yaml_names_a_data_set_by_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

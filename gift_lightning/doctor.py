@@ -1,0 +1,234 @@
+"""The command ``doctor``: what a run needs and has not, before it takes its turn in a queue."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants
+from jsonargparse import ArgumentParser, Namespace
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from datamodules import SyntheticReplay, TaskSequence
+from datamodules.inspection import Inspection
+from datamodules.mtil.task import MTILTask
+from gift_lightning.clip import CLIPSource
+from gift_lightning.errors import InputError
+from gift_lightning.estimate import Need, Size, common_folder, data_needs, image_bytes, machine_memory
+from gift_lightning.generation import DiffusionGenerator
+from gift_lightning.methods import ContinualCLIP
+from gift_lightning.outline import outline_name
+from gift_lightning.weights import inspect_clip, inspect_generator
+
+
+def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
+    """Say what a run of this config has and lacks; returns 0 if it would begin, else 1.
+
+    Args:
+        sequence: its data.
+        folder: where it would write.
+        config: of the command. With ``download``, data sets are fetched first; nothing else ever is.
+
+    Raises:
+        InputError: the settings of the method do not go together.
+    """
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+        return 0  # the first process does it for all
+    console = Console()
+    if config.download:
+        _download(sequence, console)
+    data = [task.inspect() for task in sequence.tasks]
+    source = CLIPSource(**config.model.init_args.clip)
+    size = _size(source, config.model)
+    needed = [replace(inspect_clip(source), bytes=size.weights if size else None), *_replay(sequence)]
+    _show_data(data, console)
+    _show_needed(needed, console)
+    _show_estimates(_needs(data, needed, size, folder), size, str(config.trainer.accelerator), console)
+    return _verdict(data, needed, console)
+
+
+def _download(sequence: TaskSequence, console: Console) -> None:
+    """Fetch what can be fetched, one data set after the other; one that fails keeps no other from coming."""
+    for task in sequence.tasks:
+        if not isinstance(task, MTILTask) or not task.facts.files or task.inspect().status == "present":
+            continue
+        told, style = f"{task.name}: fetched.", "green"
+        with console.status(task.name) as line:
+            try:
+                task.download(partial(_report, line, task.name))
+            except InputError as error:
+                told, style = str(error), "red"
+        console.print(told, style=style, soft_wrap=True, markup=False, highlight=False)
+
+
+def _report(line: Status, name: str, text: str) -> None:
+    line.update(Text(f"{name}: {text}"))
+
+
+def _replay(sequence: TaskSequence) -> list[Inspection]:
+    replay = sequence.replay
+    if replay is None:
+        return []
+    images = replay.inspect()
+    found = [] if images is None else [images]
+    if images and isinstance(replay, SyntheticReplay) and isinstance(replay.generator, DiffusionGenerator):
+        pipeline = inspect_generator(replay.generator)
+        if images.status != "present" or pipeline.source is None:  # nothing is fetched if nothing is to be drawn
+            found.insert(0, pipeline)
+    return found
+
+
+def _size(source: CLIPSource, model: Namespace) -> Size | None:
+    """Numbers of parameters, from an outline of the method; ``None`` if its CLIP has none without the network."""
+    if outline_name(source.name) is None:
+        return None
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(ContinualCLIP, "model")
+    with torch.device("meta"):
+        return Size.of(parser.instantiate_classes(Namespace(model=model)).model)
+
+
+def _needs(data: Sequence[Inspection], needed: Sequence[Inspection], size: Size | None, folder: Path) -> list[Need]:
+    """What takes room on a disk, as far as its size is known."""
+    needs, found = data_needs(data), {each.name: each for each in needed}
+    fetched = sum(each.bytes or 0 for each in needed if each.status != "present" and each.automatic)
+    if fetched:
+        needs.append(Need("weights that fit fetches", fetched, Path(constants.HF_HUB_CACHE)))
+    images, pipeline = found.get("replay images"), found.get("text to image")
+    if pipeline and images and images.automatic and images.found and images.expected and images.where:
+        missing = images.expected[0] - images.found[0]
+        one = image_bytes(pipeline.where if pipeline.status == "present" else None)
+        needs += [Need(f"{missing} replay images", missing * one, images.where)] if missing else []
+    if size is not None:
+        needs.append(Need("checkpoints and weights", size.checkpoints(len(data)), folder))
+    return needs
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+_COLOURS = {"present": "green", "left to fit": "yellow"}
+
+
+def _show_data(data: Sequence[Inspection], console: Console) -> None:
+    """A line for each task, and a sentence for each that is not all right."""
+    places = [each.where for each in data if each.where]
+    above = common_folder(places) if places else None
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("data set", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for title in ("train", "test"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column(Text(f"in {above}" if above else "in"), overflow="fold")
+    table.add_column("download", justify="right")
+    for each in data:
+        where = str(each.where.absolute().relative_to(above)) if each.where and above else ""
+        table.add_row(Text(each.name), _state(each.status), *_counts(each), Text(where), _offer(each))
+    console.print(table)
+    _show_sentences([(each.name, _advice(each)) for each in data if each.status != "present"], console)
+
+
+def _show_needed(needed: Sequence[Inspection], console: Console) -> None:
+    """The same for weights and for images that are replayed."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("weights and replay" if len(needed) > 1 else "weights", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("where", overflow="fold")
+    table.add_column("download", justify="right")
+    for each in needed:
+        state = "left to fit" if each.automatic and each.status != "present" else each.status
+        table.add_row(each.name, _state(state), Text(str(each.where or each.source or "")), _offer(each))
+    console.print()
+    console.print(table)
+    _show_sentences([(each.name, each.detail) for each in needed if each.status != "present"], console)
+
+
+def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, console: Console) -> None:
+    """About how much disk and memory it takes, beside what there is."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("disk and memory", no_wrap=True)
+    table.add_column("about", justify="right", no_wrap=True)
+    table.add_column("there is", justify="right", no_wrap=True)
+    table.add_column("in", overflow="fold")
+    for need in needs:
+        table.add_row(need.what, _bytes(need.bytes), _bytes(need.free), Text(str(need.folder)))
+    memory = machine_memory(accelerator)
+    if size is not None and memory is not None:
+        table.add_row("memory without activations", _bytes(size.memory), _bytes(memory[1]), memory[0])
+    console.print()
+    console.print(table)
+    for device in dict.fromkeys(need.device for need in needs):
+        together = [need for need in needs if need.device == device]
+        if sum(need.bytes for need in together) > together[0].free:
+            console.print(Text(f"The disk of {together[0].folder} has not enough room for this.", "yellow"))
+
+
+def _verdict(data: Sequence[Inspection], needed: Sequence[Inspection], console: Console) -> int:
+    """Print the last line; returns the exit status."""
+    lacking = [each.name for each in data if each.status != "present"]
+    lacking += [each.name for each in needed if each.status != "present" and not each.automatic]
+    console.print()
+    if not lacking:
+        console.print(Text("A fit with this config can begin.", "green"))
+        return 0
+    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+    console.print(Text(f"A fit with this config would fail: it lacks {', '.join(lacking[:3])}{more}.", "red"))
+    return 1
+
+
+def _show_sentences(rows: Sequence[tuple[str, str]], console: Console) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, sentence in rows:
+        table.add_row(Text(name), Text(sentence))
+    if rows:
+        console.print()
+        console.print(table)
+
+
+def _state(word: str) -> Text:
+    return Text(word, _COLOURS.get(word, "red"))
+
+
+def _counts(inspection: Inspection) -> list[str]:
+    """Training and test images: those found, and those expected where that is another number."""
+    found, expected = inspection.found, inspection.expected
+    cells = []
+    for split in (0, 1):
+        count = "0" if inspection.status == "missing" else str(found[split]) if found else "?"
+        cells.append(count if not expected or count == str(expected[split]) else f"{count} / {expected[split]}")
+    return cells
+
+
+def _offer(inspection: Inspection) -> str:
+    if inspection.status == "present":
+        return ""
+    if inspection.automatic:
+        return _bytes(inspection.bytes) if inspection.bytes else ""
+    return "by hand" if inspection.by_hand else ""
+
+
+def _advice(inspection: Inspection) -> str:
+    """What is amiss with a data set, and what to do."""
+    licence = inspection.licence or "not stated"
+    if inspection.status == "missing" and inspection.automatic:
+        return f"{inspection.detail} Fetch it with --download (licence: {licence}; {inspection.source})."
+    if inspection.status == "missing" and inspection.by_hand:
+        size = f", {_bytes(inspection.bytes)}" if inspection.bytes else ""
+        return f"{inspection.detail} {inspection.by_hand} Licence: {licence}{size}; {inspection.source}."
+    return inspection.detail
+
+
+def _bytes(count: int) -> str:
+    """As ``3.2 GB``, or ``12 MB`` below one.
+
+    >>> _bytes(2_753_340_328), _bytes(11_594_722), _bytes(400_000)
+    ('2.8 GB', '12 MB', '1 MB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

@@ -1,0 +1,45 @@
+"""CLIPs without weights, on the meta device: what has no numbers can still be counted."""
+
+import json
+import logging
+from pathlib import Path
+
+import open_clip
+from torch import nn
+
+from gift_lightning.files import package_file
+from gift_lightning.hub import cached_file
+
+_CONFIG = "open_clip_config.json"
+
+
+def outline_name(name: str) -> str | None:
+    """The name by which open_clip builds a model without the network.
+
+    Args:
+        name: ``model.clip.name``.
+
+    Returns:
+        ``None`` if there is no such model, or what describes it is on the hub alone.
+    """
+    scheme, _, place = name.partition(":")
+    if not place:
+        known = open_clip.get_model_config(name.replace("/", "-"))
+        return name if known and "hf_model_name" not in known["text_cfg"] else None
+    folder = package_file(name, "model.clip.name") if scheme == "package" else Path(place)
+    config = cached_file(place, _CONFIG) if scheme == "hf-hub" else folder / _CONFIG
+    if config is None or not config.is_file():
+        return None
+    is_described = "hf_model_name" not in json.loads(config.read_text())["model_cfg"]["text_cfg"]
+    return f"local-dir:{config.parent}" if is_described else None
+
+
+def outline(name: str) -> nn.Module:
+    """The model of that name on the meta device, in a moment and without memory."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # that there are no weights
+    try:
+        model: nn.Module = open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta")
+        return model
+    finally:
+        logging.disable(disabled)
