@@ -64,6 +64,11 @@ class Task(LightningDataModule):
             return Inspection(self.name, "missing", str(error))
         return Inspection(self.name, "present", found=(len(self.train_set), len(self.test_set)))
 
+    @property
+    def origin(self) -> "Task":
+        """The task whose data this is: itself, unless it is a part of another."""
+        return self
+
     def steps(self) -> list["Task"]:
         """The tasks of a sequence that this one stands for: itself, unless it is cut into several."""
         return [self]

@@ -111,8 +111,12 @@ class Step(Task):
         facts = [self.whole.source.fingerprint, self.classes]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
+    @property
+    def origin(self) -> Task:
+        return self.whole.source
+
     def inspect(self) -> Inspection:
-        return self.whole.source.inspect()
+        return self.origin.inspect()
 
 
 def of_classes(samples: ImageSet, classes: list[int]) -> Selection:

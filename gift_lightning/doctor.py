@@ -15,7 +15,8 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from datamodules import SyntheticReplay, TaskSequence
+from datamodules import SyntheticReplay, Task, TaskSequence
+from datamodules.decoded import KEPT_BYTES
 from datamodules.inspection import Inspection
 from datamodules.mtil.task import MTILTask
 from gift_lightning.clip import CLIPSource
@@ -41,21 +42,25 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
         return 0  # the first process does it for all
     console = Console()
+    tasks = list(dict.fromkeys(task.origin for task in sequence.tasks))
     if config.download:
-        _download(sequence, console)
-    data = [task.inspect() for task in sequence.tasks]
+        _download(tasks, console)
+    data = [task.inspect() for task in tasks]
     source = CLIPSource(**config.model.init_args.clip)
     size = _size(source, config.model)
     needed = [replace(inspect_clip(source), bytes=size.weights if size else None), *_replay(sequence)]
     _show_data(data, console)
     _show_needed(needed, console)
-    _show_estimates(_needs(data, needed, size, folder), size, str(config.trainer.accelerator), console)
+    needs = _needs(data, needed)
+    if size is not None:
+        needs += _needs_of_run(size, data, sequence, folder)
+    _show_estimates(needs, size, str(config.trainer.accelerator), console)
     return _verdict(data, needed, console)
 
 
-def _download(sequence: TaskSequence, console: Console) -> None:
+def _download(tasks: Sequence[Task], console: Console) -> None:
     """Fetch what can be fetched, one data set after the other; one that fails keeps no other from coming."""
-    for task in sequence.tasks:
+    for task in tasks:
         if not isinstance(task, MTILTask) or not task.facts.files or task.inspect().status == "present":
             continue
         told, style = f"{task.name}: fetched.", "green"
@@ -94,8 +99,18 @@ def _size(source: CLIPSource, model: Namespace) -> Size | None:
         return Size.of(parser.instantiate_classes(Namespace(model=model)).model)
 
 
-def _needs(data: Sequence[Inspection], needed: Sequence[Inspection], size: Size | None, folder: Path) -> list[Need]:
-    """What takes room on a disk, as far as its size is known."""
+def _needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence, folder: Path) -> list[Need]:
+    """What a run writes."""
+    needs = [Need("checkpoints and weights", size.checkpoints(sequence.num_tasks), folder)]
+    if sequence.cache is not None:
+        counts = [counted[1] for each in data if (counted := each.expected or each.found)]
+        files = sum(count * size.image for count in counts if count * size.image > KEPT_BYTES)
+        needs += [Need("decoded test images", files, Path(sequence.cache).expanduser())] if files else []
+    return needs
+
+
+def _needs(data: Sequence[Inspection], needed: Sequence[Inspection]) -> list[Need]:
+    """What takes room before a run and in its replay, as far as its size is known."""
     needs, found = data_needs(data), {each.name: each for each in needed}
     fetched = sum(each.bytes or 0 for each in needed if each.status != "present" and each.automatic)
     if fetched:
@@ -105,8 +120,6 @@ def _needs(data: Sequence[Inspection], needed: Sequence[Inspection], size: Size 
         missing = images.expected[0] - images.found[0]
         one = image_bytes(pipeline.where if pipeline.status == "present" else None)
         needs += [Need(f"{missing} replay images", missing * one, images.where)] if missing else []
-    if size is not None:
-        needs.append(Need("checkpoints and weights", size.checkpoints(len(data)), folder))
     return needs
 
 

@@ -1,5 +1,6 @@
 """What a run will take of disk and memory, as far as its config tells: estimates, not limits."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -31,12 +32,14 @@ class Size:
         trained: of those that learn.
         frozen: of all others: the copies that a method keeps.
         replays: whether the gradient of a replay loss is kept apart from that of the task.
+        image: bytes of an image as the CLIP takes it, in uint8.
     """
 
     clip: int
     trained: int
     frozen: int
     replays: bool
+    image: int
 
     @classmethod
     def of(cls, method: ContinualCLIP) -> "Size":
@@ -47,6 +50,7 @@ class Size:
             trained=sum(count for count, learns in counts if learns),
             frozen=sum(count for count, learns in counts if not learns),
             replays=method.replays,
+            image=3 * math.prod(method.clip.model.visual.image_size),
         )
 
     @property
