@@ -25,7 +25,7 @@ from gift_lightning.estimate import Need, Size, common_folder, data_needs, image
 from gift_lightning.generation import DiffusionGenerator
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.outline import outline_name
-from gift_lightning.weights import inspect_clip, inspect_generator
+from gift_lightning.sources import inspect_clip, inspect_generator
 
 
 def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
