@@ -14,6 +14,9 @@ from PIL import Image
 from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import package_file, read_json
 
+FEW_STEPS = 50
+"""Below this number of denoising steps DPM-Solver++ draws better than the scheduler that comes with a pipeline."""
+
 _KEY = "data.replay.generator"
 
 
@@ -42,7 +45,10 @@ class ImageGenerator:
 
 
 class DiffusionGenerator(ImageGenerator):
-    """Any text-to-image pipeline of diffusers, with the few steps of DPM-Solver++ (Lu et al., arXiv 2211.01095).
+    """Any text-to-image pipeline of diffusers; with few steps, those of DPM-Solver++ (Lu et al., arXiv 2211.01095).
+
+    With 50 steps or more a pipeline keeps its own scheduler, as the authors of GIFT have it (Stable Diffusion v1.5 has
+    PNDM). With fewer DPM-Solver++ takes its place, unless it does not fit the model's schedule (flow matching).
 
     Each image starts from the noise of its own seed, drawn on the CPU, and batches are filled up to ``batch_size``, so
     that no image depends on how many are asked for, or on its neighbours. Another batch size may round differently,
@@ -50,7 +56,7 @@ class DiffusionGenerator(ImageGenerator):
     of 8 to 64 give the same bits, smaller ones the same but for about one value in 20,000, by one level of 255. In
     half precision on a GPU more may differ.
 
-    Models whose schedule DPM-Solver++ does not fit (flow matching) keep their own. Weights are read from safetensors
+    Weights are read from safetensors
     alone, a repository's own code is never run, and the safety checker, which blackens images, is left out.
 
     Args:
@@ -161,7 +167,7 @@ class DiffusionGenerator(ImageGenerator):
                 pipeline.to(device)
             except (RuntimeError, AssertionError) as error:  # AssertionError: of a torch without CUDA
                 raise InputError(f"{_KEY}.device: the pipeline cannot go to {device}: {first_line(error)}") from error
-            if DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
+            if self.steps < FEW_STEPS and DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
                 pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline

@@ -131,7 +131,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights cut short": (
         lambda run: (run / "checkpoints" / "task03.safetensors").write_bytes(b"half"),
-        "cannot be loaded",
+        "task03.safetensors cannot be read: it is damaged",
     ),
     "config deleted": (lambda run: (run / "config.yaml").unlink(), "config.yaml is missing: restore it"),
     "config cut short": (lambda run: (run / "config.yaml").write_text("model:\n  cl"), "config.yaml is damaged"),
@@ -160,4 +160,4 @@ def test_damaged_runs_are_told(case: str, reference: Path, tmp_path: Path, capsy
 
 def test_export_to_a_name_without_its_ending(reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "--run", str(reference), "--out", "m.pt"]) == 2
-    assert "--out is m.pt: give a name that ends in .safetensors." in capsys.readouterr().err
+    assert "--out is m.pt: give a name that ends in .safetensors, or in .pth for OpenAI's code." in capsys.readouterr().err
