@@ -67,10 +67,12 @@ def export(arguments: Sequence[str]) -> None:
         prog="python -m gift_lightning export", description="Write the final CLIP of a run for other programs."
     )
     parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
-    parser.add_argument("--out", type=Path, required=True, help="model.safetensors for open_clip, model.pth for OpenAI's code")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code"
+    )
     options = parser.parse_args(arguments)
     if options.out.suffix not in (".safetensors", ".pth"):
-        raise InputError(f"--out is {options.out}: give a name that ends in .safetensors, or in .pth for OpenAI's code.")
+        raise InputError(f"--out is {options.out}: end it in .safetensors, or in .pth for OpenAI's code.")
     folder = RunFolder.at(options.run)
     source = final_clip(folder)
     if folder.knowledge.is_file():

@@ -17,6 +17,10 @@ from gift_lightning.files import package_file, read_json
 FEW_STEPS = 50
 """Below this number of denoising steps DPM-Solver++ draws better than the scheduler that comes with a pipeline."""
 
+STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+COMMITS = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}
+"""Versions of repositories that images are drawn with unless another is named: the same for everybody, at any time."""
+
 _KEY = "data.replay.generator"
 
 
@@ -62,7 +66,8 @@ class DiffusionGenerator(ImageGenerator):
     Args:
         name: a folder, the id of a repository on the Hugging Face hub, or ``package:<module>`` for a folder in an
             installed Python package.
-        revision: branch, tag or commit of the repository; its main branch by default.
+        revision: branch, tag or commit of the repository; by default a fixed commit of Stable Diffusion v1.5, and of
+            others the main branch.
         steps: denoising steps.
         guidance: scale of classifier-free guidance; 1 is without.
         dtype: of the model; ``auto`` is float16 on a CUDA device, else float32.
@@ -76,7 +81,7 @@ class DiffusionGenerator(ImageGenerator):
 
     def __init__(
         self,
-        name: str = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        name: str = STABLE_DIFFUSION,
         revision: str | None = None,
         steps: int = 50,
         guidance: float = 7.5,
@@ -87,7 +92,8 @@ class DiffusionGenerator(ImageGenerator):
         for key, value in {"steps": steps, "batch_size": batch_size}.items():
             if value < 1:
                 raise InputError(f"{_KEY}.{key} is {value}: give at least 1.")
-        self.name, self.revision, self.steps, self.guidance = name, revision, steps, guidance
+        self.name, self.revision = name, revision or COMMITS.get(name)
+        self.steps, self.guidance = steps, guidance
         self.dtype, self.batch_size, self.device = dtype, batch_size, device
         self._pipeline: Any = None
 

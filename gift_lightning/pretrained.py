@@ -125,7 +125,10 @@ def _tag_file(name: str, tag: str) -> str:
     repository, file = os.path.split(config["hf_hub"])
     files = (f"{os.path.splitext(file)[0]}.safetensors", file) if file else _HUB_WEIGHTS
     try:
-        return _cached(repository, files) or _reachable(repository) or open_clip.download_pretrained(config)
+        if (path := _cached(repository, files)) is None:
+            _ask(repository)
+            path = open_clip.download_pretrained(config)
+        return path
     except Exception as error:  # of many kinds
         raise InputError(
             f"model.clip.pretrained '{tag}' is not on this machine and cannot be downloaded ({_reason(error)}): get"
@@ -137,7 +140,7 @@ def _tag_file(name: str, tag: str) -> str:
 def _check_hub(repository: str, needs_weights: bool) -> None:
     try:
         if not _cached(repository, (_CONFIG,)) or (needs_weights and not _cached(repository, _HUB_WEIGHTS)):
-            _reachable(repository)
+            _ask(repository)
     except Exception as error:  # of many kinds
         raise InputError(
             f"model.clip.name 'hf-hub:{repository}' is not on this machine and cannot be downloaded ({_reason(error)}):"
@@ -152,8 +155,8 @@ def _cached(repository: str, files: tuple[str, ...]) -> str | None:
     return next((path for path in found if isinstance(path, str)), None)
 
 
-def _reachable(repository: str) -> None:
-    """Ask the hub for a repository, once: a download would go on asking for a minute where there is no network."""
+def _ask(repository: str) -> None:
+    """Ask the hub for a repository, once: a download would go on asking for a minute if there is no network."""
     huggingface_hub.model_info(repository, timeout=_HUB_SECONDS)
 
 

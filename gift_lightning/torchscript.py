@@ -65,7 +65,7 @@ class _Reader(pickle.Unpickler):
             return _DTYPES[name]
         known = {("torch._utils", "_rebuild_tensor_v2"): _tensor, ("collections", "OrderedDict"): OrderedDict}
         if (module, name) not in known:
-            raise pickle.UnpicklingError(f"{module}.{name} is neither a module nor a tensor")
+            raise pickle.UnpicklingError(f"Unsupported: GLOBAL {module}.{name}")  # in the words of torch.load
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> Tensor:

@@ -50,22 +50,13 @@ def read_file(path: Path) -> Any:
         with torch.serialization.safe_globals([Namespace]):  # the arguments of a program: values alone
             return torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # of many kinds
-        objects = _objects(path)
-        if objects:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code:
             raise InputError(
-                f"Weights file {path} holds objects of Python ({objects}), and to read them would run their code: save"
-                " the weights alone, as in torch.save({'state_dict': model.state_dict()}, path)."
+                f"Weights file {path} holds more than weights, and to read it would run code ({code[1]}): save the"
+                " weights alone, as in torch.save({'state_dict': model.state_dict()}, path)."
             ) from error
         raise InputError(f"Weights file {path} cannot be read: it is damaged, or holds no weights.") from error
-
-
-def _objects(path: Path) -> str:
-    """What a pickle refers to beyond tensors and plain values."""
-    try:
-        with torch.serialization.safe_globals([Namespace]):
-            return ", ".join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))[:3])
-    except Exception:  # it is damaged, or no pickle
-        return ""
 
 
 def weights_in(content: Any) -> dict[str, Tensor]:
