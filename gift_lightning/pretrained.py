@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import huggingface_hub
 import open_clip
+from huggingface_hub import constants, model_info, try_to_load_from_cache
 from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
@@ -151,17 +151,17 @@ def _check_hub(repository: str, needs_weights: bool) -> None:
 
 def _cached(repository: str, files: tuple[str, ...]) -> str | None:
     """The first of ``files`` that was downloaded before."""
-    found = (huggingface_hub.try_to_load_from_cache(repository, file) for file in files)
+    found = (try_to_load_from_cache(repository, file) for file in files)
     return next((path for path in found if isinstance(path, str)), None)
 
 
 def _ask(repository: str) -> None:
     """Ask the hub for a repository, once: a download would go on asking for a minute if there is no network."""
-    huggingface_hub.model_info(repository, timeout=_HUB_SECONDS)
+    model_info(repository, timeout=_HUB_SECONDS)
 
 
 def _reason(error: Exception) -> str:
-    is_offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    is_offline = constants.HF_HUB_OFFLINE
     return "HF_HUB_OFFLINE is set" if is_offline else first_line(error).rstrip(".")
 
 
