@@ -5,6 +5,7 @@ from callbacks.exemplar_selection import ExemplarSelection
 from callbacks.fisher_estimate import FisherEstimate
 from callbacks.prototypes import Prototypes
 from callbacks.run_record import RunRecord
+from callbacks.selector_training import SelectorTraining
 from callbacks.sequence_progress import SequenceProgress
 from callbacks.step_checkpoint import StepCheckpoint
 from callbacks.task_boundary import TaskBoundary
@@ -17,6 +18,7 @@ __all__ = [
     "FisherEstimate",
     "Prototypes",
     "RunRecord",
+    "SelectorTraining",
     "SequenceProgress",
     "StepCheckpoint",
     "TaskBoundary",

@@ -12,6 +12,9 @@ from callbacks.task_callback import Module, TaskCallback, Trainer
 class AccuracyMatrix(TaskCallback):
     """Fills ``R[i, j]``, the accuracy in percent on task ``j`` after task ``i``, and the zero-shot row before task 0.
 
+    What the images of a task are told apart from, the sequence says (``data.label_space``); a task whose classes do not
+    count yet has no accuracy.
+
     Accuracies are ratios of integer counts, summed over ranks by one all-reduce, of test sets that are neither padded
     nor truncated. Prediction is the module's: ``module.evaluate(task, shard)`` gives the logits.
 
@@ -22,8 +25,8 @@ class AccuracyMatrix(TaskCallback):
     """
 
     def __init__(self) -> None:
-        self.rows: list[list[float]] = []
-        self.zero_shot: list[float] | None = None
+        self.rows: list[list[float | None]] = []
+        self.zero_shot: list[float | None] | None = None
         self.seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -33,38 +36,48 @@ class AccuracyMatrix(TaskCallback):
         self.rows, self.zero_shot = state_dict["rows"], state_dict["zero_shot"]
 
     def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
-        self.zero_shot = self.evaluate(trainer, module)
+        self.zero_shot = self.evaluate(trainer, module, learned=0)
 
     def on_task_evaluate(self, trainer: Trainer, module: Module, task: int) -> None:
         if len(self.rows) != task:
             raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
-        unchanged, self.seconds = self.zero_shot if not module.learns else None, 0.0
-        self.rows.append(unchanged or self.evaluate(trainer, module))
+        same = not module.learns and trainer.datamodule.label_space != "seen"
+        unchanged, self.seconds = self.zero_shot if same else None, 0.0
+        self.rows.append(unchanged or self.evaluate(trainer, module, learned=task + 1))
 
     def on_test_epoch_end(self, trainer: Trainer, module: Module) -> None:
         """The row of ``test``. Lightning hands over one task at a time, but a row is evaluated as a whole."""
-        self.rows = [self.evaluate(trainer, module)]
-        row = self.rows[-1]
+        row = self.evaluate(trainer, module, learned=trainer.datamodule.num_tasks)
+        self.rows = [row]
         module.log_dict({f"test/{name}": value for name, value in zip(trainer.datamodule.names, row, strict=True)})
 
     @torch.no_grad()
-    def evaluate(self, trainer: Trainer, module: Module) -> list[float]:
-        """Accuracy in percent on every task, with the module as it is; its mode and gradients stay untouched."""
+    def evaluate(self, trainer: Trainer, module: Module, learned: int) -> list[float | None]:
+        """Accuracy in percent on every task, with the module as it is; its mode and gradients stay untouched.
+
+        Args:
+            trainer: of the run.
+            module: what predicts.
+            learned: number of tasks that count as learned.
+        """
         sequence, began = trainer.datamodule, time.perf_counter()
         limit = sequence.batch_size if trainer.fast_dev_run else None
+        asked = {index: sequence.candidates(index, learned) for index in range(sequence.num_tasks)}
         counts = torch.zeros(sequence.num_tasks, 2, dtype=torch.long, device=module.device)
-        for index, task in enumerate(sequence.tasks):
+        for index, task in asked.items():
+            if task is None:
+                continue
             shard = sequence.test_shard(index, limit)
             with evaluation_mode(module), trainer.precision_plugin.val_step_context():
                 logits = module.evaluate(task, shard)
             if len(logits) != len(shard):
                 raise RuntimeError(f"{len(logits)} logits for {len(shard)} test images of task '{task.name}'.")
-            counts[index, 0] = (logits.argmax(1).cpu() == shard.labels).sum()
+            counts[index, 0] = task.right(logits.argmax(1).cpu(), shard.labels).sum()
             counts[index, 1] = len(logits)
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
-        for (_, seen), task in zip(counts.tolist(), sequence.tasks, strict=True):
+        for index, ((_, seen), task) in enumerate(zip(counts.tolist(), sequence.tasks, strict=True)):
             expected = len(task.test_set) if limit is None else min(limit, len(task.test_set))
-            if seen != expected:
+            if asked[index] is not None and seen != expected:
                 raise RuntimeError(f"{seen} of {expected} test images of task '{task.name}' were evaluated.")
         self.seconds = time.perf_counter() - began
-        return [100.0 * right / seen for right, seen in counts.tolist()]
+        return [100.0 * right / seen if seen else None for right, seen in counts.tolist()]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 from rich.console import Console
+from torch import Tensor
 
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.task_boundary import TaskBoundary
@@ -111,7 +112,11 @@ class RunRecord(TaskCallback):
         matrix: AccuracyMatrix = callback_of(trainer, AccuracyMatrix)
         boundary: TaskBoundary = callback_of(trainer, TaskBoundary)
         sequence = trainer.datamodule
+        # one softmax over all classes seen has one accuracy, that over all their images
+        sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
         copies = [part for part in module.modules() if getattr(part, "is_stored", False)]
+        trained = module.trained_parameters() if module.learns else []
+        beside = [parameter for name, parameter in module.named_parameters() if not name.startswith("clip.")]
         packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
         return {
             "schema": SCHEMA,
@@ -121,12 +126,13 @@ class RunRecord(TaskCallback):
             "protocol": boundary.protocol,
             "zero_shot": matrix.zero_shot,
             "R": matrix.rows,
-            "metrics": metrics.summary(matrix.rows) if matrix.rows else {},
+            "metrics": metrics.summary(matrix.rows, sizes) if matrix.rows else {},
             "cost": {
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
                 "peak_memory_bytes": self._measure_memory(trainer),
-                "trainable_parameters": _count(module, trainable=True),
-                "frozen_parameters": _count(module, trainable=False),
+                "trainable_parameters": sum(map(Tensor.numel, trained)),
+                # in memory beside the CLIP
+                "frozen_parameters": sum(map(Tensor.numel, {*beside} - {*trained})),
                 # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
                 "stored_parameters": sum(map(_size, copies)) + packed // 4,
             },
@@ -144,11 +150,11 @@ class RunRecord(TaskCallback):
 
 
 def _log_row(
-    trainer: Trainer, learned: int, tasks: list[str], row: list[float], metrics: dict[str, float | None]
+    trainer: Trainer, learned: int, tasks: list[str], row: list[float | None], metrics: dict[str, float | None]
 ) -> None:
     """Log what is known after ``learned`` tasks as ``cl/...``."""
     named = {f"cl/{name}": value for name, value in metrics.items() if value is not None}
-    named |= {f"cl/accuracy/{name}": value for name, value in zip(tasks, row, strict=True)}
+    named |= {f"cl/accuracy/{name}": value for name, value in zip(tasks, row, strict=True) if value is not None}
     for logger in trainer.loggers:
         logger.log_metrics({"cl/task": learned, **named}, step=trainer.global_step)
         logger.save()  # before the checkpoint, after which this row is never logged again
@@ -170,13 +176,6 @@ def _resident_memory() -> int:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return 0
-
-
-def _count(module: Module, trainable: bool) -> int:
-    """Parameters that learn, or that are in memory beside the model."""
-    if trainable:
-        return sum(p.numel() for p in module.parameters() if p.requires_grad) if module.learns else 0
-    return sum(p.numel() for name, p in module.named_parameters() if not name.startswith("clip."))
 
 
 def _size(part: Module) -> int:

@@ -79,7 +79,7 @@ class TaskBoundary(Callback):
             _check_trainer(trainer, stage)
         if stage == "fit":
             # before a checkpoint is restored: the protocol names the starting weights
-            self.protocol = protocol(trainer.datamodule.tasks, module.clip)
+            self.protocol = protocol(trainer.datamodule, module.clip)
             sequence = trainer.datamodule
             steps = [sequence.steps(task) for task in range(sequence.num_tasks)]
             self.stream = {

@@ -1,6 +1,7 @@
 """Where samples come from: tasks, and the sequence that feeds them to the trainer one after the other."""
 
 from datamodules.base import Task
+from datamodules.class_incremental import ClassIncremental
 from datamodules.image_folder import ImageFolderTask
 from datamodules.inspection import Inspection
 from datamodules.mtil import (
@@ -30,6 +31,7 @@ __all__ = [
     "SUN397",
     "Aircraft",
     "Caltech101",
+    "ClassIncremental",
     "CurrentTask",
     "EuroSAT",
     "ExemplarMemory",

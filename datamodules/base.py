@@ -1,16 +1,21 @@
 """What every task of a sequence offers."""
 
 from collections.abc import Callable, Sized
+from pathlib import Path
 from typing import Any, Protocol
 
 from lightning import LightningDataModule
+from torch import Tensor
 
 from datamodules.inspection import Inspection
 from gift_lightning.errors import InputError
 
 
 class ImageSet(Sized, Protocol):
-    """A map-style set of ``(PIL image, label)`` pairs; labels count from 0."""
+    """A map-style set of ``(PIL image, label)`` pairs; labels count from 0.
+
+    Sets that know their labels without decoding an image have them as a list ``labels``.
+    """
 
     def __getitem__(self, index: int) -> tuple[Any, int]: ...
 
@@ -33,9 +38,11 @@ class Task(LightningDataModule):
         templates: prompts with one ``{}`` for the class name. The first is the training prompt; testing averages all.
         train_set: training images, known after ``setup``.
         test_set: test images, known after ``setup``.
+        root: the folder in which known data sets lie, set by the sequence where the task itself names none.
     """
 
     name: str
+    root: Path | None = None
     class_names: list[str]
     templates: list[str]
     train_set: ImageSet
@@ -57,9 +64,21 @@ class Task(LightningDataModule):
             return Inspection(self.name, "missing", str(error))
         return Inspection(self.name, "present", found=(len(self.train_set), len(self.test_set)))
 
+    def steps(self) -> list["Task"]:
+        """The tasks of a sequence that this one stands for: itself, unless it is cut into several."""
+        return [self]
+
     def training_prompts(self) -> list[str]:
         """One prompt for each class, from the first template."""
         return [self.templates[0].format(name) for name in self.class_names]
+
+    def prompts(self) -> list[list[str]]:
+        """The prompts of each class in all templates."""
+        return [[template.format(name) for template in self.templates] for name in self.class_names]
+
+    def right(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        """Whether the predicted classes ``[n]`` are those of the labels ``[n]``: boolean ``[n]``."""
+        return predicted == labels
 
 
 class Replay(LightningDataModule):

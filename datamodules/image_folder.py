@@ -71,13 +71,14 @@ class ImageFolderTask(Task):
         else:
             classes, (train, test) = self._one_folder()
         self.class_names = self._class_names(classes)
-        self.train_set = ImageFiles(self.folder, train, f"Task '{self.name}'")
-        self.test_set = ImageFiles(self.folder, test, f"Task '{self.name}'")
+        known = [ImageFiles(self.folder, samples, f"Task '{self.name}'") for samples in (train, test)]
+        self.train_set, self.test_set = known
+        self._fingerprint = samples_hash(*known)
 
     @property
     def fingerprint(self) -> str:
         """Hash of the paths and labels of both sets, in their order."""
-        return samples_hash(self.train_set, self.test_set)
+        return self._fingerprint
 
     def _two_folders(self, train: Path, test: Path) -> tuple[list[str], tuple[list[Sample], list[Sample]]]:
         classes = self._classes(train)

@@ -2,6 +2,7 @@
 
 import time
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -10,6 +11,8 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
 from datamodules.base import ImageSet, Replay, Task, is_template
+from datamodules.few_shot import FewShot, whole
+from datamodules.label_space import AmongTasks, LabelSpace
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.errors import InputError
@@ -19,13 +22,17 @@ class TaskSequence(LightningDataModule):
     """A sequence of tasks, learned in the given order.
 
     Args:
-        tasks: the tasks; their names must differ.
+        tasks: the tasks; their names must differ. One that is cut into several stands for all of them.
         batch_size: images in one optimiser step, over all devices and accumulated batches.
         steps: optimiser steps per task, or ``"epoch"`` for one pass over each task's training set.
         num_workers: processes that load and transform images; 0 loads in the training process.
         shuffle: ``False`` takes training images, and replayed pairs, in their stored order.
         seed: seed of the order and the augmentation of training images; ``seed_everything`` sets it.
         replay: image-text pairs for the methods that replay.
+        label_space: what test images are told apart from: the classes of their own task, those of all tasks learned so
+            far (``seen``, for class-incremental learning), or of the whole sequence (``all``).
+        shots: training images of each class, drawn at random with ``seed``; ``None`` for all.
+        root: the folder in which known data sets lie, as torchvision keeps them, for the tasks that name none.
 
     Attributes:
         preparation_seconds: how long the replay set of the current task took to make or read.
@@ -40,9 +47,16 @@ class TaskSequence(LightningDataModule):
         shuffle: bool = True,
         seed: int = 0,
         replay: Replay | None = None,
+        label_space: LabelSpace = "task",
+        shots: int | None = None,
+        root: str = "data",
     ) -> None:
         super().__init__()
-        self.tasks, self.batch_size, self._steps = tasks, batch_size, steps
+        for task in tasks:
+            task.root = task.root or Path(root).expanduser()
+        self.tasks = [step for task in tasks for step in task.steps()]
+        self.batch_size, self._steps = batch_size, steps
+        self.label_space, self.shots = label_space, shots
         self.num_workers, self.shuffle, self.seed = num_workers, shuffle, seed
         self._shards: dict[int, TestShard] = {}
         self.replay, self._replay_draws, self.preparation_seconds = replay, ReplayDraws(), 0.0
@@ -85,10 +99,23 @@ class TaskSequence(LightningDataModule):
         for task in self.tasks:
             task.setup(stage or "fit")
             _check_task(task)
+            everything = whole(task.train_set)
+            key = (self.seed, task.name)
+            task.train_set = everything if self.shots is None else FewShot(everything, self.shots, key)
         if self.trainer is not None and stage == "fit":
             self._check_division(self._split())
             if self.replay is not None:
                 self.replay.setup(stage)
+
+    def candidates(self, task: int, learned: int) -> Task | None:
+        """Task number ``task`` with the classes that its images are told apart from after ``learned`` tasks.
+
+        ``None`` if they are not to be told apart yet. Before the first task, those of the whole sequence are.
+        """
+        if self.label_space == "task":
+            return self.tasks[task]
+        known = self.num_tasks if self.label_space == "all" or learned == 0 else learned
+        return AmongTasks(self.tasks[:known], task) if task < known else None
 
     def replays_in(self, task: int) -> bool:
         """Whether ``task`` has a replay set."""
@@ -139,6 +166,20 @@ class TaskSequence(LightningDataModule):
         batches = StepBatches(samples, batch_size, self.steps(task), key, self.shuffle, self._split())
         return StepLoader(task, samples, batches, self.num_workers, pin_memory=self._device.type == "cuda")
 
+    def loader_of(self, images: ImageSet, steps: int, *name: int | str) -> DataLoader[Any]:
+        """This rank's share of ``steps`` batches of augmented images, in a stream beside those of the steps."""
+        key, split = (self.seed, *name), self._split()
+        samples = SeededSamples(images, self._clip.train_transform, key)
+        whole = Split(split.rank, split.world_size)
+        batches = StepBatches(samples, self.batch_size, steps, key, self.shuffle, whole)
+        return DataLoader(samples, batch_sampler=batches, num_workers=self.num_workers)
+
+    def place(self, batch_idx: int) -> tuple[int, int]:
+        """Where this rank's batch lies in that of its optimiser step: its first image, and images of the whole."""
+        split = self._split()
+        part = batch_idx % split.accumulate * split.world_size + split.rank
+        return part * self.batch_size // (split.world_size * split.accumulate), self.batch_size
+
     def test_dataloader(self) -> DataLoader[int]:
         """One batch for each task: its number. Every rank visits all tasks and evaluates its shard of each."""
         return DataLoader(range(self.num_tasks), batch_size=None)  # type: ignore[arg-type]
@@ -184,6 +225,8 @@ class TaskSequence(LightningDataModule):
             raise InputError(f"data.steps is {self._steps}: give at least 1 optimiser step per task, or 'epoch'.")
         if self.batch_size < 1:
             raise InputError(f"data.batch_size is {self.batch_size}: give at least 1.")
+        if self.shots is not None and self.shots < 1:
+            raise InputError(f"data.shots is {self.shots}: give at least 1 image of each class, or null for all.")
         if self.num_workers < 0:
             raise InputError(f"data.num_workers is {self.num_workers}: give 0 (load while training) or more.")
 

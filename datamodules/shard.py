@@ -22,8 +22,10 @@ class TestShard:
 
     Attributes:
         labels: ``[n]`` class of each image of this shard.
+        features: of all its images by a model that does not change, for a method that asks for them again and again.
     """
 
+    features: Tensor | None = None
     __test__ = False  # the name is the field's, not pytest's
 
     def __init__(

@@ -2,7 +2,8 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def _as_os_error(kind: type[Exception]) -> Iterator[None]:
         if kind is RuntimeError and "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
             raise
         raise OSError(errno.EIO, str(error).split("\n")[0]) from error
+
+
+def hash_of(weights: Iterable[Tensor]) -> Tensor:
+    """Hash of weights as float32, 32 bytes: what is kept beside them belongs to them."""
+    digest = sha256()
+    for weight in weights:
+        digest.update(weight.detach().float().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
+    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoin
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
 from gift_lightning.checkpoint import AtomicCheckpointIO, load_tensors
-from gift_lightning.cli_errors import check_configs, find_input_error, sentence
+from gift_lightning.cli_errors import find_input_error, sentence
+from gift_lightning.config_files import with_bases
 from gift_lightning.errors import InputError
 from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
@@ -48,7 +49,7 @@ DECISIVE = ("model.", "data.", "seed_everything", "trainer.precision", "trainer.
 INDIFFERENT = re.compile(
     r"data\.num_workers|model\.init_args\.eval_batch_size"
     r"|data\.replay\.init_args\.generator\.init_args\.(batch_size|device)"
-    r"|data\.tasks\.\d+\.init_args\.folder"  # what is in it has a fingerprint
+    r"|data\.root|data\.tasks\.\d+\.init_args\.(source\.init_args\.)?(folder|root)"  # what is in it has a fingerprint
 )
 
 COMMANDS = {
@@ -78,7 +79,7 @@ def run(argv: list[str], debug: bool = False) -> int:
     _quiet_libraries()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
-        check_configs(argv)
+        argv = with_bases(argv)
         SequenceCLI(
             ContinualCLIP,
             TaskSequence,
@@ -149,6 +150,7 @@ class SequenceCLI(LightningCLI):
         commands.add_subcommand("generate", self._subcommand_parsers["generate"], help=GENERATE)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--base", type=str | list[str] | None, help="of a config: files that it builds on")
         parser.add_class_arguments(RunFolder, "run")
         parser.add_lightning_class_args(self._model_class, "model", subclass_mode=self.subclass_mode_model)
         parser.add_lightning_class_args(self._datamodule_class, "data")
@@ -265,7 +267,7 @@ class SequenceCLI(LightningCLI):
                 raise self._other_run(f"{key} ({old.get(key)} there, {new.get(key)} here)")
         self.datamodule.prepare_data()
         self.datamodule.setup("validate")
-        if protocol(self.datamodule.tasks, self.model.clip)["id"] != results["protocol"]["id"]:
+        if protocol(self.datamodule, self.model.clip)["id"] != results["protocol"]["id"]:
             raise self._other_run("protocol (its data, prompts or starting weights have changed)")
 
     def _other_run(self, difference: str) -> InputError:
@@ -283,7 +285,7 @@ class SequenceCLI(LightningCLI):
     def _config_text(self) -> str:
         """The whole config of this command as YAML, less what only says how the command was typed."""
         config = self.config[self.subcommand].clone()
-        for key in ("config", "ckpt_path"):
+        for key in ("config", "base", "ckpt_path"):
             config.pop(key, None)
         return self._parser(self.subcommand).dump(config, skip_validation=True)
 

@@ -2,14 +2,10 @@
 
 import importlib
 import inspect
-import itertools
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
-import yaml
-
-from gift_lightning.errors import InputError, first_line, nearest
+from gift_lightning.errors import InputError, nearest
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
@@ -22,28 +18,6 @@ def find_input_error(error: BaseException | None) -> InputError | None:
             return InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip())
         error = error.__cause__ or error.__context__
     return None
-
-
-def check_configs(argv: Sequence[str]) -> None:
-    """Read the files given with ``--config``; the parser does not say which of them is broken, or where.
-
-    Raises:
-        InputError: a file is missing, or no YAML with keys.
-    """
-    following = [word for flag, word in itertools.pairwise(argv) if flag == "--config"]
-    joined = [word.removeprefix("--config=") for word in argv if word.startswith("--config=")]
-    for path in [Path(name) for name in following + joined if not name.startswith("{")]:
-        if not path.is_file():
-            raise InputError(f"The config {path} {'is a folder' if path.is_dir() else 'does not exist'}: name a file.")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.MarkedYAMLError as error:
-            line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise InputError(f"The config {path} is not valid YAML{line}: {error.problem}.") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"The config {path} cannot be read: {first_line(error)}") from error
-        if not isinstance(content, dict):
-            raise InputError(f"The config {path} has no keys, as in 'data:': {type(content).__name__} is no config.")
 
 
 def sentence(message: str, options: Iterable[str]) -> str:

@@ -119,10 +119,14 @@ class CLIP(nn.Module):
         return torch.cat([self.encode_text(self.tokenize(part)) for part in parts])
 
     @torch.no_grad()
-    def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
-        """Class embeddings ``[C, D]`` for testing: text features averaged over all templates, and normalised again."""
-        features = self.encode_texts([template.format(name) for name in class_names for template in templates])
-        return F.normalize(features.unflatten(0, (len(class_names), len(templates))).mean(1), dim=-1)
+    def classifier(self, prompts: Sequence[Sequence[str]]) -> Tensor:
+        """Class embeddings ``[C, D]`` for testing: the mean of the text features of each class's prompts, normalised.
+
+        Args:
+            prompts: of each class, as many as it has.
+        """
+        features = self.encode_texts([prompt for own in prompts for prompt in own])
+        return F.normalize(torch.stack([own.mean(0) for own in features.split([len(own) for own in prompts])]), dim=-1)
 
     def fingerprint(self) -> str:
         """Hash of all weights, equal exactly if two models are bit-identical."""

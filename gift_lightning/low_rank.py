@@ -34,7 +34,8 @@ class LowRank(nn.Module):
     It adapts the matrices that activations are multiplied with: those of linear layers, of convolutions (as matrices
     ``[out, in * height * width]``, the patch embedding among them), and the fused projection of an attention, whose
     query, key and value share one ``A``. In these a low rank is known to suffice; embedding tables are looked up, not
-    multiplied, and biases and norms are too small to be worth it.
+    multiplied, and biases and norms are too small to be worth it. Nor does it adapt the last projections of open_clip's
+    transformers, which are parameters of no layer.
 
     The model is not touched: whoever uses it puts ``weight + addition`` in the place of a weight
     (``torch.func.functional_call``). So its parameters keep their names, and an attention that reads its weights

@@ -41,12 +41,13 @@ def transfer(R: Matrix) -> float:
     return _mean([_mean(a[:j, j]) for j in range(1, a.shape[1])])
 
 
-def avg(R: Matrix) -> float:
+def avg(R: Matrix, sizes: Sequence[float] | None = None) -> float:
     """Accuracy over the whole sequence: mean over rows of the mean of the row.
 
     Avg = mean over i of ( mean over j of R[i, j] ); on a complete matrix simply the mean of all cells. Where cells are
     unknown above the diagonal, this is the average incremental accuracy of the class-incremental literature (each
-    row counts once). In an unfinished matrix, the rows that exist count.
+    row counts once): with ``sizes``, the numbers of test images, that over all images seen, however many each task has.
+    In an unfinished matrix, the rows that exist count.
 
     Source: as :func:`transfer`.
 
@@ -54,12 +55,16 @@ def avg(R: Matrix) -> float:
     75.0
     >>> avg([[90, None], [80, 70]])
     82.5
+    >>> avg([[90, None], [80, 70]], sizes=[300, 100])
+    83.75
     """
-    return _mean([_mean(row) for row in _as_array(R)])
+    return _mean([_mean(row, sizes) for row in _as_array(R)])
 
 
-def last(R: Matrix) -> float:
+def last(R: Matrix, sizes: Sequence[float] | None = None) -> float:
     """What the learner can do in the end: mean of the last row (of the newest one in an unfinished matrix).
+
+    With ``sizes`` the tasks count by their numbers of test images.
 
     Source: as :func:`transfer`.
 
@@ -67,7 +72,7 @@ def last(R: Matrix) -> float:
     75.0
     """
     a = _as_array(R)
-    return _mean(a[-1]) if len(a) else math.nan
+    return _mean(a[-1], sizes) if len(a) else math.nan
 
 
 def forgetting(R: Matrix) -> float:
@@ -106,16 +111,20 @@ def backward_transfer(R: Matrix) -> float:
     return _mean([a[m, j] - a[j, j] for j in range(m)])
 
 
-def summary(R: Matrix) -> dict[str, float | None]:
+def summary(R: Matrix, sizes: Sequence[float] | None = None) -> dict[str, float | None]:
     """All metrics of one matrix, ready for JSON: the keys of :data:`METRICS`, and None where a metric is undefined.
+
+    Args:
+        R: the accuracy matrix.
+        sizes: numbers of test images, by which the tasks count in Avg and Last; all alike if not given.
 
     >>> summary([[90, None], [80, 70]])["transfer"] is None
     True
     >>> summary([[90, 60], [80, 70]])["backward_transfer"]
     -10.0
     """
-    functions = (transfer, avg, last, forgetting, backward_transfer)
-    values = {name: function(R) for name, function in zip(METRICS, functions, strict=True)}
+    numbers = (transfer(R), avg(R, sizes), last(R, sizes), forgetting(R), backward_transfer(R))
+    values = dict(zip(METRICS, numbers, strict=True))
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
@@ -152,11 +161,13 @@ def _as_array(R: Matrix) -> NDArray[np.float64]:
     return array
 
 
-def _mean(values: NDArray[np.float64] | Sequence[float]) -> float:
+def _mean(values: NDArray[np.float64] | Sequence[float], weights: Sequence[float] | None = None) -> float:
     """Mean of the known values; NaN (and no warning) where there is none."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    return float(known.mean()) if known.size else math.nan
+    array = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(array)
+    if not known.any():
+        return math.nan
+    return float(np.average(array[known], weights=None if weights is None else np.asarray(weights)[known]))
 
 
 def _max(values: NDArray[np.float64]) -> float:

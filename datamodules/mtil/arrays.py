@@ -20,7 +20,7 @@ class CIFAR100(MTILTask):
     markers = ("meta", "train", "test")
 
     def _contents(self) -> Contents:
-        source, root = datasets.CIFAR100, os.fspath(self.root)
+        source, root = datasets.CIFAR100, os.fspath(self._root)
         for file, md5 in (*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])):
             _check_file(self.where / file)
             if not check_md5(self.where / file, md5):
@@ -48,7 +48,7 @@ class MNIST(MTILTask):
         return Contents(datasets.MNIST.classes, self._digits("train"), self._digits("t10k"))
 
     def _digits(self, split: str) -> ArrayImages:
-        digits = datasets.MNIST(os.fspath(self.root), train=split == "train")
+        digits = datasets.MNIST(os.fspath(self._root), train=split == "train")
         return ArrayImages(digits.data.numpy(), digits.targets.tolist(), f"{split}-images-idx3-ubyte")
 
 

@@ -37,7 +37,7 @@ class ListedTask(MTILTask):
 
     def _read(self, split: Literal["train", "test"]) -> tuple[Any, list[Sample]]:
         try:
-            dataset = self._dataset(os.fspath(self.root.absolute()), split)
+            dataset = self._dataset(os.fspath(self._root.absolute()), split)
         except Exception as error:  # of many kinds: what reads a list trusts it
             own = [file for file, lists in self.label_files.items() if lists == split] or [*self.label_files]
             which = " or ".join(str(self.where / file) for file in own)

@@ -26,7 +26,7 @@ class MTILTask(Task):
     """A data set of the MTIL benchmark, with the split, the class names and the prompts of that benchmark.
 
     Args:
-        root: the folder where the data sets lie, as torchvision keeps them.
+        root: the folder where the data sets lie, as torchvision keeps them; ``data.root`` if not given.
 
     Attributes:
         folder: where this one lies, below the root.
@@ -43,9 +43,9 @@ class MTILTask(Task):
     train_set: ImageFiles | ArrayImages
     test_set: ImageFiles | ArrayImages
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str | None = None) -> None:
         super().__init__()
-        self.root = Path(root).expanduser()
+        self.root = Path(root).expanduser() if root else None
         self.templates = list(self.facts.templates)
 
     @property
@@ -55,12 +55,16 @@ class MTILTask(Task):
     @property
     def where(self) -> Path:
         """The folder of the data set."""
-        return self.root / self.folder
+        return self._root / self.folder
+
+    @property
+    def _root(self) -> Path:
+        return self.root or Path("data")
 
     @property
     def fingerprint(self) -> str:
         """Hash of the paths, or places in a file, and labels of both sets, in their order."""
-        return samples_hash(self.train_set, self.test_set)
+        return self._fingerprint
 
     def setup(self, stage: str | None = None) -> None:
         """Read the lists of images, once."""
@@ -73,6 +77,7 @@ class MTILTask(Task):
             )
         self.class_names = list(self.facts.class_names or [name.replace("_", " ") for name in contents.class_names])
         self.train_set, self.test_set = contents.train, contents.test
+        self._fingerprint = samples_hash(contents.train, contents.test)
 
     def inspect(self) -> Inspection:
         """What is found of the data; no image is opened."""
@@ -94,7 +99,7 @@ class MTILTask(Task):
             return
         if not self.facts.files:
             raise InputError(f"{self.facts.by_hand}")
-        top = self.root / Path(self.folder).parts[0]
+        top = self._root / Path(self.folder).parts[0]
         if inspection.status == "wrong layout":
             raise InputError(f"Task '{self.name}': {inspection.detail}")
         if top.is_dir() and any(top.iterdir()):
@@ -111,7 +116,7 @@ class MTILTask(Task):
         expected = (facts.train, facts.test)
         contents, fault = None, None
         try:
-            check_place(self.root, self.folder, self.markers, self.lookalikes)
+            check_place(self._root, self.folder, self.markers, self.lookalikes)
             contents = self._contents()
         except DataError as error:
             fault = error

@@ -8,6 +8,7 @@ from gift_lightning.methods.icarl import ICaRL
 from gift_lightning.methods.l2 import L2
 from gift_lightning.methods.lwf import LwF
 from gift_lightning.methods.lwf_vr import LwFVR
+from gift_lightning.methods.moe_adapter import MoEAdapter
 from gift_lightning.methods.weight_averaging import WeightAveraging
 from gift_lightning.methods.wise_ft import WiSEFT
 from gift_lightning.methods.zero_shot import ZeroShot
@@ -23,6 +24,7 @@ __all__ = [
     "ICaRL",
     "LwF",
     "LwFVR",
+    "MoEAdapter",
     "WeightAveraging",
     "WiSEFT",
     "ZeroShot",

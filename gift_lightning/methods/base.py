@@ -40,7 +40,7 @@ class ContinualCLIP(LightningModule):
     """
 
     replays = False
-    """Whether the method sees replayed image-text pairs, and so needs ``data.replay``."""
+    """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
 
     learns = True
     """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
@@ -186,7 +186,7 @@ class ContinualCLIP(LightningModule):
 
         Runs without gradients and makes no collective calls, because shards differ in size from rank to rank.
         """
-        classifier = self.clip.classifier(task.class_names, task.templates)
+        classifier = self.clip.classifier(task.prompts())
         logits = [
             TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
             for first in range(0, len(shard), self.eval_batch_size)
@@ -206,10 +206,13 @@ class ContinualCLIP(LightningModule):
         """A new AdamW and schedule for the current task; called at the start of every task."""
         task, steps = self.task, self.sequence.steps(self.task)
         lr = self.lr[self.sequence.names[task]] if isinstance(self.lr, dict) else self.lr
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = AdamW(parameters, lr=lr, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer = AdamW(self.trained_parameters(), lr=lr, betas=self.betas, weight_decay=self.weight_decay)
         schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, self.warmup_steps, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What may change in the current task."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:
@@ -221,8 +224,7 @@ class ContinualCLIP(LightningModule):
             raise InputError(f"{type(self).__name__} does not replay: remove data.replay.")
 
     def _check_prompts(self, task: Task) -> None:
-        prompts = [template.format(name) for template in task.templates for name in task.class_names]
-        too_long = self.clip.first_too_long(prompts)
+        too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])
         if too_long is not None:
             raise InputError(
                 f"Task '{task.name}': the prompt '{too_long[:60]}...' is longer than the text that the CLIP reads:"

@@ -1,9 +1,6 @@
 """ConDU: a model for each task, fused into one and brought back."""
 
-from functools import cached_property
-from hashlib import sha256
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from lightning.pytorch import Callback
@@ -13,6 +10,7 @@ from torch.func import functional_call
 from callbacks.prototypes import Prototypes
 from datamodules.base import Task
 from datamodules.shard import TestShard
+from gift_lightning.checkpoint import hash_of
 from gift_lightning.clip import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
 from gift_lightning.fusion import Decoupled, Fusion, delta_of, fuse, write_expert_
@@ -37,7 +35,7 @@ class ConDU(ContinualCLIP):
       their logits. A prototype is the mean of a class's images and prompts, as the pre-trained model sees them.
 
     Between tasks the initial model, the unified delta, the triggers and the prototypes are kept. Beside the initial
-    model one expert is in memory at a time.
+    model one expert is in memory at a time; delta and triggers lie in that of the host, and reach a GPU in small parts.
 
     Reference: Gao et al., "Enhanced Continual Learning of Vision-Language Models with Model Fusion", arXiv 2503.10705.
 
@@ -45,7 +43,8 @@ class ConDU(ContinualCLIP):
         task_id: whether it is known in testing which task an image belongs to.
         experts: k, how many of them join the pre-trained model.
         weighting: what an expert's logits count in the mean: as much as the pre-trained model's ("equal", as in the
-            authors' code), or the similarity of the image to its nearest prototype ("similarity").
+            authors' code), or the similarity of the image to its nearest prototype ("similarity", where the
+            pre-trained model's count 1).
         prototype_images: the task's training images as in testing, or as they are augmented in training (as in the
             authors' code).
         lora: low-rank matrices learn instead of the weights.
@@ -66,17 +65,25 @@ class ConDU(ContinualCLIP):
         super().__init__(**kwargs)
         self.task_id, self.experts, self.weighting = task_id, experts, weighting
         self.prototype_images = prototype_images
-        self.initial = FrozenCopy(self.clip.model, is_stored=True)
+        self.initial = FrozenCopy(self.clip.model)  # between tasks the CLIP is the same
+        self.start_hash = hash_of(self.initial.parameters())  # here: later they may be in another precision
         self.lora = LowRank(self.clip.model, lora) if lora is not None else None
         if self.lora is not None:
             self.clip.requires_grad_(False)
         self.fusion: Fusion | None = None
         self.learned: list[str] = []
         self.prototypes: list[Tensor] = []
-        self._seen: WeakKeyDictionary[TestShard, Tensor] = WeakKeyDictionary()
 
     def configure_callbacks(self) -> list[Callback]:
         return [Prototypes(augmented=self.prototype_images == "augmented")]
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.task_id == "known" and self.sequence.label_space != "task":
+            raise InputError(
+                f"With data.label_space {self.sequence.label_space} nobody knows which task an image belongs to: set"
+                " model.task_id to unknown."
+            )
 
     def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         if self.lora is None:
@@ -125,38 +132,33 @@ class ConDU(ContinualCLIP):
             kept[f"mask.{task}.{name}"] = self.fusion.masks[task]
             kept[f"prototypes.{task}"] = self.prototypes[task]
         kept["rescalers"] = torch.tensor(self.fusion.rescalers, dtype=torch.float64)
-        return {**kept, "start": self.start}
-
-    @cached_property
-    def start(self) -> Tensor:
-        """Hash of the pre-trained weights, 32 bytes: what is kept belongs to them."""
-        digest = sha256()
-        for weight in self.initial.parameters():
-            digest.update(weight.detach().float().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
-        return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+        return {**kept, "start": self.start_hash}
 
     def load_knowledge(self, kept: dict[str, Tensor]) -> None:
         self.fusion, self.learned, self.prototypes = None, [], []
         if not kept:
             return
-        weights = self.start_weights() if self.lora is None else self.lora.shapes
+        names = [name for name in self.start_weights() if f"unified.{name}" in kept]
         masks = sorted((key for key in kept if key.startswith("mask.")), key=lambda key: int(key.split(".")[1]))
         try:
-            unified = {name: kept[f"unified.{name}"] for name in weights}
-            belongs = torch.equal(kept["start"], self.start)
+            unified = {name: kept[f"unified.{name}"] for name in names}
+            belongs = torch.equal(kept["start"], self.start_hash)
             rescalers = kept["rescalers"].tolist()
             self.prototypes = [kept[f"prototypes.{task}"] for task in range(len(masks))]
         except KeyError as error:
             raise InputError(f"What the run kept is not of a ConDU with this CLIP: {error} is missing.") from error
-        if not belongs or len(rescalers) != len(masks):
+        if not belongs:
             raise InputError("What the run kept belongs to another CLIP: give the model.clip with which it began.")
+        size = -(-sum(tensor.numel() for tensor in unified.values()) // 8)
+        if not masks or len(rescalers) != len(masks) or any(len(kept[key]) != size for key in masks):
+            raise InputError("What the run kept is damaged: its masks, factors and delta do not belong together.")
         self.fusion = Fusion(unified, [kept[key] for key in masks], rescalers)
         self.learned = [key.split(".", 2)[2] for key in masks]
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
-        if not len(shard):
+        if not self.learned or not len(shard):
             return super().evaluate(task, shard)
         try:
             if self.task_id == "unknown" or task.name not in self.learned:
@@ -169,7 +171,7 @@ class ConDU(ContinualCLIP):
     def aggregated(self, task: Task, shard: TestShard) -> Tensor:
         """Logits ``[n, C]`` of the pre-trained model and of each image's nearest experts, averaged.
 
-        One model is in memory at a time, and an expert sees only the images that chose it.
+        One expert after the other, and an expert sees only the images that chose it.
         """
 
         def expert(place: int, rows: Tensor) -> Tensor:
@@ -178,19 +180,16 @@ class ConDU(ContinualCLIP):
 
         self.become_initial()
         features = self.initial_features(shard)
-        logits = self.logits(task, features)
-        if not self.learned:
-            return logits
         similarities = task_similarities(features, [own.to(features) for own in self.prototypes])
         chosen = nearest_tasks(similarities, self.experts)
-        weights = similarities * chosen if self.weighting == "similarity" else chosen.to(logits)
-        return aggregate(logits, expert, weights)
+        weights = similarities.clamp(min=0) * chosen if self.weighting == "similarity" else chosen.to(features)
+        return aggregate(self.logits(task, features), expert, weights)
 
     def initial_features(self, shard: TestShard) -> Tensor:
         """Unit features ``[n, D]`` of all images by the pre-trained model; they never change, so they are kept."""
-        if shard not in self._seen:
-            self._seen[shard] = self.features(shard, torch.arange(len(shard))).cpu()
-        return self._seen[shard].to(self.device)
+        if shard.features is None:
+            shard.features = self.features(shard, torch.arange(len(shard))).cpu()
+        return shard.features.to(self.device)
 
     def features(self, shard: TestShard, rows: Tensor) -> Tensor:
         """Unit features ``[m, D]`` of the chosen images, by the CLIP as it is."""
@@ -198,7 +197,7 @@ class ConDU(ContinualCLIP):
         return torch.cat(parts)
 
     def logits(self, task: Task, features: Tensor) -> Tensor:
-        return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.class_names, task.templates))
+        return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.prompts()))
 
     def become_expert(self, place: int) -> None:
         """Give the CLIP the weights of a task's expert."""

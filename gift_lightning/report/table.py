@@ -18,16 +18,28 @@ _CELL = 5  # "100.0"
 def accuracy_table(results: Mapping[str, Any]) -> Group:
     """Accuracies in percent: the zero-shot row, then one row per learned task, one column per task of the sequence.
 
+    Of more tasks than fit in 80 columns, two columns remain: the task itself, and the mean of the row.
+
     The diagonal (a task right after it was learned) stands out, the cells above it (tasks still to come, hence
-    zero-shot ability) are dim. The caption holds the metrics. Up to 11 tasks fit in 80 columns.
+    zero-shot ability) are dim. The caption holds the metrics.
 
     Args:
         results: content of ``results.json``: needs ``method``, ``tasks`` and ``R``; uses ``seed``, ``zero_shot`` and
             ``metrics`` where they are there.
     """
     tasks: list[str] = list(results["tasks"])
+    title = Text(f"{run_name(results)}  (accuracy, %)", style="bold")
+    # title and metrics stand beside the table, not in it: its own would be wrapped to the width of its columns
+    # and the empty line keeps it apart from what a run printed before
+    return Group("", title, _wide(results, tasks) or _narrow(results, tasks), _caption(results))
+
+
+def _wide(results: Mapping[str, Any], tasks: list[str]) -> Table | None:
+    """A column for each task, if they fit."""
     first = max(len(name) for name in [*tasks, "zero-shot"])
     share = (_WIDTH - first) // len(tasks)  # characters per column with the space before it
+    if share <= _CELL:
+        return None
     padding = 1 if share > _CELL + 1 else 0  # the box adds one space by itself
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding, 0, 0))
     table.add_column("after", no_wrap=True)
@@ -37,9 +49,18 @@ def accuracy_table(results: Mapping[str, Any]) -> Group:
         table.add_row("zero-shot", *_cells(results["zero_shot"], -1), end_section=True)
     for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
         table.add_row(name, *_cells(row, task))
-    # title and metrics stand beside the table, not in it: its own would be wrapped to the width of its columns
-    # and the empty line keeps it apart from what a run printed before
-    return Group("", Text(f"{run_name(results)}  (accuracy, %)", style="bold"), table, _caption(results))
+    return table
+
+
+def _narrow(results: Mapping[str, Any], tasks: list[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("after", no_wrap=True)
+    for head in ("on itself", "mean"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
+        known = [cell for cell in row if cell is not None]
+        table.add_row(name, *_cells([row[task]], 0), percent(sum(known) / len(known)))
+    return table
 
 
 def _cells(row: Sequence[float | None], task: int) -> list[Text]:

@@ -38,7 +38,12 @@ def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:
-    """What Transfer would be had nothing been learned: mean zero-shot accuracy of all tasks but the first, percent."""
+    """What Transfer would be had nothing been learned: mean zero-shot accuracy of all tasks but the first, percent.
+
+    ``None`` where tasks to come are not predicted.
+    """
+    if results.get("protocol", {}).get("label_space") == "seen":
+        return None
     known = [value for value in (results.get("zero_shot") or [])[1:] if value is not None]
     return sum(known) / len(known) if known else None
 

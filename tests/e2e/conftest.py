@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from datamodules.mini import Flags, Shapes
 from gift_lightning.__main__ import main
+from gift_lightning.checkpoint import save_tensors
 
 CONFIG = str(Path(__file__).parent / "three_tasks.yaml")
 
@@ -144,6 +146,18 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     status = run_command(["fit", "--config", CONFIG, "--run.root", str(root)], root / "log.txt")
     assert status == 0, (root / "log.txt").read_text()
     return root / "three_tasks"
+
+
+@pytest.fixture(scope="session")
+def small_vit(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A vision transformer with fresh weights, as a model folder."""
+    folder = tmp_path_factory.mktemp("vit")
+    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"width": 32, "heads": 1, "layers": 1}}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {"size": 32}}))
+    torch.manual_seed(0)
+    save_tensors(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
 
 
 def write_own_images(folder: Path) -> None:

@@ -22,6 +22,7 @@ METHODS = {
     "LwFVR": "{texts: 7}",
     "ICaRL": "{}",
     "WiSEFT": "{alpha: 0.7}",
+    "MoEAdapter": "{experts: 4, width: 8, selector_steps: 9, reference_steps: 5, code: 8, threshold: 0.02}",
     "WeightAveraging": "{average: last, every: 2, pull: 0.2}",
 }
 REPLAY = {
@@ -32,6 +33,7 @@ REPLAY = {
     "LwF": "CurrentTask, init_args: {batch_size: 8}",
     "LwFVR": "CurrentTask, init_args: {batch_size: 8}",
     "ICaRL": "ExemplarMemory, init_args: {size: 9, batch_size: 4}",
+    "MoEAdapter": "mini.GeneralReference, init_args: {size: 21, batch_size: 2}",
 }
 
 

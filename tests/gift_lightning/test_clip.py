@@ -126,7 +126,7 @@ def test_classifier_is_the_loop_over_classes() -> None:
         tokens = clip.tokenizer([template.format(name) for template in templates])
         with torch.no_grad():
             rows.append(F.normalize(clip.model.encode_text(tokens, normalize=True).mean(0), dim=-1))
-    classifier = clip.classifier(names, templates)
+    classifier = clip.classifier([[template.format(name) for template in templates] for name in names])
     assert not classifier.requires_grad
     assert_close(classifier, torch.stack(rows))
 

@@ -44,7 +44,8 @@ class ClipJudge:
     def __init__(self) -> None:
         self._clip = CLIPSource("package:datamodules.mini.clip").load().eval()
         self._classes = {
-            kind: self._clip.classifier(list(prompts.values()), ["{}"]) for kind, prompts in class_prompts().items()
+            kind: self._clip.classifier([[prompt] for prompt in prompts.values()])
+            for kind, prompts in class_prompts().items()
         }
 
     @torch.no_grad()

@@ -1,0 +1,37 @@
+"""The auto-encoders that say which task an image looks like."""
+
+from callbacks.encoding import evaluation_mode
+from callbacks.task_callback import Module, TaskCallback, Trainer
+from datamodules.base import ImageSet
+from datamodules.replay.in_step import in_step
+from gift_lightning.selector import AutoEncoder, AutoEncoderTraining
+
+
+class SelectorTraining(TaskCallback):
+    """Trains ``module.selector``: the auto-encoder of a task at its end, that of reference images before all tasks.
+
+    Images are augmented as in training, in an order of their own, the same on any number of ranks. A rank encodes its
+    share of each batch, and all learn from the whole of it.
+    """
+
+    def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
+        if task == 0 and module.selector.reference is not None:
+            images, autoencoder = trainer.datamodule.replay.pairs, module.selector.reference
+            self.train(trainer, module, autoencoder, images, module.reference_steps, "reference")
+
+    def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
+        images, autoencoder = trainer.datamodule.tasks[task].train_set, module.selector.tasks[task]
+        self.train(trainer, module, autoencoder, images, module.selector_steps, task)
+
+    def train(
+        self, trainer: Trainer, module: Module, autoencoder: AutoEncoder, images: ImageSet, steps: int, name: int | str
+    ) -> None:
+        """Train on batches as large as those of the task, in the stream of a name."""
+        sequence, dtype = trainer.datamodule, module.clip.logit_scale.dtype
+        training = AutoEncoderTraining(autoencoder, module.selector_lr, -(-len(images) // sequence.batch_size))
+        loader = sequence.loader_of(images, 1 if trainer.fast_dev_run else steps, "selector", name)
+        with evaluation_mode(module):
+            for batch, _ in in_step(trainer, iter(loader)):
+                with trainer.precision_plugin.val_step_context():
+                    features = module.selector_features(batch.to(module.device, dtype))
+                training.step(trainer.strategy.all_gather(features).view(-1, features.shape[1]))

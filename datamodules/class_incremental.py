@@ -1,0 +1,134 @@
+"""A data set cut into steps, each with classes of its own."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from datamodules.base import ImageSet, Task
+from datamodules.few_shot import labels_of
+from datamodules.inspection import Inspection
+from gift_lightning.errors import InputError
+from gift_lightning.files import read_json
+
+ORDERS: dict[str, list[int]] = read_json(Path(__file__).with_name("class_orders.json"))
+"""Published orders of classes, by name."""
+
+
+class ClassIncremental(Task):
+    """A data set whose classes come in steps: a task for each, to be tested among the classes seen so far.
+
+    Set ``data.label_space`` to ``seen``: R[i, j] is then the accuracy on the classes of step j among those of the steps
+    up to i, Avg and Last are those of all classes seen, and there is no Transfer.
+
+    Args:
+        source: the data set, any task.
+        initial: classes of the first step.
+        increment: classes of each further step; the last has what remains.
+        order: of the classes: their labels, or the name of a published order (``cifar100``, ``tinyimagenet``);
+            ``None`` for that of the labels.
+        templates: of prompts, if they are to be others than those of the source.
+    """
+
+    def __init__(
+        self,
+        source: Task,
+        initial: int,
+        increment: int,
+        order: list[int] | str | None = None,
+        templates: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        for key, value in {"initial": initial, "increment": increment}.items():
+            if value < 1:
+                raise InputError(f"The steps of '{source.name}' have {key} {value}: give at least 1 class.")
+        if isinstance(order, str) and order not in ORDERS:
+            raise InputError(f"There is no class order '{order}': give labels, or one of {', '.join(ORDERS)}.")
+        self.source, self.initial, self.increment, self.order = source, initial, increment, order
+        self.name, self.templates = source.name, list(templates or source.templates)
+
+    @property
+    def root(self) -> Path | None:  # type: ignore[override]
+        return self.source.root
+
+    @root.setter
+    def root(self, root: Path | None) -> None:
+        self.source.root = root
+
+    def steps(self) -> list[Task]:
+        """The tasks, named after the source and numbered from 1.
+
+        Raises:
+            InputError: the order is not one of the source's classes; or the data is not there, where it must be asked
+                for its classes.
+        """
+        order = ORDERS[self.order] if isinstance(self.order, str) else self.order
+        if order is None:
+            self.source.setup("fit")
+            order = list(range(len(self.source.class_names)))
+        if sorted(order) != list(range(len(order))):
+            raise InputError(f"The class order of '{self.name}' must name each label from 0 to {len(order) - 1} once.")
+        starts = [0, *range(self.initial, len(order), self.increment)]
+        parts = [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
+        digits = len(str(len(parts)))
+        self.number = len(order)
+        return [Step(self, f"{self.name}_{step:0{digits}}", part) for step, part in enumerate(parts, start=1)]
+
+
+class Step(Task):
+    """The images of some classes of a data set, labelled from 0 in the order given.
+
+    Args:
+        whole: the data set that is cut.
+        name: of the task.
+        classes: labels in the data set.
+    """
+
+    def __init__(self, whole: ClassIncremental, name: str, classes: list[int]) -> None:
+        super().__init__()
+        self.whole, self.name, self.classes, self.templates = whole, name, classes, whole.templates
+
+    def prepare_data(self) -> None:
+        self.whole.source.prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find the images of the classes, once."""
+        if hasattr(self, "train_set"):
+            return
+        source = self.whole.source
+        source.setup(stage or "fit")
+        if self.whole.number != len(source.class_names):
+            raise InputError(
+                f"The class order of '{source.name}' names {self.whole.number} classes, but it has"
+                f" {len(source.class_names)}."
+            )
+        self.class_names = [source.class_names[label] for label in self.classes]
+        self.train_set = Relabelled(source.train_set, self.classes)
+        self.test_set = Relabelled(source.test_set, self.classes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the source's fingerprint and the classes."""
+        facts = [self.whole.source.fingerprint, self.classes]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def inspect(self) -> Inspection:
+        return self.whole.source.inspect()
+
+
+class Relabelled(Dataset[tuple[Any, int]]):
+    """The samples of some classes, in the order of the set; class ``classes[i]`` has label ``i``."""
+
+    def __init__(self, samples: ImageSet, classes: list[int]) -> None:
+        new = {label: number for number, label in enumerate(classes)}
+        labels = labels_of(samples)
+        self.samples, self.indices = samples, [index for index, label in enumerate(labels) if label in new]
+        self.labels = [new[labels[index]] for index in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.samples[self.indices[index]][0], self.labels[index]
