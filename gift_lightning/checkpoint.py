@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write
@@ -25,8 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with atomic_write(path) as temporary, _as_os_error(RuntimeError):
-            torch.save(checkpoint, temporary)
+        save_checkpoint(checkpoint, path)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
         if not Path(path).is_file():
@@ -35,6 +34,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
+
+
+def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Write what ``torch.save`` can write, atomically."""
+    with atomic_write(path) as temporary, _as_os_error(RuntimeError):
+        torch.save(checkpoint, temporary)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -53,14 +58,6 @@ def _as_os_error(kind: type[Exception]) -> Iterator[None]:
         if kind is RuntimeError and "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
             raise
         raise OSError(errno.EIO, str(error).split("\n")[0]) from error
-
-
-def knowledge_in(path: Path) -> dict[str, Tensor]:
-    """What a method keeps beside the CLIP, from a run's checkpoint; nothing from a file of weights alone."""
-    if path.suffix == ".safetensors":
-        return {}
-    state = torch.load(path, "cpu", weights_only=True)
-    return state.get("knowledge", {}) if isinstance(state, dict) else {}
 
 
 def hash_of(weights: Iterable[Tensor]) -> Tensor:
@@ -83,25 +80,3 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:
         raise InputError(f"{path} cannot be read: it is damaged.") from error
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load weights into ``model`` from safetensors, a plain state dict, or the ``clip`` part of a run's checkpoint.
-
-    Raises:
-        InputError: the file is missing, damaged, or of another model.
-    """
-    if not path.is_file():
-        raise InputError(f"Weights file {path} does not exist.")
-    try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"Weights file {path} cannot be read: it is damaged, or holds no weights.") from error
-    prefix = "clip.model."
-    if isinstance(state, dict) and "state_dict" in state:
-        of_clip = {name: weight for name, weight in state["state_dict"].items() if name.startswith(prefix)}
-        state = {name.removeprefix(prefix): weight for name, weight in of_clip.items()}
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"Weights file {path} does not fit the model: it belongs to another one.") from error

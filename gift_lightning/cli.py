@@ -18,11 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
-from gift_lightning.checkpoint import AtomicCheckpointIO, knowledge_in, load_tensors, load_weights
+from gift_lightning.checkpoint import AtomicCheckpointIO, load_tensors
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.config_files import with_bases
 from gift_lightning.doctor import doctor
@@ -33,6 +34,7 @@ from gift_lightning.methods import ContinualCLIP
 from gift_lightning.protocol import protocol
 from gift_lightning.report import accuracy_table
 from gift_lightning.run_folder import RunFolder
+from gift_lightning.weights import read_file
 
 SEQUENCE_DEFAULTS = {
     "reload_dataloaders_every_n_epochs": 1,  # each task has its own loaders
@@ -53,7 +55,7 @@ INDIFFERENT = re.compile(
 
 COMMANDS = {
     "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
-    "test": "Evaluate a checkpoint or weights (--ckpt_path FILE) on all tasks of a sequence.",
+    "test": "Evaluate a run's checkpoint (--ckpt_path FILE) or weights (--weights FILE) on all tasks of a sequence.",
 }
 AHEAD = {
     "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
@@ -144,6 +146,9 @@ class SequenceCLI(LightningCLI):
         commands: Any = parser._subcommands_action
         for action in commands._choices_actions:  # Lightning describes its trainer's methods there
             action.help = COMMANDS[action.dest]
+        self._subcommand_parsers["test"].add_argument(
+            "--weights", type=str | None, default=None, help="weights of the CLIP, or the checkpoint of a run"
+        )
         for name, text in AHEAD.items():
             self._subcommand_parsers[name] = added = self.init_parser(usage=USAGE, description=text)
             self._add_arguments(added)
@@ -182,6 +187,8 @@ class SequenceCLI(LightningCLI):
         """Nothing: hyper-parameters come from the config, never silently from a checkpoint."""
 
     def instantiate_classes(self) -> None:
+        if self.subcommand == "test":
+            self._place_weights()
         if self.subcommand not in AHEAD:
             super().instantiate_classes()
             return
@@ -294,18 +301,27 @@ class SequenceCLI(LightningCLI):
 
     # --- test ---------------------------------------------------------------------------------------------------------
 
+    def _place_weights(self) -> None:
+        """Let the model start from the weights to evaluate; or keep for it what else it needs to predict."""
+        config, self.knowledge = self.config["test"], dict[str, Tensor]()
+        path, folder = config.weights or config.ckpt_path, RunFolder(**config.run)
+        if config.weights and config.ckpt_path:
+            raise InputError("--weights and --ckpt_path both name what to evaluate: give one of them.")
+        if not path:
+            return
+        file = folder.last_checkpoint if path == "last" else Path(path)
+        if file.name == folder.knowledge.name:
+            self.knowledge = load_tensors(file)
+        else:
+            content = read_file(file)
+            self.knowledge = content.get("knowledge", {}) if isinstance(content, dict) else {}
+        if not self.knowledge:  # else the CLIP is the one with which the run began
+            config.model.init_args.clip.weights = str(file)
+        config.ckpt_path = None
+
     def before_test(self) -> None:
-        """Load the weights here: those of any method's checkpoint, and what the method needs beside them to predict."""
-        config = self.config_init[self.subcommand]
-        path = config.get("ckpt_path")
-        if path:
-            file = self.folder.last_checkpoint if path == "last" else Path(path)
-            if file.name == self.folder.knowledge.name:
-                self.model.load_knowledge(load_tensors(file))
-            else:
-                load_weights(self.model.clip.model, file)
-                self.model.load_knowledge(knowledge_in(file))
-            config["ckpt_path"] = None
+        if self.knowledge:
+            self.model.load_knowledge(self.knowledge)
 
     def test(self, **kwargs: Any) -> None:
         self.trainer.test(**kwargs, verbose=False)  # the table comes from after_test

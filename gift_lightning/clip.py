@@ -1,25 +1,22 @@
 """CLIP as the methods see it: an open_clip model with its own transforms and tokenizer, and text at its true length."""
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.tokenizer import HFTokenizer
-from open_clip.transform import PreprocessCfg
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import Compose, Normalize, PILToTensor
 
-from gift_lightning.errors import InputError, first_line, nearest
-from gift_lightning.files import package_file
+from gift_lightning.errors import InputError
 from gift_lightning.outline import outline, outline_name
+from gift_lightning.pretrained import check, open_parts, settings
 
 TEST_LOGIT_SCALE = 100.0
 """Scale of the logits in testing: accuracies are those of 100 x cosine, whatever scale the model was trained with."""
@@ -200,8 +197,9 @@ class CLIPSource:
     Attributes:
         name: an open_clip model name (``ViT-B-16``), ``hf-hub:<id>``, ``local-dir:<folder>`` with an
             ``open_clip_config.json``, or ``package:<module>`` for such a folder inside an installed Python package.
-        pretrained: an open_clip tag (``openai``), a weights file (safetensors or a plain state dict), or ``null`` for
-            the weights that come with the name.
+        pretrained: an open_clip tag (``openai``), a weights file, or ``null`` for the weights that come with the name.
+            A file is safetensors, OpenAI's own (``ViT-B-16.pt``), or a state dict with names of open_clip or OpenAI,
+            plain or under ``state_dict``. For a model that OpenAI trained it has OpenAI's activation.
         weights: a file whose weights take the place of those, a checkpoint of a run for instance; activation and image
             preprocessing stay those of ``pretrained``.
     """
@@ -219,28 +217,11 @@ class CLIPSource:
         """The model in float32 on the CPU; under ``torch.device("meta")`` its outline, without weights or tokenizer.
 
         Raises:
-            InputError: no such model, weights file missing, or weights that do not fit the model.
+            InputError: no such model, or weights that are missing, cannot be downloaded, or do not fit the model.
         """
         if torch.get_default_device().type == "meta":
             return CLIP(outline(outline_name(self.name) or self.name), *[_nothing] * 3)
-        name = self.check()
-        file_or_tag = self.weights or self.pretrained
-        own_file = ":" in name and file_or_tag is not None
-        try:
-            # open_clip ignores a file given beside a folder or hub id, and only warns when it finds no weights at all,
-            # or weights that were trained with another activation
-            model, train_transform, test_transform = open_clip.create_model_and_transforms(
-                name, pretrained=None if own_file else file_or_tag, require_pretrained=not own_file, **self.settings()
-            )
-            if own_file:
-                open_clip.load_checkpoint(model, file_or_tag)
-        except Exception as error:  # of many kinds: no network, a damaged file, other shapes
-            weights = f" with weights '{file_or_tag}'" if file_or_tag else ""
-            fits = "loading state_dict" not in str(error)
-            reason = first_line(error) if fits else "the weights belong to another model."
-            raise InputError(f"CLIP '{self.name}'{weights} cannot be loaded: {reason}") from error
-        tokenizer = open_clip.get_tokenizer(name, **_tokenizer_files(name))
-        return CLIP(model, train_transform, test_transform, tokenizer)
+        return CLIP(*open_parts(self.name, self.pretrained, self.weights))
 
     def check(self) -> str:
         """The name as open_clip takes it.
@@ -248,65 +229,15 @@ class CLIPSource:
         Raises:
             InputError: no such model, no such tag of it, or a file that is missing.
         """
-        name = _resolve_package(self.name)
-        _check_source(name, self.pretrained, self.weights)
-        return name
+        return check(self.name, self.pretrained, self.weights)
 
     def settings(self) -> dict[str, Any]:
-        """What a tag says about activation and preprocessing, as arguments of open_clip for weights without the tag."""
-        if ":" in self.name or self.pretrained is None:
-            return {}
-        tag: dict[str, Any] = open_clip.get_pretrained_cfg(self.name, self.pretrained) or {}
-        own = open_clip.get_model_config(self.name) or {}
-        settings = {"force_quick_gelu": True} if tag.get("quick_gelu") and not own.get("quick_gelu") else {}
-        usual = vars(PreprocessCfg())
-        names = ("mean", "std", "interpolation", "resize_mode")
-        return settings | {f"image_{key}": tag[key] for key in names if key in tag and tag[key] != usual[key]}
+        """Activation and preprocessing, as arguments of open_clip for weights that come without their tag."""
+        return settings(self.name, self.pretrained)
 
 
 def _nothing(_: Any) -> Tensor:
     raise NotImplementedError("The outline of a CLIP reads nothing.")
-
-
-def _resolve_package(name: str) -> str:
-    # importing the package may register the model's vision tower with timm
-    return f"local-dir:{package_file(name, 'model.clip.name')}" if name.startswith("package:") else name
-
-
-def _check_source(name: str, pretrained: str | None, weights: str | None) -> None:
-    if weights is not None and not Path(weights).is_file():
-        raise InputError(f"model.clip.weights '{weights}' does not exist: give a weights file or null.")
-    if name.startswith("local-dir:"):
-        config = Path(name.removeprefix("local-dir:")) / "open_clip_config.json"
-        if not config.is_file():
-            raise InputError(f"model.clip.name is '{name}', but there is no {config}.")
-    elif ":" not in name:
-        known, name = open_clip.list_models(), name.replace("/", "-")
-        if name not in known:
-            raise InputError(f"model.clip.name '{name}' is not a model of open_clip{nearest(name, known)}.")
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        if pretrained is None and weights is None:
-            raise InputError(
-                f"model.clip.pretrained is not set: give a weights file or a tag of {name} ({', '.join(tags[:6])})."
-            )
-        if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file() and weights is None:
-            raise InputError(
-                f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}"
-                f"{nearest(pretrained, tags)}."
-            )
-        return
-    if pretrained is not None and not Path(pretrained).is_file() and weights is None:
-        raise InputError(f"model.clip.pretrained '{pretrained}' does not exist: give a weights file or null.")
-
-
-def _tokenizer_files(name: str) -> dict[str, str]:
-    """A merges file named in the config of a model folder lies in that folder."""
-    if not name.startswith("local-dir:"):
-        return {}
-    folder = Path(name.removeprefix("local-dir:"))
-    config = json.loads((folder / "open_clip_config.json").read_text())
-    merges = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
-    return {"bpe_path": str(folder / merges)} if merges else {}
 
 
 def split_transform(transform: Callable[[Any], Tensor]) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Tensor]]:

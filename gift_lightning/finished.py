@@ -8,13 +8,14 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
 
-from gift_lightning.checkpoint import load_tensors, save_tensors
+from gift_lightning.checkpoint import load_tensors, save_checkpoint, save_tensors
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.files import package_file
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.run_folder import RunFolder
+from gift_lightning.weights import openai_names
 
 
 def load_run(run: str | Path) -> ContinualCLIP:
@@ -57,29 +58,42 @@ def final_clip(folder: RunFolder) -> CLIPSource:
 
 
 def export(arguments: Sequence[str]) -> None:
-    """Write the CLIP of a run as a plain state dict of open_clip, and say how to load it.
+    """Write the CLIP of a run as a plain state dict of open_clip, and say how to load it; or for OpenAI's code.
 
     Raises:
-        InputError: see ``final_clip``; or the file cannot be written.
+        InputError: see ``final_clip``; OpenAI's code has no such model; or the file cannot be written.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m gift_lightning export", description="Write the final CLIP of a run for open_clip."
+        prog="python -m gift_lightning export", description="Write the final CLIP of a run for other programs."
     )
     parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write, as in model.safetensors")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code"
+    )
     options = parser.parse_args(arguments)
-    if options.out.suffix != ".safetensors":
-        raise InputError(f"--out is {options.out}: give a name that ends in .safetensors.")
+    if options.out.suffix not in (".safetensors", ".pth"):
+        raise InputError(f"--out is {options.out}: end it in .safetensors, or in .pth for OpenAI's code.")
     folder = RunFolder.at(options.run)
     source = final_clip(folder)
     if folder.knowledge.is_file():
         raise InputError(f"{options.run} ended with more than one model: use it with gift_lightning.load.")
-    save_tensors(source.load().model.state_dict(), options.out)
-    lines = [f"{options.out} is written. It is loaded by", "", "  import open_clip", *_loading(source, options.out)]
+    model = source.load().model
+    if options.out.suffix == ".pth":
+        save_checkpoint({"state_dict": openai_names(model)}, options.out)
+        lines = _for_openai(options.out)
+    else:
+        save_tensors(model.state_dict(), options.out)
+        lines = ["  import open_clip", *_for_open_clip(source, options.out)]
+    lines = [f"{options.out} is written. It is loaded by", "", *lines]
     Console().print(*lines, sep="\n", soft_wrap=True, highlight=False, markup=False)
 
 
-def _loading(source: CLIPSource, path: Path) -> list[str]:
+def _for_openai(path: Path) -> list[str]:
+    """The lines of Python that load the file into a model of OpenAI's code, and of those that are built on it."""
+    return ["  import torch", f"  model.load_state_dict(torch.load({str(path)!r}, weights_only=True)['state_dict'])"]
+
+
+def _for_open_clip(source: CLIPSource, path: Path) -> list[str]:
     """The lines of Python that load the file into a model without this package, as far as that is possible."""
     made = "  model, _, preprocess = open_clip.create_model_and_transforms"
     if ":" not in source.name:

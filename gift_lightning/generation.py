@@ -15,6 +15,13 @@ from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import package_file, read_json
 from gift_lightning.hub import cached_file
 
+FEW_STEPS = 50
+"""Below this number of denoising steps DPM-Solver++ draws better than the scheduler that comes with a pipeline."""
+
+STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+COMMITS = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}
+"""Versions of repositories that images are drawn with unless another is named: the same for everybody, at any time."""
+
 _KEY = "data.replay.generator"
 _UNUSED = ("safety_checker", "feature_extractor")
 
@@ -47,7 +54,10 @@ class ImageGenerator:
 
 
 class DiffusionGenerator(ImageGenerator):
-    """Any text-to-image pipeline of diffusers, with the few steps of DPM-Solver++ (Lu et al., arXiv 2211.01095).
+    """Any text-to-image pipeline of diffusers; with few steps, those of DPM-Solver++ (Lu et al., arXiv 2211.01095).
+
+    With 50 steps or more a pipeline keeps its own scheduler, as the authors of GIFT have it (Stable Diffusion v1.5 has
+    PNDM). With fewer DPM-Solver++ takes its place, unless it does not fit the model's schedule (flow matching).
 
     Each image starts from the noise of its own seed, drawn on the CPU, and batches are filled up to ``batch_size``, so
     that no image depends on how many are asked for, or on its neighbours. Another batch size may round differently,
@@ -55,13 +65,14 @@ class DiffusionGenerator(ImageGenerator):
     of 8 to 64 give the same bits, smaller ones the same but for about one value in 20,000, by one level of 255. In
     half precision on a GPU more may differ.
 
-    Models whose schedule DPM-Solver++ does not fit (flow matching) keep their own. Weights are read from safetensors
+    Weights are read from safetensors
     alone, a repository's own code is never run, and the safety checker, which blackens images, is left out.
 
     Args:
         name: a folder, the id of a repository on the Hugging Face hub, or ``package:<module>`` for a folder in an
             installed Python package.
-        revision: branch, tag or commit of the repository; its main branch by default.
+        revision: branch, tag or commit of the repository; by default a fixed commit of Stable Diffusion v1.5, and of
+            others the main branch.
         steps: denoising steps.
         guidance: scale of classifier-free guidance; 1 is without.
         dtype: of the model; ``auto`` is float16 on a CUDA device, else float32.
@@ -75,7 +86,7 @@ class DiffusionGenerator(ImageGenerator):
 
     def __init__(
         self,
-        name: str = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        name: str = STABLE_DIFFUSION,
         revision: str | None = None,
         steps: int = 50,
         guidance: float = 7.5,
@@ -86,7 +97,8 @@ class DiffusionGenerator(ImageGenerator):
         for key, value in {"steps": steps, "batch_size": batch_size}.items():
             if value < 1:
                 raise InputError(f"{_KEY}.{key} is {value}: give at least 1.")
-        self.name, self.revision, self.steps, self.guidance = name, revision, steps, guidance
+        self.name, self.revision = name, revision or COMMITS.get(name)
+        self.steps, self.guidance = steps, guidance
         self.dtype, self.batch_size, self.device = dtype, batch_size, device
         self._pipeline: Any = None
 
@@ -187,7 +199,7 @@ class DiffusionGenerator(ImageGenerator):
                 pipeline.to(device)
             except (RuntimeError, AssertionError) as error:  # AssertionError: of a torch without CUDA
                 raise InputError(f"{_KEY}.device: the pipeline cannot go to {device}: {first_line(error)}") from error
-            if DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
+            if self.steps < FEW_STEPS and DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
                 pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline

@@ -10,8 +10,8 @@ from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.generation import DiffusionGenerator
 from gift_lightning.hub import cached_file, is_offline
+from gift_lightning.pretrained import HUB_WEIGHTS
 
-_HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # as open_clip looks for them
 _SUFFIXES = (".safetensors", ".bin", ".pth")
 
 _FETCHED = "fit fetches what it needs, over the network; with --trainer.fast_dev_run true also ahead of time."
@@ -35,11 +35,11 @@ def inspect_clip(source: CLIPSource) -> Inspection:
             return Inspection("CLIP", "present", where=Path(place))
         return Inspection("CLIP", "missing", f"model.clip.name: there are no weights in {place}.", where=Path(place))
     if scheme == "hf-hub":
-        return _on_hub(place, ("open_clip_config.json",), _HUB_WEIGHTS)
+        return _on_hub(place, ("open_clip_config.json",), HUB_WEIGHTS)
     tag = open_clip.get_pretrained_cfg(name, source.pretrained)
     repository, weights = os.path.split(tag.get("hf_hub", ""))
     if repository:
-        return _on_hub(repository, (), (weights,) if weights else _HUB_WEIGHTS)
+        return _on_hub(repository, (), (weights,) if weights else HUB_WEIGHTS)
     return _at(tag["url"])
 
 

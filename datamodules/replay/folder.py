@@ -140,7 +140,7 @@ class ReplayFolder:
             )
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
+                reader = csv.DictReader(file, skipinitialspace=True)
                 if not {"image", "text"} <= set(reader.fieldnames or ()):
                     raise InputError(f"{path} does not begin with the header image,text: restore it.")
                 rows = [(row["image"], row["text"]) for row in reader]
@@ -158,8 +158,9 @@ class ReplayFolder:
 
     def _find(self, entry: str) -> Path | None:
         """The file of a CSV entry: by its name in this folder, wherever it was when the CSV was written."""
-        here = self.path / PurePosixPath(entry).name
-        return next((file for file in (here, Path(entry)) if file.is_file()), None)
+        entry = entry.replace("\\", "/")  # written on Windows
+        places = (self.path / PurePosixPath(entry).name, self.path / entry, Path(entry))
+        return next((file for file in places if file.is_file()), None)
 
     def _names(self) -> set[str]:
         # a listing, not a question for each file: a network file system remembers longer that a file is missing

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gift_lightning.report.formats import markdown_table
 from gift_lightning.report.words import UNKNOWN, metrics_of
 
 COLUMNS = ("Method", "Transfer", "Avg", "Last", "Seconds", "Seeds")
@@ -31,8 +32,7 @@ def comparison_table(runs: Sequence[Mapping[str, Any]]) -> Table:
 
 def comparison_markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     """The rows of :func:`comparison_table` as a Markdown table, without a line end after the last row."""
-    lines = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *_rows(runs)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(COLUMNS, _rows(runs))
 
 
 def total_seconds(cost: Mapping[str, Any]) -> float | None:

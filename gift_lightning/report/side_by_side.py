@@ -3,30 +3,72 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from gift_lightning.errors import InputError
+from gift_lightning import published
+from gift_lightning.errors import InputError, nearest
+from gift_lightning.report.formats import latex, latex_table, markdown_table
 from gift_lightning.report.words import metrics_of, percent, run_name, short_names, zero_shot_transfer
 from gift_lightning.run_folder import RunFolder
 
 _METRICS = ("transfer", "avg", "last")
-_WIDTH = 80
 _CELL = 5  # "100.0"
 
 
-def side_by_side(runs: Sequence[Mapping[str, Any]]) -> Group:
-    """Accuracy on each task after the last one, and the metrics, of several runs; zero-shot on top.
+class Row(NamedTuple):
+    """A row of the table, in percent."""
+
+    label: str
+    tasks: list[float | None]
+    """Accuracy on each task after the last one."""
+    metrics: list[float | None]
+    """Transfer, Avg and Last."""
+    is_zero_shot: bool = False
+    """Whether nothing was learned: such a row is no competitor of the others."""
+
+    @property
+    def cells(self) -> list[float | None]:
+        return [*self.tasks, *self.metrics]
+
+
+class SideBySide(NamedTuple):
+    """Runs side by side, and beside what was published on the same tasks."""
+
+    tasks: list[str]
+    title: str
+    sections: list[list[Row]]
+    """Published rows if asked for, the pre-trained model, the runs; empty ones are left out."""
+
+    @property
+    def heads(self) -> list[str]:
+        return [*self.tasks, *(name.capitalize() for name in _METRICS)]
+
+    def best(self) -> list[str]:
+        """The best of several rows in each column, as it is printed: what looks the same is as good."""
+        rows = [row.cells for section in self.sections for row in section if not row.is_zero_shot]
+        known = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
+        return [percent(max(column)) if len(rows) > 1 and column else "" for column in known]
+
+    def marked(self, row: Row) -> list[tuple[str, bool]]:
+        """The cells of a row as texts, and whether they are the best of their column."""
+        cells = zip(map(percent, row.cells), self.best(), strict=True)
+        return [(text, text == best and not row.is_zero_shot) for text, best in cells]
+
+
+def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None) -> SideBySide:
+    """Accuracy on each task after the last one, and the metrics, of several runs.
 
     Args:
-        runs: contents of ``results.json`` on the same tasks. The best run of each column is set in bold.
+        runs: contents of ``results.json`` on the same tasks.
+        benchmark: name of the published results to set beside them, as ``mtil_order_1``.
 
     Raises:
-        InputError: the runs are not about the same tasks, data and starting weights.
+        InputError: the runs are not about the same tasks, data and starting weights, or not about those published.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -35,44 +77,82 @@ def side_by_side(runs: Sequence[Mapping[str, Any]]) -> Group:
                 f"{run_name(first)} and {run_name(run)} have other tasks, data or starting weights: compare runs of the"
                 " same benchmark."
             )
-    labels = _labels(runs)
-    left = (
-        _WIDTH
-        - max(len(label) for label in [*labels, "zero-shot"])
-        - sum(max(len(name), _CELL) + 1 for name in _METRICS)
-    )
-    width = left // len(first["tasks"]) - 1
-    shown = len(first["tasks"]) if width >= _CELL else 0  # many tasks: the metrics alone
+    tasks: list[str] = list(first["tasks"])
+    theirs, ours = [], []
+    for row in published.rows(benchmark, tasks) if benchmark else []:
+        cells = row.last_row or [None] * len(tasks)
+        theirs.append(Row(row.method, cells, [row.transfer, row.avg, row.last], row.method == "Zero-shot"))
+    zero_shot: list[float] = first.get("zero_shot") or []
+    if zero_shot:
+        mean = sum(zero_shot) / len(zero_shot)
+        label = "zero-shot, measured" if theirs else "zero-shot"
+        ours.append(Row(label, [*zero_shot], [zero_shot_transfer(first), mean, mean], is_zero_shot=True))
+    labels = _labels(runs, has_namesakes=bool(theirs))
+    learned = [
+        Row(label, list(run["R"][-1]), [metrics_of(run)[name] for name in _METRICS])
+        for label, run in zip(labels, runs, strict=True)
+    ]
+    title = "After the last task  (accuracy, %)" + (f", published on {benchmark} and measured" if theirs else "")
+    return SideBySide(tasks, title, [section for section in (theirs, ours, learned) if section])
+
+
+def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]:
+    """The methods; with their seeds where the methods alone do not tell the rows apart."""
+    methods = [str(run["method"]) for run in runs]
+    is_clear = len(set(methods)) == len(methods) and not has_namesakes
+    return methods if is_clear else [run_name(run) for run in runs]
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def terminal(comparison: SideBySide, width: int = 80) -> Group:
+    """The table for a terminal of ``width`` columns: if it is too narrow for the tasks, the metrics alone."""
+    labels = [row.label for section in comparison.sections for row in section]
+    count, metrics = len(comparison.tasks), comparison.heads[-len(_METRICS) :]
+    taken = max(map(len, labels)) + sum(max(len(name), _CELL) + 1 for name in metrics)
+    room = (width - taken) // count - 1
+    first = 0 if room >= _CELL else count
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("", no_wrap=True)
-    heads = [*short_names(first["tasks"], max(width, _CELL))[:shown], *(name.capitalize() for name in _METRICS)]
-    for head in heads:
+    for head in [*short_names(comparison.tasks, max(room, _CELL)), *metrics][first:]:
         table.add_column(head, justify="right", no_wrap=True, min_width=_CELL)
-    if first.get("zero_shot"):
-        zero_shot = first["zero_shot"]
-        mean = sum(zero_shot) / len(zero_shot)
-        cells = [*zero_shot[:shown], zero_shot_transfer(first), mean, mean]
-        table.add_row("zero-shot", *(Text(percent(cell), style="dim") for cell in cells), end_section=True)
-    rows = [[*run["R"][-1][:shown], *(metrics_of(run)[name] for name in _METRICS)] for run in runs]
-    for label, row in zip(labels, rows, strict=True):
-        table.add_row(label, *_styled(row, rows))
-    return Group("", Text("After the last task  (accuracy, %)", style="bold"), table)
+    for section in comparison.sections:
+        for row in section:
+            usual = "dim" if row.is_zero_shot else ""
+            cells = [Text(text, "bold green" if is_best else usual) for text, is_best in comparison.marked(row)]
+            table.add_row(row.label, *cells[first:], end_section=row is section[-1])
+    parts: list[Any] = ["", Text(comparison.title, style="bold"), table]
+    if first:
+        needed = taken + count * (_CELL + 1)
+        parts.append(Text(f"Each task: in a terminal of {needed} columns, or with --format markdown.", style="dim"))
+    return Group(*parts)
 
 
-def _labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The methods; with their seeds where the methods alone do not tell the runs apart."""
-    methods = [str(run["method"]) for run in runs]
-    return methods if len(set(methods)) == len(methods) else [run_name(run) for run in runs]
+def markdown(comparison: SideBySide) -> str:
+    """The table in Markdown, the best of each column in bold."""
+    rows = [
+        [row.label, *(f"**{text}**" if is_best else text for text, is_best in comparison.marked(row))]
+        for section in comparison.sections
+        for row in section
+    ]
+    return markdown_table(["Method", *comparison.heads], rows)
 
 
-def _styled(row: Sequence[float | None], rows: Sequence[Sequence[float | None]]) -> list[Text]:
-    """The cells of a row; the best of several rows stand out."""
-    cells = []
-    for column, value in enumerate(row):
-        known = [other[column] for other in rows if other[column] is not None]
-        best = len(rows) > 1 and value is not None and value == max(v for v in known if v is not None)
-        cells.append(Text(percent(value), style="bold green" if best else ""))
-    return cells
+def latex_tabular(comparison: SideBySide) -> str:
+    """The table in LaTeX with the package booktabs, the best of each column in bold."""
+    sections = [
+        [
+            [latex(row.label), *(rf"\textbf{{{text}}}" if is_best else latex(text) for text, is_best in marked)]
+            for row in section
+            for marked in [comparison.marked(row)]
+        ]
+        for section in comparison.sections
+    ]
+    return latex_table(["Method", *map(latex, comparison.heads)], sections)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str]) -> None:
@@ -83,13 +163,27 @@ def main(argv: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m gift_lightning report", description="Show runs side by side.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, as in runs/quickstart")
-    runs = []
-    for folder in parser.parse_args(argv).runs:
-        results = RunFolder.at(folder).read_results()
-        if results is None:
-            raise InputError(f"{folder} holds no run: name the folder with its results.json.")
-        if not results["complete"]:
-            told = f"{len(results['R'])} of {len(results['tasks'])} tasks"
-            raise InputError(f"{folder} has finished {told}: go on with --ckpt_path last.")
-        runs.append(results)
-    Console().print(side_by_side(runs))
+    orders = " or ".join(published.BENCHMARKS)
+    parser.add_argument("--published", metavar="NAME", help=f"beside what was published: {orders}")
+    formats = ("terminal", "markdown", "latex")
+    parser.add_argument("--format", default=formats[0], help=f"one of {', '.join(formats)}")
+    options = parser.parse_args(argv)
+    if options.format not in formats:
+        hint = nearest(options.format, formats)
+        raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
+    comparison, console = side_by_side([_finished(folder) for folder in options.runs], options.published), Console()
+    if options.format == "terminal":
+        console.print(terminal(comparison, console.width))
+    else:
+        text = markdown(comparison) if options.format == "markdown" else latex_tabular(comparison)
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    results = RunFolder.at(folder).read_results()
+    if results is None:
+        raise InputError(f"{folder} holds no run: name the folder with its results.json.")
+    if not results["complete"]:
+        told = f"{len(results['R'])} of {len(results['tasks'])} tasks"
+        raise InputError(f"{folder} has finished {told}: go on with --ckpt_path last.")
+    return results

@@ -304,6 +304,42 @@ def test_a_folder_of_the_authors_is_read_as_it_is(prefix: str, generator: Noise 
     assert contents(folder) == before
 
 
+def written_otherwise(folder: Path, header: str, row: str) -> None:
+    """Give a folder of others a CSV in which ``{i}`` is the number of an image and ``{n}`` that of its prompt."""
+    lines = [header, *(row.format(i=i, n=i % 4) for i in range(COUNT))]
+    (folder / "image_text.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".JPEG"])
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("text,image", '"a ""big"" dog, number {n}.",/data/syn/Flags_Syn/{i}{suffix}'),
+        (",image,text", '{i},Flags_Syn/{i}{suffix},"a ""big"" dog, number {n}."'),
+        ("image, text", '"./{i}{suffix}", "a ""big"" dog, number {n}."'),
+        ("seed,text,image\r", '7,"a ""big"" dog, number {n}.",D:\\syn\\Flags_Syn\\{i}{suffix}\r'),
+        ('\ufeff"image","text","seed"', '"../Flags_Syn/{i}{suffix}","a ""big"" dog, number {n}.",7'),
+    ],
+)
+def test_the_csv_of_others_may_be_written_in_many_ways(header: str, row: str, suffix: str, tmp_path: Path) -> None:
+    written_otherwise(foreign(tmp_path, suffix), header, row.replace("{suffix}", suffix))
+    made = replay(tmp_path)
+    made.prepare_task(0)
+    assert len(made.pairs) == COUNT - 1  # without the black one
+    assert made.prompts == [f'a "big" dog, number {i}.' for i in (0, 1, 3, 2)]
+
+
+def test_images_of_others_may_lie_in_folders_beside_the_csv(tmp_path: Path) -> None:
+    folder = foreign(tmp_path)
+    for i in range(COUNT):
+        (folder / f"class_{i}").mkdir()
+        (folder / f"{i}.jpeg").rename(folder / f"class_{i}" / "image.jpeg")
+    written_otherwise(folder, "image,text", "class_{i}/image.jpeg,number {n}")
+    made = replay(tmp_path)
+    made.prepare_task(0)
+    assert len({file for file, _ in made.pairs._rows}) == COUNT - 1
+
+
 def test_images_of_others_may_lie_where_the_csv_says(tmp_path: Path) -> None:
     folder = foreign(tmp_path / "there")
     shutil.copytree(folder, tmp_path / "here" / "Flags_Syn", ignore=shutil.ignore_patterns("*.jpeg"))

@@ -90,10 +90,10 @@ BAD_INPUT = {
     ),
     "no class": (["--model", ""], "model: name a class by its path, as in gift_lightning.methods.GIFT."),
     "no name of the run": (["--run.name", ""], "run.name is '': give the run a name, as in --run.name first."),
-    "weights cut short": (["--model.clip.pretrained", "{bad}/half.safetensors"], "half.safetensors' cannot be loaded"),
+    "weights cut short": (["--model.clip.pretrained", "{bad}/half.safetensors"], "half.safetensors cannot be read: "),
     "weights of another model": (
         ["--model.clip.pretrained", "{bad}/other.safetensors"],
-        "other.safetensors' cannot be loaded: the weights belong to another model.",
+        "other.safetensors does not fit the model: it lacks 79 of 79 tensors, the first is positional_embedding; give",
     ),
     "checkpoint cut short": (["--ckpt_path", "{bad}/half.ckpt"], "cannot be read: it is damaged, or not a checkpoint."),
     "folder that is no model": (

@@ -4,11 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import gift_lightning
 from datamodules import ImageFolderTask
@@ -18,7 +20,7 @@ from gift_lightning.__main__ import main
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import L2
-from tests.e2e.conftest import final_weights, read_results
+from tests.e2e.conftest import CONFIG, call, final_weights, fit_here, read_results
 
 
 def test_the_loaded_model_has_the_last_row(reference: Path) -> None:
@@ -109,12 +111,71 @@ def test_an_export_of_a_model_with_a_name_is_one_line(
 
 def test_weights_in_the_place_of_a_tag_keep_its_activation_and_preprocessing() -> None:
     assert CLIPSource("ViT-B-16", "openai").settings() == {"force_quick_gelu": True}
+    assert CLIPSource("ViT-B/16", "openai").settings() == {"force_quick_gelu": True}
     assert CLIPSource("ViT-B-16-quickgelu", "openai").settings() == {}
+    assert CLIPSource("ViT-B-16", "weights/model.pth").settings() == {"force_quick_gelu": True}
+    assert CLIPSource("ViT-B-16", None, "weights/model.pth").settings() == {"force_quick_gelu": True}
+    assert CLIPSource("ViT-H-14", "weights/model.pth").settings() == {}
+    assert CLIPSource("local-dir:folder", "weights/model.pth").settings() == {}
     assert CLIPSource("ViT-B-16", "laion2b_s34b_b88k").settings() == {}
     half = (0.5, 0.5, 0.5)
     assert CLIPSource("ViT-L-14", "laion2b_s32b_b82k").settings() == {"image_mean": half, "image_std": half}
     squashed = CLIPSource("ViT-H-14", "dfn5b").settings()
     assert squashed["image_resize_mode"] == "squash"
+
+
+@pytest.mark.parametrize("flag", ["--weights", "--ckpt_path"])
+@pytest.mark.parametrize("form", ["weights of a task", "checkpoint", "dict of the authors"])
+def test_weights_are_evaluated(form: str, flag: str, reference: Path, tmp_path: Path) -> None:
+    weights = reference / "checkpoints" / "task03.safetensors"
+    path = {"checkpoint": reference / "checkpoints" / "last.ckpt", "dict of the authors": tmp_path / "m.pth"}.get(form)
+    state = {f"module.{name}": tensor for name, tensor in load_file(weights).items()}
+    torch.save({"iteration": 24, "state_dict": state}, tmp_path / "m.pth")
+    status, out, err = call("test", "--config", CONFIG, flag, str(path or weights))
+    assert status == 0, err
+    row = read_results(reference)["R"][-1]
+    assert all(f"{accuracy:.2f}" in out for accuracy in row)
+
+
+def test_weights_and_a_checkpoint_are_not_both_evaluated(reference: Path) -> None:
+    path = str(reference / "checkpoints" / "last.ckpt")
+    status, _, err = call("test", "--config", CONFIG, "--weights", path, "--ckpt_path", path)
+    assert status == 2
+    assert "--weights and --ckpt_path both name what to evaluate: give one of them." in err
+
+
+def _openai_run(root: Path) -> Path:
+    """A finished run of one step that began with a small model of OpenAI's kind."""
+    tower = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    config = {"embed_dim": 16, "vision_cfg": tower, "text_cfg": text, "quick_gelu": True}
+    (root / "small-openai.json").write_text(json.dumps(config))
+    open_clip.add_model_config(root / "small-openai.json")
+    torch.save({"state_dict": open_clip.create_model("small-openai").state_dict()}, root / "start.pth")
+    clip = ["--model.clip.name", "small-openai", "--model.clip.pretrained", str(root / "start.pth")]
+    status, _, err = fit_here(root, *clip, "--data.steps", "1", "--model.lr", "1e-3")
+    assert status == 0, err
+    return root / "three_tasks"
+
+
+def test_an_export_for_openai_is_loaded_by_its_line_and_comes_back(tmp_path: Path) -> None:
+    run, path = _openai_run(tmp_path), tmp_path / "model.pth"
+    status, out, err = call("export", "--run", str(run), "--out", str(path))
+    assert status == 0, err
+    names: dict[str, Any] = {"model": open_clip.create_model("small-openai", load_weights=False)}
+    exec(out.split("by\n\n")[1].replace("\n  ", "\n").strip(), {}, names)  # the lines that it printed
+    final = final_weights(run)
+    assert all(torch.equal(tensor, final[name]) for name, tensor in names["model"].state_dict().items())
+    status, out, _ = call("test", "--config", str(run / "config.yaml"), "--weights", str(path))
+    assert status == 0
+    assert all(f"{accuracy:.2f}" in out for accuracy in read_results(run)["R"][-1])
+
+
+def test_no_export_for_openai_of_what_it_has_not(reference: Path, tmp_path: Path) -> None:
+    status, _, err = call("export", "--run", str(reference), "--out", str(tmp_path / "model.pth"))
+    assert status == 2
+    assert "OpenAI's code has no such CLIP" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "model.pth").exists()
 
 
 def _unfinished(run: Path) -> None:
@@ -131,7 +192,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights cut short": (
         lambda run: (run / "checkpoints" / "task03.safetensors").write_bytes(b"half"),
-        "cannot be loaded",
+        "task03.safetensors cannot be read: it is damaged",
     ),
     "config deleted": (lambda run: (run / "config.yaml").unlink(), "config.yaml is missing: restore it"),
     "config cut short": (lambda run: (run / "config.yaml").write_text("model:\n  cl"), "config.yaml is damaged"),
@@ -160,4 +221,4 @@ def test_damaged_runs_are_told(case: str, reference: Path, tmp_path: Path, capsy
 
 def test_export_to_a_name_without_its_ending(reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "--run", str(reference), "--out", "m.pt"]) == 2
-    assert "--out is m.pt: give a name that ends in .safetensors." in capsys.readouterr().err
+    assert "--out is m.pt: end it in .safetensors, or in .pth for OpenAI's code." in capsys.readouterr().err

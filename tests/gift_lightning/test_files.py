@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from gift_lightning.checkpoint import AtomicCheckpointIO, load_weights, save_tensors
+from gift_lightning.checkpoint import AtomicCheckpointIO, save_tensors
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write, read_json, write_json, write_text
 from gift_lightning.logger import MetricsCSV
+from gift_lightning.weights import load_weights
 
 
 class Calls:

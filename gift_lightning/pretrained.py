@@ -1,0 +1,182 @@
+"""Where a CLIP comes from: open_clip's own models and tags, model folders, packages, the Hugging Face hub, files."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import open_clip
+from huggingface_hub import model_info
+from open_clip.transform import PreprocessCfg
+from torch import Tensor, nn
+
+from gift_lightning.errors import InputError, first_line, nearest
+from gift_lightning.files import package_file
+from gift_lightning.hub import cached_file, is_offline
+from gift_lightning.weights import load_weights
+
+_OPENAI = "openai"
+_CONFIG = "open_clip_config.json"
+HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB_SECONDS = 10.0
+
+
+class Parts(NamedTuple):
+    """What a CLIP is made of."""
+
+    model: nn.Module
+    train_transform: Callable[[Any], Tensor]
+    test_transform: Callable[[Any], Tensor]
+    tokenizer: Callable[[list[str]], Tensor]
+
+
+def open_parts(name: str, pretrained: str | None, weights: str | None) -> Parts:
+    """The parts of a CLIP in float32 on the CPU; the arguments are those of ``gift_lightning.clip.CLIPSource``.
+
+    Raises:
+        InputError: no such model, weights that are missing, cannot be downloaded, or do not fit the model.
+    """
+    source = check(name, pretrained, weights)
+    if source.startswith("hf-hub:"):
+        _check_hub(source.removeprefix("hf-hub:"), needs_weights=pretrained is None and weights is None)
+    is_tag = pretrained is not None and pretrained in _tags(source)
+    file = weights or (None if is_tag else pretrained)
+    of_tag = _tag_file(source, pretrained or "") if is_tag and file is None else None
+    try:
+        with _quiet():
+            # a folder or a hub id has weights of its own; open_clip would only warn if it found none
+            own = file is None and of_tag is None
+            model, train_transform, test_transform = open_clip.create_model_and_transforms(
+                source, load_weights=own, require_pretrained=own, pretrained_text=own, **settings(name, pretrained)
+            )
+            if of_tag is not None:
+                open_clip.load_checkpoint(model, of_tag)
+            tokenizer = open_clip.get_tokenizer(source, **_tokenizer_files(source))
+    except Exception as error:  # of many kinds: no network, a damaged file
+        raise InputError(f"CLIP '{name}' cannot be loaded: {first_line(error)}") from error
+    if file is not None:
+        load_weights(model, Path(file))
+    return Parts(model, train_transform, test_transform, tokenizer)
+
+
+def settings(name: str, pretrained: str | None) -> dict[str, Any]:
+    """Activation and preprocessing of a model, as arguments of open_clip for weights that come without their tag.
+
+    A tag says both. A file says neither: for a model that OpenAI trained it is taken for one of its weights, or for one
+    that was made of them, as those of all methods here are.
+    """
+    name = name.replace("/", "-")
+    tag: dict[str, Any] = open_clip.get_pretrained_cfg(name, pretrained if pretrained in _tags(name) else _OPENAI) or {}
+    own = (open_clip.get_model_config(name) or {}) if tag else {}
+    activation = {"force_quick_gelu": True} if tag.get("quick_gelu") and not own.get("quick_gelu") else {}
+    usual = vars(PreprocessCfg())
+    names = ("mean", "std", "interpolation", "resize_mode")
+    return activation | {f"image_{key}": tag[key] for key in names if key in tag and tag[key] != usual[key]}
+
+
+def _tags(name: str) -> list[str]:
+    return open_clip.list_pretrained_tags_by_model(name.replace("/", "-"))
+
+
+def check(name: str, pretrained: str | None, weights: str | None) -> str:
+    """The name as open_clip takes it; the arguments are those of ``gift_lightning.clip.CLIPSource``.
+
+    Raises:
+        InputError: no such model, no such tag of it, or a file that is missing.
+    """
+    # importing the package may register the model's vision tower with timm
+    name = f"local-dir:{package_file(name, 'model.clip.name')}" if name.startswith("package:") else name
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f"model.clip.weights '{weights}' does not exist: give a weights file or null.")
+    is_missing = pretrained is not None and weights is None and not Path(pretrained).is_file()
+    if ":" in name:
+        folder = Path(name.removeprefix("local-dir:"))
+        if name.startswith("local-dir:") and not (folder / _CONFIG).is_file():
+            raise InputError(f"model.clip.name is '{name}', but there is no {folder / _CONFIG}.")
+        if is_missing:
+            raise InputError(f"model.clip.pretrained '{pretrained}' does not exist: give a weights file or null.")
+        return name
+    known, name = open_clip.list_models(), name.replace("/", "-")
+    if name not in known:
+        raise InputError(f"model.clip.name '{name}' is not a model of open_clip{nearest(name, known)}.")
+    tags = _tags(name)
+    if pretrained is None and weights is None:
+        raise InputError(
+            f"model.clip.pretrained is not set: give a weights file or a tag of {name} ({', '.join(tags[:6])})."
+        )
+    if is_missing and pretrained not in tags:
+        hint = nearest(str(pretrained), tags)
+        raise InputError(f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}{hint}.")
+    return name
+
+
+def _tokenizer_files(name: str) -> dict[str, str]:
+    """A merges file named in the config of a model folder lies in that folder."""
+    if not name.startswith("local-dir:"):
+        return {}
+    folder = Path(name.removeprefix("local-dir:"))
+    config = json.loads((folder / _CONFIG).read_text())
+    merges = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
+    return {"bpe_path": str(folder / merges)} if merges else {}
+
+
+# --- the hub ----------------------------------------------------------------------------------------------------------
+
+
+def _tag_file(name: str, tag: str) -> str:
+    """The weights file of a tag: in the cache of the hub, or downloaded into it."""
+    config = open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)
+    repository, file = os.path.split(config["hf_hub"])
+    files = (f"{os.path.splitext(file)[0]}.safetensors", file) if file else HUB_WEIGHTS
+    try:
+        if (path := _cached(repository, files)) is None:
+            _ask(repository)
+            path = open_clip.download_pretrained(config)
+        return path
+    except Exception as error:  # of many kinds
+        raise InputError(
+            f"model.clip.pretrained '{tag}' is not on this machine and cannot be downloaded ({_reason(error)}): get"
+            f" {files[0]} of https://huggingface.co/{repository} where there is a network, and name the file with"
+            " --model.clip.weights."
+        ) from error
+
+
+def _check_hub(repository: str, needs_weights: bool) -> None:
+    try:
+        if not _cached(repository, (_CONFIG,)) or (needs_weights and not _cached(repository, HUB_WEIGHTS)):
+            _ask(repository)
+    except Exception as error:  # of many kinds
+        raise InputError(
+            f"model.clip.name 'hf-hub:{repository}' is not on this machine and cannot be downloaded ({_reason(error)}):"
+            f" get {_CONFIG} and {HUB_WEIGHTS[0]} of https://huggingface.co/{repository} where there is a network, and"
+            " name their folder with --model.clip.name local-dir:FOLDER."
+        ) from error
+
+
+def _cached(repository: str, files: tuple[str, ...]) -> str | None:
+    """The first of ``files`` that was downloaded before."""
+    found = (cached_file(repository, file) for file in files)
+    return next((str(path) for path in found if path), None)
+
+
+def _ask(repository: str) -> None:
+    """Ask the hub for a repository, once: a download would go on asking for a minute if there is no network."""
+    model_info(repository, timeout=_HUB_SECONDS)
+
+
+def _reason(error: Exception) -> str:
+    return "HF_HUB_OFFLINE is set" if is_offline() else first_line(error).rstrip(".")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what open_clip says of models that it makes without weights, and of errors that it raises anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,131 @@
+"""Weights of a CLIP in files, whoever wrote them: this package, open_clip, OpenAI, or the authors of a method."""
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.transformer import QuickGELU
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from gift_lightning.errors import InputError
+from gift_lightning.torchscript import is_torchscript, read_torchscript
+
+_RUN = "clip.model."
+"""Where the CLIP is in the state dict of a run's checkpoint."""
+
+_WRAPPERS = ("module.", "model.")
+"""What DataParallel and other wrappers put before every name."""
+
+_NO_WEIGHTS = re.compile(r"input_resolution|context_length|vocab_size|(.*\.)?attn_mask")
+"""What old files keep among the weights, and the architecture says anyway."""
+
+_TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
+"""Parts of the text tower, which OpenAI's models have beside ``visual``, and others of open_clip in ``text``."""
+
+_BLOCK = r"resblocks\.\d+\.(attn\.(in_proj_|out_proj\.)|ln_[12]\.|mlp\.c_(fc|proj)\.)(weight|bias)"
+_OPENAI = re.compile(
+    rf"logit_scale|text_projection|positional_embedding|token_embedding\.weight|ln_final\.(weight|bias)"
+    rf"|visual\.(proj|class_embedding|positional_embedding|conv1\.weight|ln_(pre|post)\.(weight|bias))"
+    rf"|(visual\.)?transformer\.{_BLOCK}"
+)
+
+
+def read_file(path: Path) -> Any:
+    """The content of safetensors, of a TorchScript archive, or of what ``torch.save`` wrote; no code in it is run.
+
+    Raises:
+        InputError: the file is missing or damaged, or cannot be read without running code.
+    """
+    if not path.is_file():
+        raise InputError(f"Weights file {path} does not exist.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if is_torchscript(path):
+            return read_torchscript(path)
+        with torch.serialization.safe_globals([Namespace]):  # the arguments of a program: values alone
+            return torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # of many kinds
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code:
+            raise InputError(
+                f"Weights file {path} holds more than weights, and to read it would run code ({code[1]}): save the"
+                " weights alone, as in torch.save({'state_dict': model.state_dict()}, path)."
+            ) from error
+        raise InputError(f"Weights file {path} cannot be read: it is damaged, or holds no weights.") from error
+
+
+def weights_in(content: Any) -> dict[str, Tensor]:
+    """The weights of a CLIP in the content of a file, with the names of open_clip or OpenAI; empty if there are none.
+
+    Taken are plain state dicts, and those under ``state_dict`` beside other things (the state of an optimiser, the
+    arguments of a program); of a run's checkpoint its CLIP; with or without what a wrapper puts before every name.
+    """
+    if isinstance(content, Mapping) and "state_dict" in content:
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        return {}
+    state = {str(name): tensor for name, tensor in content.items()}
+    if any(name.startswith(_RUN) for name in state):  # beside frozen copies
+        state = {name.removeprefix(_RUN): tensor for name, tensor in state.items() if name.startswith(_RUN)}
+    for prefix in _WRAPPERS:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in state.items() if not _NO_WEIGHTS.fullmatch(name)}
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load the weights in a file into ``model``, which keeps its own precision.
+
+    Raises:
+        InputError: see ``read_file``; or the weights are not those of this model, all of them and no others.
+    """
+    state, own = weights_in(read_file(path)), model.state_dict()
+    if not state:
+        raise InputError(f"Weights file {path} holds no weights: give a state dict, plain or under 'state_dict'.")
+    if "text.positional_embedding" in own and "positional_embedding" in state:
+        state = {f"text.{name}" if name.startswith(_TEXT) else name: tensor for name, tensor in state.items()}
+    if "logit_scale" in state and state["logit_scale"].numel() == 1 and "logit_scale" in own:
+        state["logit_scale"] = state["logit_scale"].reshape(own["logit_scale"].shape)
+    difference = _difference(state, own)
+    if difference:
+        raise InputError(
+            f"Weights file {path} does not fit the model: {difference}; give the weights of this model, or name theirs"
+            " in model.clip.name."
+        )
+    model.load_state_dict(state)
+
+
+def _difference(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> str:
+    """What tells the weights in a file from those of a model; empty if they have the same names and shapes."""
+    for name in here:
+        if name in there and here[name].shape != there[name].shape:
+            return f"{name} has the shape {list(there[name].shape)} there and {list(here[name].shape)} here"
+    missing, unknown = [name for name in here if name not in there], [name for name in there if name not in here]
+    if missing:
+        return f"it lacks {len(missing)} of {len(here)} tensors, the first is {missing[0]}"
+    return f"it has {len(unknown)} tensors that the model has not, the first is {unknown[0]}" if unknown else ""
+
+
+def openai_names(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of an open_clip model as the state dict of the same model in OpenAI's code.
+
+    Raises:
+        InputError: OpenAI's code has no such model; it knows ViTs with QuickGELU and heads of 64.
+    """
+    state = {name.removeprefix("text."): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    other = next((name for name in state if not _OPENAI.fullmatch(name)), None)
+    heads = [part for part in model.modules() if isinstance(part, nn.MultiheadAttention)]
+    if other is not None:
+        difference = f"{other} is no part of it"
+    elif not any(isinstance(part, QuickGELU) for part in model.modules()):
+        difference = "it computes with QuickGELU, this one does not"
+    elif any(part.head_dim != 64 for part in heads):
+        difference = "its attention heads have 64 channels, those of this one others"
+    else:
+        return state
+    raise InputError(f"OpenAI's code has no such CLIP ({difference}): choose a name that ends in .safetensors.")
