@@ -114,8 +114,9 @@ class RunRecord(TaskCallback):
         matrix: AccuracyMatrix = callback_of(trainer, AccuracyMatrix)
         boundary: TaskBoundary = callback_of(trainer, TaskBoundary)
         sequence = trainer.datamodule
+        sizes = [len(task.test_set) for task in sequence.tasks]
         # one softmax over all classes seen has one accuracy, that over all their images
-        sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
+        weights = sizes if sequence.label_space == "seen" else None
         copies = [part for part in module.modules() if getattr(part, "is_stored", False)]
         trained = module.trained_parameters() if module.learns else []
         beside = [parameter for name, parameter in module.named_parameters() if not name.startswith("clip.")]
@@ -126,9 +127,10 @@ class RunRecord(TaskCallback):
             "seed": sequence.seed,
             "tasks": sequence.names,
             "protocol": boundary.protocol,
+            "test_sizes": sizes,
             "zero_shot": matrix.zero_shot,
             "R": matrix.rows,
-            "metrics": metrics.summary(matrix.rows, sizes) if matrix.rows else {},
+            "metrics": metrics.summary(matrix.rows, weights) if matrix.rows else {},
             "skipped": sequence.skipped,
             "cost": {
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},

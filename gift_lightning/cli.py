@@ -23,6 +23,7 @@ from torch import Tensor
 from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
+from gift_lightning import metrics
 from gift_lightning.checkpoint import AtomicCheckpointIO, load_tensors
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.config_files import with_bases
@@ -328,18 +329,19 @@ class SequenceCLI(LightningCLI):
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
-            row = callback_of(self.trainer, AccuracyMatrix).rows[-1]
-            Console().print(_row_table(self.datamodule.names, row))
+            sequence, row = self.datamodule, callback_of(self.trainer, AccuracyMatrix).rows[-1]
+            sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
+            Console().print(_row_table(sequence.names, row, metrics.last([row], sizes)))
 
 
-def _row_table(names: list[str], row: list[float]) -> Table:
+def _row_table(names: list[str], row: list[float], mean: float) -> Table:
     table = Table(box=SIMPLE_HEAD)
     table.add_column("task")
     table.add_column("accuracy", justify="right")
     for name, accuracy in zip(names, row, strict=True):
         table.add_row(name, f"{accuracy:.2f}")
     table.add_section()
-    table.add_row("mean", f"{sum(row) / len(row):.2f}")
+    table.add_row("mean", f"{mean:.2f}")
     return table
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from gift_lightning import published
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.report.formats import latex, latex_table, markdown_table
-from gift_lightning.report.words import metrics_of, percent, run_name, short_names, zero_shot_transfer
+from gift_lightning.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
 from gift_lightning.run_folder import RunFolder
 
 _METRICS = ("transfer", "avg", "last")
@@ -84,9 +84,11 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
         theirs.append(Row(row.method, cells, [row.transfer, row.avg, row.last], row.method == "Zero-shot"))
     zero_shot: list[float] = first.get("zero_shot") or []
     if zero_shot:
-        mean = sum(zero_shot) / len(zero_shot)
+        last = row_mean(first, zero_shot)
+        # the mean over rows would need those of the classes that are seen when
+        avg = None if first["protocol"].get("label_space") == "seen" else last
         label = "zero-shot, measured" if theirs else "zero-shot"
-        ours.append(Row(label, [*zero_shot], [zero_shot_transfer(first), mean, mean], is_zero_shot=True))
+        ours.append(Row(label, [*zero_shot], [zero_shot_transfer(first), avg, last], is_zero_shot=True))
     labels = _labels(runs, has_namesakes=bool(theirs))
     learned = [
         Row(label, list(run["R"][-1]), [metrics_of(run)[name] for name in _METRICS])

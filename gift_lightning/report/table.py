@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from gift_lightning.report.words import metrics_of, percent, run_name, short_names, zero_shot_transfer
+from gift_lightning.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
 
 _WIDTH = 80
 """Characters the table may take: the narrowest terminal it has to look right in."""
@@ -58,8 +58,7 @@ def _narrow(results: Mapping[str, Any], tasks: list[str]) -> Table:
     for head in ("on itself", "mean"):
         table.add_column(head, justify="right", no_wrap=True)
     for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
-        known = [cell for cell in row if cell is not None]
-        table.add_row(name, *_cells([row[task]], 0), percent(sum(known) / len(known)))
+        table.add_row(name, *_cells([row[task]], 0), percent(row_mean(results, row)))
     return table
 
 

@@ -37,6 +37,12 @@ def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
     return stored or metrics.summary(results["R"])
 
 
+def row_mean(results: Mapping[str, Any], row: Sequence[float | None]) -> float | None:
+    """Mean accuracy of a row of the matrix: of its tasks, or where one softmax is over all classes seen, its images."""
+    sizes = results.get("test_sizes") if results.get("protocol", {}).get("label_space") == "seen" else None
+    return metrics.summary([row], sizes)["last"]
+
+
 def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:
     """What Transfer would be had nothing been learned: mean zero-shot accuracy of all tasks but the first, percent.
 

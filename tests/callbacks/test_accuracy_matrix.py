@@ -167,3 +167,31 @@ def test_a_missing_row_is_an_error() -> None:
     matrix.rows = [[1.0]]
     with pytest.raises(RuntimeError, match="1 rows at the end of task 0"):
         fit(ZeroShot(clip=MINI), [Flags(8, 9)], matrix)
+
+
+@pytest.mark.parametrize("space", ["seen", "all"])
+def test_among_the_classes_of_several_tasks(space: Any) -> None:
+    class Loop(TaskCallback):
+        """One image at a time, over the prompts of all tasks that count."""
+
+        def on_task_report(self, trainer: Any, module: Any, task: int) -> None:
+            counted = tasks if space == "all" else tasks[: task + 1]
+            names = [name for each in counted for name in each.class_names]
+            with torch.no_grad():
+                classes = torch.cat([module.clip.classifier(each.prompts()) for each in counted])
+                for each in counted:
+                    right = 0
+                    for image, label in (each.test_set[index] for index in range(len(each.test_set))):
+                        feature = module.clip.encode_image(module.clip.test_transform(image)[None])
+                        right += names[int((feature @ classes.T).argmax())] == each.class_names[label]
+                    expected[task].append(100 * right / len(each.test_set))
+
+    tasks: list[Task] = [Flags(16, 21), Counting(16, 7), Shapes(16, 10)]
+    expected: list[list[float]] = [[], [], []]
+    matrix = AccuracyMatrix()
+    method = Finetune(clip=MINI, lr=1e-3, warmup_steps=1)
+    trainer = trainer_with(matrix, Loop(), max_epochs=3)
+    trainer.fit(method.eval(), TaskSequence(tasks, batch_size=8, steps=2, label_space=space))
+    known = [[cell for cell in row if cell is not None] for row in matrix.rows]
+    assert known == [pytest.approx(row) for row in expected]
+    assert [len(row) for row in known] == ([1, 2, 3] if space == "seen" else [3, 3, 3])

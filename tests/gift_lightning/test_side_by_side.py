@@ -207,3 +207,18 @@ def test_the_command_prints_a_table_to_paste(
     out = capsys.readouterr().out
     assert out.startswith(begin) and "[/" not in out
     assert len(out.splitlines()) == 15 + (6 if name == "latex" else 0)  # no line is wrapped
+
+
+def test_zero_shot_among_classes_seen_is_that_of_all_images() -> None:
+    seen = {
+        "method": "Finetune",
+        "seed": 0,
+        "tasks": ["A", "B"],
+        "protocol": {"id": "x", "label_space": "seen"},
+        "test_sizes": [300, 100],
+        "zero_shot": [80.0, 40.0],
+        "R": [[90.0, None], [70.0, 50.0]],
+        "metrics": {"transfer": None, "avg": 77.5, "last": 65.0},
+    }
+    (zero_shot,), _ = side_by_side([seen]).sections
+    assert zero_shot.metrics == [None, None, 70.0]
