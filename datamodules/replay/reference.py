@@ -3,18 +3,17 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 import torch
 
-from datamodules.base import Replay, Task, is_template
+from datamodules.base import Replay, is_template
 from datamodules.image_files import ImageFiles
 from datamodules.images import class_folders, image_paths
 from datamodules.inspection import Inspection, Status
-from datamodules.replay.in_step import in_step
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import package_file, read_lines
 from gift_lightning.seeding import stream_seed
@@ -45,8 +44,8 @@ class Reference(Replay):
         sentences: ``classes`` for the template with the names of the folders of classes (spaces for underscores);
             ``imagenet`` for the template with the 1000 class names of ImageNet; ``random`` for ``num_sentences``
             sequences of random words; a text file with one sentence a line (``package:<module>/<file>`` for one in an
-            installed package) or a ``.tsv`` with sentences in its first column, as Conceptual Captions come; a list of
-            sentences; or a list of tasks, for their training prompts.
+            installed package) or a ``.tsv`` with sentences in its first column, as Conceptual Captions come; or a list
+            of sentences.
         num_images: so many of the images, chosen by the sequence's seed; all of them if there are fewer, or with
             ``null``. The teacher encodes each of them.
         num_sentences: so many of the sentences, likewise. Each image is compared with each of them.
@@ -63,7 +62,7 @@ class Reference(Replay):
     def __init__(
         self,
         images: str,
-        sentences: str | list[str] | list[Task] = "classes",
+        sentences: str | list[str] = "classes",
         num_images: int | None = 100_000,
         num_sentences: int | None = 10_000,
         batch_size: int = 64,
@@ -158,8 +157,7 @@ class Reference(Replay):
             return clip.random_texts(self.num_sentences, words=RANDOM_WORDS, generator=generator)
         if isinstance(source, str):
             return _read_sentences(package_file(source, _SENTENCES))
-        tasks = [entry for entry in source if isinstance(entry, Task)]
-        return self._task_prompts(tasks) if tasks else [entry for entry in source if isinstance(entry, str)]
+        return source
 
     def _class_prompts(self, paths: list[str]) -> list[str]:
         is_folder = self.images.is_dir()
@@ -176,16 +174,6 @@ class Reference(Replay):
             )
         return [self.template.format(name.replace("_", " ")) for name in names]
 
-    def _task_prompts(self, tasks: list[Task]) -> list[str]:
-        """Training prompts of tasks that need not be in the sequence, and so are not ready."""
-        trainer = self.sequence.trainer
-        prepared = _prepared(tasks, trainer is None or trainer.local_rank == 0)
-        prompts = []
-        for task in prepared if trainer is None else in_step(trainer, prepared):
-            task.setup("fit")
-            prompts.extend(task.training_prompts())
-        return prompts
-
     def _choose(self, entries: list[T], count: int | None, name: str) -> list[T]:
         """``count`` of the entries, in their order."""
         if count is None or count >= len(entries):
@@ -201,7 +189,7 @@ class Reference(Replay):
         if not is_template(self.template):
             raise InputError(f"data.replay.template is '{self.template}': give one {{}} for the class name.")
         if not self.sentences:
-            raise InputError(f"{_SENTENCES} is empty: give sentences, tasks, a file, or 'imagenet'.")
+            raise InputError(f"{_SENTENCES} is empty: give sentences, a file, or 'imagenet'.")
         if self.sentences == "random" and self.num_sentences is None:
             raise InputError(f"{_SENTENCES} is 'random': say with data.replay.num_sentences how many.")
         if not isinstance(self.sentences, str) or self.sentences in _KEYWORDS:
@@ -229,11 +217,3 @@ def _read_sentences(file: Path) -> list[str]:
     if not sentences:
         raise InputError(f"{_SENTENCES}: {file} holds no sentences: give one a line.")
     return sentences
-
-
-def _prepared(tasks: list[Task], is_first: bool) -> Iterator[Task]:
-    """Tasks whose data is on this machine; the first of its ranks sees to that, as Lightning has it."""
-    for task in tasks:
-        if is_first:
-            task.prepare_data()
-        yield task

@@ -211,36 +211,6 @@ def test_sentences_in_the_configuration(pets: Path) -> None:
     assert prepared(pets, ["a dog", "a cat", "a dog"]).prompts == ["a dog", "a cat"]
 
 
-def test_sentences_of_tasks(pets: Path) -> None:
-    calls: list[str] = []
-
-    class Noted(ImageFolderTask):
-        def prepare_data(self) -> None:
-            calls.append("prepare_data")
-
-        def setup(self, stage: str | None = None) -> None:
-            calls.append(f"setup {stage}")
-            super().setup(stage)
-
-    (pets / "empty").rmdir()
-    tasks = [Noted(str(pets), templates=["my {}", "a {}"]), Flags()]
-    assert prepared(pets, tasks).prompts == ["my dog", "my grey cat", *Flags().training_prompts()]
-    assert calls == ["prepare_data", "setup fit"]
-
-
-def test_tasks_are_prepared_by_the_first_rank_of_a_machine(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    monkeypatch.setattr(Flags, "prepare_data", lambda self: calls.append(trainer.local_rank))
-    strategy = SimpleNamespace(root_device="cpu", reduce=lambda state, reduce_op: state)
-    trainer = SimpleNamespace(strategy=strategy, received_sigterm=False, local_rank=0, world_size=1)
-    for trainer.local_rank in (0, 1):
-        made = Reference(str(pets), [Flags()])
-        TaskSequence([Flags()], replay=made).trainer = trainer  # type: ignore[assignment]
-        made.setup("fit")
-        assert made.prompts == Flags().training_prompts()
-    assert calls == [0]
-
-
 def test_a_part_of_the_sentences_follows_from_the_seed(pets: Path) -> None:
     sentences = [f"number {index}" for index in range(30)]
     part = prepared(pets, sentences, num_sentences=10).prompts

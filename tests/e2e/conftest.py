@@ -120,7 +120,7 @@ def final_weights(folder: Path) -> dict[str, Tensor]:
         kept, checkpoint = load_file(knowledge), torch.load(knowledge.with_name("last.ckpt"), weights_only=True)
         assert kept.keys() == checkpoint["knowledge"].keys()
         assert all(torch.equal(tensor, checkpoint["knowledge"][name]) for name, tensor in kept.items())
-        return kept
+        return checkpoint["knowledge"]  # in the order in which masks are packed
     weights = load_file(folder / "checkpoints" / "task03.safetensors")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, tensor in weights.items():

@@ -1,5 +1,6 @@
 """MoE-Adapters: what learns and what does not, what is kept, and that a run's results are those of what it keeps."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +165,16 @@ def test_costs_are_counted(root: Path) -> None:
     assert sum(routers) + 2 * sum(experts) <= cost["trainable_parameters"] <= sum(routers) + 4 * sum(experts)
 
 
-def test_what_is_kept_is_for_its_own_method_settings_and_clip(root: Path) -> None:
+def test_what_is_kept_is_for_its_own_method_settings_and_clip(root: Path, tmp_path: Path) -> None:
     kept = load_file(root / "moe" / "checkpoints" / "knowledge.safetensors")
     with pytest.raises(InputError, match="is not of a MoEAdapter with these settings: give those of the run"):
         MoEAdapter(**{**SETTINGS, "experts": 7}).load_knowledge(kept)
     with pytest.raises(InputError, match="is not of a MoEAdapter: name the run's method"):
         MoEAdapter(**SETTINGS).load_knowledge({"start": torch.ones(1)})
-    other = MoEAdapter(**SETTINGS)
-    with torch.no_grad():
-        next(other.clip.model.parameters()).add_(1.0)
+    changed = {name: weight + 1.0 for name, weight in MoEAdapter(**SETTINGS).clip.model.state_dict().items()}
+    save_file(changed, tmp_path / "other.safetensors")
+    clip = replace(SETTINGS["clip"], weights=str(tmp_path / "other.safetensors"))
+    other = MoEAdapter(**{**SETTINGS, "clip": clip})
     with pytest.raises(InputError, match=r"belongs to another CLIP: give the model\.clip with which it began"):
         other.load_knowledge(kept)
 
