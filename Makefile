@@ -35,7 +35,7 @@ format: $(DEV)  ## rewrite the code in the house format
 
 bench: $(BASE)  ## run what is missing in the MiniMTIL table and rewrite it in README.md
 	$(RUN) -m benchmarks.mini --seeds 0 1 2 --methods zero_shot finetune individual l2 wise_ft weight_averaging \
-		lwf lwf_vr icarl zscl condu moe_adapter gift gift+no_awc gift+oracle gift+noise
+		lwf lwf_vr icarl zscl condu condu_lora moe_adapter gift gift+no_awc gift+oracle gift+noise
 
 clean:  ## remove caches and build outputs (keeps runs/ and the environment)
 	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache

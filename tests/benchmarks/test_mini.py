@@ -114,7 +114,10 @@ def test_a_run_that_ends_well_without_complete_results_has_failed(bench, capsys,
 def test_unknown_method_names_the_available_ones(bench, capsys):
     assert bench("--methods", "l2", "fintune") == 2
     told = " ".join(capsys.readouterr().out.split())
-    assert "conf/mini/fintune.yaml does not exist (did you mean 'finetune'?): the methods are condu, finetune, " in told
+    assert (
+        "conf/mini/fintune.yaml does not exist (did you mean 'finetune'?): the methods are condu, condu_lora, finetune, "
+        in told
+    )
     assert bench("--methods", "l2+no_acw") == 2
     told = " ".join(capsys.readouterr().out.split())
     assert "conf/ablation/no_acw.yaml does not exist (did you mean 'no_awc'?): the overlays are " in told

@@ -234,15 +234,17 @@ def test_random_sentences_follow_from_the_seed(pets: Path, clip: CLIP) -> None:
     assert len(first) == 20 and all(len(sentence.split()) == 10 for sentence in first)
 
 
-@pytest.mark.parametrize("sentences", ["classes", "[a dog, a cat]", "[{class_path: datamodules.mini.Flags}]"])
-def test_as_a_configuration_has_it(sentences: str, pets: Path) -> None:
+@pytest.mark.parametrize("sentences", ["classes", "[a dog, a cat]", "FILE"])
+def test_as_a_configuration_has_it(sentences: str, pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("the first: a dog\nthe second\n")
+    sentences = sentences.replace("FILE", str(tmp_path / "two.txt"))
     parser = ArgumentParser()
     parser.add_subclass_arguments(Replay, "replay")
     config = f"replay: {{class_path: datamodules.Reference, init_args: {{images: {pets}, sentences: {sentences}}}}}"
     made = parser.instantiate_classes(parser.parse_string(config)).replay
     TaskSequence([Flags()], replay=made)
     made.setup("fit")
-    expected = {"c": "a photo of a dog.", "[a": "a dog", "[{": Flags().training_prompts()[0]}
+    expected = {"c": "a photo of a dog.", "[a": "a dog", "/": "the first: a dog"}
     assert made.prompts[0] == next(text for start, text in expected.items() if sentences.startswith(start))
 
 
