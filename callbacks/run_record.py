@@ -118,7 +118,7 @@ class RunRecord(TaskCallback):
         # one softmax over all classes seen has one accuracy, that over all their images
         weights = sizes if sequence.label_space == "seen" else None
         copies = [part for part in module.modules() if getattr(part, "is_stored", False)]
-        trained = module.trained_parameters() if module.learns else []
+        trained = module.learned_parameters() if module.learns else []
         beside = [parameter for name, parameter in module.named_parameters() if not name.startswith("clip.")]
         packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
         return {
@@ -127,6 +127,7 @@ class RunRecord(TaskCallback):
             "seed": sequence.seed,
             "tasks": sequence.names,
             "protocol": boundary.protocol,
+            "train_sizes": [len(task.train_set) for task in sequence.tasks],
             "test_sizes": sizes,
             "zero_shot": matrix.zero_shot,
             "R": matrix.rows,

@@ -4,6 +4,7 @@ from callbacks.encoding import evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from datamodules.base import ImageSet
 from datamodules.replay.in_step import in_step
+from datamodules.selection import FewShot
 from gift_lightning.selector import AutoEncoder, AutoEncoderTraining
 
 
@@ -20,7 +21,7 @@ class SelectorTraining(TaskCallback):
             self.train(trainer, module, autoencoder, images, module.reference_steps, "reference")
 
     def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
-        images, autoencoder = trainer.datamodule.tasks[task].train_set, module.selector.tasks[task]
+        images, autoencoder = trainer.datamodule.train_set(task), module.selector.tasks[task]
         self.train(trainer, module, autoencoder, images, module.selector_steps, task)
 
     def train(
@@ -28,7 +29,9 @@ class SelectorTraining(TaskCallback):
     ) -> None:
         """Train on batches as large as those of the task, in the stream of a name."""
         sequence, dtype = trainer.datamodule, module.clip.logit_scale.dtype
-        training = AutoEncoderTraining(autoencoder, module.selector_lr, -(-len(images) // sequence.batch_size))
+        whole = sequence.tasks[name].train_set if isinstance(name, int) else images
+        whole = whole.whole if isinstance(whole, FewShot) else whole  # few images do not make the rate fall sooner
+        training = AutoEncoderTraining(autoencoder, module.selector_lr, -(-len(whole) // sequence.batch_size))
         loader = sequence.loader_of(images, 1 if trainer.fast_dev_run else steps, "selector", name)
         with evaluation_mode(module):
             for batch, _ in in_step(trainer, iter(loader)):

@@ -43,7 +43,8 @@ class TaskSequence(LightningDataModule):
 
     Attributes:
         report: shows one line of text on how far the decoding of test images is, each time in the place of the last.
-        skipped: for each trained task that met bad images, ``{"draws": how often one was skipped, "images": which}``.
+        skipped: for each trained task that met bad images, ``{"draws": how often the task's loss met one,
+            "images": which}``.
         preparation_seconds: how long the replay set of the current task took to make or read.
     """
 

@@ -61,11 +61,13 @@ def _as_os_error(kind: type[Exception]) -> Iterator[None]:
 
 
 def hash_of(weights: Iterable[Tensor]) -> Tensor:
-    """Hash of weights as float32, 32 bytes: what is kept beside them belongs to them."""
+    """Hash of weights as float32, 32 bytes: what is kept beside them belongs to them. An outline has none to hash."""
     digest = sha256()
     for weight in weights:
+        if weight.is_meta:
+            continue
         digest.update(weight.detach().float().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
-    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

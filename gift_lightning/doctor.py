@@ -25,7 +25,7 @@ from gift_lightning.estimate import Need, Size, common_folder, data_needs, image
 from gift_lightning.generation import DiffusionGenerator
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.outline import outline_name
-from gift_lightning.sources import inspect_clip, inspect_generator
+from gift_lightning.sources import inspect_alexnet, inspect_clip, inspect_generator
 
 
 def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
@@ -49,13 +49,15 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     source = CLIPSource(**config.model.init_args.clip)
     size = _size(source, config.model)
     needed = [replace(inspect_clip(source), bytes=size.weights if size else None), *_replay(sequence)]
+    if alexnet := config.model.init_args.get("alexnet"):
+        needed.append(inspect_alexnet(Path(alexnet)))
     _show_data(data, console)
     _show_needed(needed, console)
     needs = _needs(data, needed)
     if size is not None:
         needs += _needs_of_run(size, data, sequence, folder)
-    _show_estimates(needs, size, str(config.trainer.accelerator), console)
-    return _verdict(data, needed, console)
+    short = _show_estimates(needs, size, str(config.trainer.accelerator), console)
+    return _verdict(data, needed, short, console)
 
 
 def _download(tasks: Sequence[Task], console: Console) -> None:
@@ -105,7 +107,9 @@ def _needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence
     if sequence.cache is not None:
         counts = [counted[1] for each in data if (counted := each.expected or each.found)]
         files = sum(count * size.image for count in counts if count * size.image > KEPT_BYTES)
-        needs += [Need("decoded test images", files, Path(sequence.cache).expanduser())] if files else []
+        folder = Path(sequence.cache).expanduser()
+        files -= sum(file.stat().st_size for file in folder.glob("*")) if folder.is_dir() else 0
+        needs += [Need("decoded test images", files, folder)] if files > 0 else []
     return needs
 
 
@@ -161,8 +165,8 @@ def _show_needed(needed: Sequence[Inspection], console: Console) -> None:
     _show_sentences([(each.name, each.detail) for each in needed if each.status != "present"], console)
 
 
-def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, console: Console) -> None:
-    """About how much disk and memory it takes, beside what there is."""
+def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, console: Console) -> list[str]:
+    """About how much disk and memory it takes, beside what there is; returns what there is not enough of."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("disk and memory", no_wrap=True)
     table.add_column("about", justify="right", no_wrap=True)
@@ -175,16 +179,19 @@ def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, 
         table.add_row("memory without activations", _bytes(size.memory), _bytes(memory[1]), memory[0])
     console.print()
     console.print(table)
+    short = ["memory"] if size is not None and memory is not None and size.memory > memory[1] else []
     for device in dict.fromkeys(need.device for need in needs):
         together = [need for need in needs if need.device == device]
         if sum(need.bytes for need in together) > together[0].free:
-            console.print(Text(f"The disk of {together[0].folder} has not enough room for this.", "yellow"))
+            short.append(f"room on the disk of {together[0].folder}")
+    return short
 
 
-def _verdict(data: Sequence[Inspection], needed: Sequence[Inspection], console: Console) -> int:
+def _verdict(data: Sequence[Inspection], needed: Sequence[Inspection], short: Sequence[str], console: Console) -> int:
     """Print the last line; returns the exit status."""
     lacking = [each.name for each in data if each.status != "present"]
     lacking += [each.name for each in needed if each.status != "present" and not each.automatic]
+    lacking += short
     console.print()
     if not lacking:
         console.print(Text("A fit with this config can begin.", "green"))

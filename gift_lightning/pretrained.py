@@ -126,15 +126,19 @@ def _tokenizer_files(name: str) -> dict[str, str]:
 # --- the hub ----------------------------------------------------------------------------------------------------------
 
 
+def tag_files(name: str, tag: str) -> tuple[str, tuple[str, ...]]:
+    """The repository on the hub with the weights of a tag, and the files in it that may hold them, the best first."""
+    repository, file = os.path.split(open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)["hf_hub"])
+    return repository, (f"{os.path.splitext(file)[0]}.safetensors", file) if file else HUB_WEIGHTS
+
+
 def _tag_file(name: str, tag: str) -> str:
     """The weights file of a tag: in the cache of the hub, or downloaded into it."""
-    config = open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)
-    repository, file = os.path.split(config["hf_hub"])
-    files = (f"{os.path.splitext(file)[0]}.safetensors", file) if file else HUB_WEIGHTS
+    repository, files = tag_files(name, tag)
     try:
         if (path := _cached(repository, files)) is None:
             _ask(repository)
-            path = open_clip.download_pretrained(config)
+            path = open_clip.download_pretrained(open_clip.get_pretrained_cfg(name.replace("/", "-"), tag))
         return path
     except Exception as error:  # of many kinds
         raise InputError(

@@ -40,6 +40,7 @@ class AutoEncoder(nn.Module):
 
     def errors(self, features: Tensor) -> Tensor:
         """Mean squared error ``[n]`` of each row, never in half precision."""
+        features = features.to(self.encoder.weight.dtype)
         with torch.autocast(features.device.type, enabled=False):
             return (self(features) - features).square().mean(1)
 
@@ -65,6 +66,7 @@ class AutoEncoderTraining:
         """Learn from features ``[n, F]``; returns the mean error before."""
         self.optimizer.param_groups[0]["lr"] = self.lr * 0.1 ** (self.steps // self.batches // 10)
         parameters = list(self.autoencoder.requires_grad_(True).parameters())
+        features = features.to(parameters[0].dtype)
         with torch.autocast(features.device.type, enabled=False):
             loss = F.mse_loss(self.autoencoder(features), features)
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
@@ -142,6 +144,8 @@ def load_alexnet(path: Path) -> nn.Module:
     """
     from torchvision.models import alexnet
 
+    if torch.get_default_device().type == "meta":
+        return alexnet().features[:11]
     if not path.is_file():
         raise InputError(f"model.alexnet {path} does not exist: give torchvision's weights of AlexNet, or null.")
     features, prefix = alexnet().features, "features."

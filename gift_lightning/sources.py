@@ -1,16 +1,13 @@
 """Where the weights of a run are: on this machine, on the hub, or nowhere."""
 
-import os
 from pathlib import Path
-
-import open_clip
 
 from datamodules.inspection import Inspection
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.generation import DiffusionGenerator
 from gift_lightning.hub import cached_file, is_offline
-from gift_lightning.pretrained import HUB_WEIGHTS
+from gift_lightning.pretrained import HUB_WEIGHTS, tag_files
 
 _SUFFIXES = (".safetensors", ".bin", ".pth")
 
@@ -36,11 +33,16 @@ def inspect_clip(source: CLIPSource) -> Inspection:
         return Inspection("CLIP", "missing", f"model.clip.name: there are no weights in {place}.", where=Path(place))
     if scheme == "hf-hub":
         return _on_hub(place, ("open_clip_config.json",), HUB_WEIGHTS)
-    tag = open_clip.get_pretrained_cfg(name, source.pretrained)
-    repository, weights = os.path.split(tag.get("hf_hub", ""))
-    if repository:
-        return _on_hub(repository, (), (weights,) if weights else HUB_WEIGHTS)
-    return _at(tag["url"])
+    repository, files = tag_files(name, str(source.pretrained))
+    return _on_hub(repository, (), files)
+
+
+def inspect_alexnet(file: Path) -> Inspection:
+    """Where torchvision's weights of AlexNet are."""
+    if file.is_file():
+        return Inspection("AlexNet", "present", where=file)
+    source = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+    return Inspection("AlexNet", "missing", f"{file} does not exist: fetch {source}.", where=file)
 
 
 def inspect_generator(generator: DiffusionGenerator) -> Inspection:
@@ -58,14 +60,6 @@ def _on_hub(repository: str, needed: tuple[str, ...], weights: tuple[str, ...]) 
     if found and all(cached_file(repository, name) for name in needed):
         return Inspection("CLIP", "present", where=found)
     return _to_fetch("CLIP", repository)
-
-
-def _at(url: str) -> Inspection:
-    file = Path("~/.cache/clip").expanduser() / os.path.basename(url)  # where open_clip keeps it
-    if file.is_file():
-        return Inspection("CLIP", "present", where=file)
-    detail = f"The weights are not on this machine: {_FETCHED}"
-    return Inspection("CLIP", "missing", detail, where=file, source=url, automatic=True)
 
 
 def _to_fetch(name: str, repository: str, size: int | None = None) -> Inspection:

@@ -70,7 +70,7 @@ def fetch(url: str, target: Path, md5: str | None, report: Report) -> None:
     """Download a file; what an interrupted download left in ``<target>.part`` is not sent again.
 
     Args:
-        url: its address. Certificates are verified.
+        url: its address. Certificates are verified; what comes without them has a checksum.
         target: where to write it; nothing is done if it is there.
         md5: its checksum, if known.
         report: shows one line of text on how far it is.

@@ -214,6 +214,10 @@ class ContinualCLIP(LightningModule):
         """What may change in the current task."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
+    def learned_parameters(self) -> list[nn.Parameter]:
+        """What may change in the current task, that which learns by itself at its end included."""
+        return self.trained_parameters()
+
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:
             self._check_prompts(task)

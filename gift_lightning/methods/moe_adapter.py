@@ -63,8 +63,9 @@ class MoEAdapter(ContinualCLIP):
         reference_steps: of that of reference images.
         selector_lr: first learning rate of all of them.
         code: entries between their two layers.
-        official_quirks: as the authors' code, choose one router for all images of a batch, by their mean error; and
-            with ``routers: shared`` keep the noise in testing.
+        official_quirks: as the authors' code, on one device, choose one router for all images of a batch
+            (``eval_batch_size``; theirs are of 128), by their mean error; and with ``routers: shared`` keep the noise
+            in testing.
         kwargs: see ``ContinualCLIP``.
     """
 
@@ -104,8 +105,9 @@ class MoEAdapter(ContinualCLIP):
         self.code, self.official_quirks = code, official_quirks
         self.selector_steps, self.reference_steps, self.selector_lr = selector_steps, reference_steps, selector_lr
         self.clip.requires_grad_(False)
-        self.start_hash = hash_of(self.clip.model.parameters())  # here: later they may be in another precision
         self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(Path(alexnet)), is_stored=True)
+        seen_by = [*self.clip.model.parameters(), *(self.alexnet.parameters() if self.alexnet else [])]
+        self.start_hash = hash_of(seen_by)  # here: later they may be in another precision
         self.adapters: Adapters | None = None
         self.selector: Selector | None = None
         self.learned = 0
@@ -117,6 +119,8 @@ class MoEAdapter(ContinualCLIP):
         super().setup(stage)
         if stage != "fit":
             return
+        if self.official_quirks and self.trainer.world_size > 1:
+            raise InputError("With model.official_quirks batches are those of one device: set trainer.devices to 1.")
         reference = self.sequence.replay
         if reference is not None and (not self.sequence.replays_in(0) or isinstance(reference, CurrentTask)):
             raise InputError(
@@ -155,6 +159,10 @@ class MoEAdapter(ContinualCLIP):
 
     def trained_parameters(self) -> list[Parameter]:
         return self.parts.trained(self.router)
+
+    def learned_parameters(self) -> list[Parameter]:
+        own = [] if self.selector is None else list(self.selector.tasks[self.task].parameters())
+        return [*self.trained_parameters(), *own]
 
     def on_task_start(self, task: int) -> None:
         if task == 0:

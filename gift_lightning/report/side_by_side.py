@@ -78,6 +78,8 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
                 " same benchmark."
             )
     tasks: list[str] = list(first["tasks"])
+    if benchmark:
+        _check_comparable(first["protocol"])
     theirs, ours = [], []
     for row in published.rows(benchmark, tasks) if benchmark else []:
         cells = row.last_row or [None] * len(tasks)
@@ -99,10 +101,20 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
 
 
 def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]:
-    """The methods; with their seeds where the methods alone do not tell the rows apart."""
-    methods = [str(run["method"]) for run in runs]
-    is_clear = len(set(methods)) == len(methods) and not has_namesakes
-    return methods if is_clear else [run_name(run) for run in runs]
+    """The methods; with their seeds, or else the names of their folders, where the methods do not tell rows apart."""
+    methods, names = [str(run["method"]) for run in runs], [run_name(run) for run in runs]
+    if len(set(methods)) == len(methods) and not has_namesakes:
+        return methods
+    return names if len(set(names)) == len(names) else [str(run.get("folder", run_name(run))) for run in runs]
+
+
+def _check_comparable(protocol: Mapping[str, Any]) -> None:
+    """Raise an ``InputError`` if runs are evaluated or trained on something else than what is published."""
+    space = protocol.get("label_space", "task")
+    few = next((text for text in protocol.get("fingerprints", {}).values() if text.endswith(" shots")), None)
+    difference = f"with data.label_space {space}" if space != "task" else few and f"with {few.split(', ')[-1]}"
+    if difference:
+        raise InputError(f"The runs are {difference}, what is published is not: show them without --published.")
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
@@ -188,4 +200,4 @@ def _finished(folder: Path) -> dict[str, Any]:
     if not results["complete"]:
         told = f"{len(results['R'])} of {len(results['tasks'])} tasks"
         raise InputError(f"{folder} has finished {told}: go on with --ckpt_path last.")
-    return results
+    return results | {"folder": RunFolder.at(folder).path.name}

@@ -91,6 +91,11 @@ def test_fused_models_come_back(runs: Runs) -> None:
     assert mean_of(runs, "condu_lora", "last") >= last - 4
 
 
+def test_adapters_leave_what_the_clip_knew(runs: Runs) -> None:
+    assert mean_of(runs, "moe_adapter", "transfer") >= mean_of(runs, "zero_shot", "transfer") - 3
+    assert mean_of(runs, "moe_adapter", "last") >= mean_of(runs, "finetune", "last") + 15
+
+
 def test_what_is_on_the_images_matters(runs: Runs) -> None:
     drawn, oracle, finetune = (mean_of(runs, method, "avg") for method in ("gift", "gift+oracle", "finetune"))
     assert drawn - finetune >= 0.75 * (oracle - finetune)

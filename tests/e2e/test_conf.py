@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from datamodules.mini import Shapes
+from gift_lightning import methods
 from gift_lightning.cli import SequenceCLI
 from tests.datamodules.mtil import miniature
 from tests.e2e.conftest import call, read_results
@@ -64,6 +65,13 @@ def test_both_orders_have_the_same_methods_with_the_same_settings() -> None:
             "base": [f"../mtil_order_1/{name}", "base.yaml"],
             "run": {"name": f"mtil_order_2_{name.removesuffix('.yaml')}"},
         }
+
+
+@pytest.mark.parametrize("folder", ["mini", "mtil_order_1", "cil"])
+def test_every_method_has_a_config(folder: str) -> None:
+    texts = "".join(path.read_text() for path in (CONF / folder).glob("*.yaml"))
+    for name in methods.__all__:
+        assert name == "ContinualCLIP" or f"gift_lightning.methods.{name}\n" in texts, name
 
 
 # --- in small ---------------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_a_tower_without_blocks_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_half_precision_chooses_the_same_experts(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_half_precision_stays_close(dtype: torch.dtype, tmp_path: Path) -> None:
     clip = small_clip(tmp_path).load()
     adapters = filled(clip)
     with adapters.routed(0, Draws(0, 0, 3)), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):

@@ -161,8 +161,9 @@ def test_costs_are_counted(root: Path) -> None:
     assert cost["stored_parameters"] == pytest.approx(3 * sum(routers) + 6 * sum(experts) + selectors, abs=16)
     both = cost["trainable_parameters"] + cost["frozen_parameters"]
     assert both == 3 * sum(routers) + 6 * sum(experts) + selectors
-    # two to four of six experts are frozen in each block in the last of three tasks
-    assert sum(routers) + 2 * sum(experts) <= cost["trainable_parameters"] <= sum(routers) + 4 * sum(experts)
+    # two to four of six experts are frozen in each block in the last of three tasks, whose auto-encoder learns too
+    in_steps = cost["trainable_parameters"] - selectors // 3
+    assert sum(routers) + 2 * sum(experts) <= in_steps <= sum(routers) + 4 * sum(experts)
 
 
 def test_what_is_kept_is_for_its_own_method_settings_and_clip(root: Path, tmp_path: Path) -> None:
