@@ -11,6 +11,9 @@ logits. The weights are random: nothing that is measured here depends on what th
 
 Memory is that of weights and activations, in units of the model, beyond the pre-trained model and the one that learns,
 which are there from the start, as are the unified delta and the masks in the memory of the host (1.34 of the model).
+
+On two cores of a CPU, with 12 images: 5 passes an image against 12, 11.2 s against 22.9 s, 0.31 of the model against
+12.7; 1.34 of it on disk, 6.2 s to fuse the twelfth task, 0.2 s to bring back an expert.
 """
 
 import argparse

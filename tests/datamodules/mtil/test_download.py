@@ -269,12 +269,17 @@ def test_sources_are_those_of_torchvision() -> None:
     def pairs(name: str) -> list[tuple[str, str | None]]:
         return [(file.url, file.md5) for file in FACTS[name].files]
 
+    def over_tls(url: str) -> str:
+        return url.replace("http://", "https://")
+
+    assert all(file.url.startswith("https://") for facts in FACTS.values() for file in facts.files)
+
     assert pairs("Aircraft") == [(theirs.FGVCAircraft._URL, None)]
     assert pairs("CIFAR100") == [(theirs.CIFAR100.url, theirs.CIFAR100.tgz_md5)]
     assert pairs("DTD") == [(theirs.DTD._URL, theirs.DTD._MD5)]
     prefix, files = theirs.Flowers102._download_url_prefix, theirs.Flowers102._file_dict.values()
     assert pairs("Flowers") == [(f"{prefix}{name}", md5) for name, md5 in files]
-    assert pairs("Food") == [(theirs.Food101._URL, theirs.Food101._MD5)]
+    assert pairs("Food") == [(over_tls(theirs.Food101._URL), theirs.Food101._MD5)]
     assert pairs("MNIST") == [(f"{theirs.MNIST.mirrors[0]}{name}", md5) for name, md5 in theirs.MNIST.resources]
     assert pairs("OxfordPet") == list(theirs.OxfordIIITPet._RESOURCES)
     assert all(isinstance(file, Source) for facts in FACTS.values() for file in facts.files)
