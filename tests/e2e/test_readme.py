@@ -15,6 +15,8 @@ from tests.e2e.conftest import run_command, write_own_images
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```(sh|python|yaml)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 SHORT = ["--data.steps", "2", "--model.warmup_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+SMALL = "{class_path: datamodules.mini.%s, init_args: {train_size: 40, test_size: 30}}"
+THREE_TASKS = ["--data.tasks", f"[{', '.join(SMALL % name for name in ('Flags', 'Shapes', 'Counting'))}]"]
 FEW = ["--data.replay.images_per_task", "12", "--data.replay.batch_size", "4"]
 SMALL_CLIP = ["--model.clip.name", "package:datamodules.mini.clip", "--model.clip.pretrained", "null"]
 ELSEWHERE = ("git ", "make ", "pip ", "#", "srun ")
@@ -40,6 +42,7 @@ def shortened(words: list[str]) -> list[str]:
         return words
     few = FEW if any(name in word for word in words for name in ("gift.yaml", "quickstart.yaml")) else []
     own = [*SMALL_CLIP, "--data.num_workers", "0"] if "conf/own_images.yaml" in words else []
+    own = own or THREE_TASKS
     return [*words, *(SHORT if words[0] != "test" else SHORT[4:]), *few, *own]
 
 
