@@ -51,7 +51,6 @@ DECISIVE = ("model.", "data.", "seed_everything", "trainer.precision", "trainer.
 INDIFFERENT = re.compile(
     r"data\.(num_workers|cache|on_bad_image)|model\.init_args\.eval_batch_size"
     r"|data\.replay\.init_args\.generator\.init_args\.(batch_size|device)"
-    r"|data\.replay\.init_args\.(folder|images)|model\.init_args\.alexnet"
     r"|data\.root|data\.tasks\.\d+\.init_args\.(source\.init_args\.)?(folder|root)"  # what is in it has a fingerprint
 )
 
