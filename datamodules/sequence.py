@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from datamodules.base import ImageSet, Replay, Task, is_template
 from datamodules.decoded import decoded_bytes, decoded_images
 from datamodules.label_space import AmongTasks, LabelSpace
-from datamodules.selection import FewShot
+from datamodules.selection import FewShot, everything
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from datamodules.substitutes import Substitutes
@@ -123,9 +123,9 @@ class TaskSequence(LightningDataModule):
         _set_up(sources, stage or "fit")
         for task in self.tasks:
             _check_task(task)
-            everything = task.train_set.whole if isinstance(task.train_set, FewShot) else task.train_set
-            few = None if self.shots is None else FewShot(everything, self.shots, (self.seed, task.name))
-            task.train_set = everything if few is None else few
+            task.train_set = everything(task.train_set)  # another sequence may have taken few of it
+            if self.shots is not None:
+                task.train_set = FewShot(task.train_set, self.shots, (self.seed, task.name))
 
     def candidates(self, task: int, learned: int) -> Task | None:
         """Task number ``task`` with the classes that its images are told apart from after ``learned`` tasks.

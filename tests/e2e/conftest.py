@@ -151,10 +151,16 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_vit(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A vision transformer with fresh weights, as a model folder."""
-    folder = tmp_path_factory.mktemp("vit")
-    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    return write_vit(tmp_path_factory.mktemp("vit"), image_size=32, layers=2, patch_size=8)
+
+
+def write_vit(folder: Path, image_size: int, layers: int, patch_size: int) -> str:
+    """Write a model folder with fresh weights; returns its name for ``model.clip.name``."""
+    size = {"image_size": image_size, "layers": layers, "patch_size": patch_size}
+    vision = {"width": 64, "head_width": 32, **size}
     config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"width": 32, "heads": 1, "layers": 1}}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {"size": 32}}))
+    whole = {"model_cfg": config, "preprocess_cfg": {"size": image_size}}
+    (folder / "open_clip_config.json").write_text(json.dumps(whole))
     torch.manual_seed(0)
     save_tensors(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
     return f"local-dir:{folder}"

@@ -1,16 +1,12 @@
 """The cache of decoded test images in whole runs: made once, by all ranks, whole in spite of a kill or a full disk."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from open_clip.model import CLIP
 
-from gift_lightning.checkpoint import save_tensors
-from tests.e2e.conftest import kill_at, read_results, run_command, run_on_ranks
+from tests.e2e.conftest import kill_at, read_results, run_command, run_on_ranks, write_vit
 
 IMAGES = 130  # more than are kept in memory at 224 pixels
 BYTES = IMAGES * (8 + 3 * 224 * 224)
@@ -20,13 +16,8 @@ BYTES = IMAGES * (8 + 3 * 224 * 224)
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One task with more test images than are kept in memory, and a model that wants them at 224 pixels."""
     folder = tmp_path_factory.mktemp("vit")
-    vision = {"image_size": 224, "layers": 1, "width": 64, "head_width": 32, "patch_size": 56}
-    model = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"width": 32, "heads": 1, "layers": 1}}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {"size": 224}}))
-    torch.manual_seed(0)
-    save_tensors(CLIP(**model).state_dict(), folder / "open_clip_model.safetensors")
     task = {"class_path": "datamodules.mini.Flags", "init_args": {"train_size": 8, "test_size": IMAGES}}
-    clip = {"name": f"local-dir:{folder}"}
+    clip = {"name": write_vit(folder, image_size=224, layers=1, patch_size=56)}
     content = {
         "model": {"class_path": "gift_lightning.methods.ZeroShot", "init_args": {"clip": clip}},
         "data": {"batch_size": 8, "steps": 1, "tasks": [task]},

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.models import alexnet
 
 import gift_lightning
-from callbacks import AccuracyMatrix, TaskBoundary
+from callbacks import AccuracyMatrix, TaskBoundary, selector_training
 from callbacks.task_callback import TaskCallback
 from datamodules import CurrentTask, ExemplarMemory, TaskSequence
 from datamodules.mini import Counting, Flags, GeneralReference, Shapes
@@ -21,7 +21,7 @@ from gift_lightning.cli import SEQUENCE_DEFAULTS
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import MoEAdapter
-from gift_lightning.selector import PLAIN, choose_routes
+from gift_lightning.selector import PLAIN, AutoEncoderTraining, choose_routes
 from tests.e2e.conftest import CONFIG, call, read_results
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -29,11 +29,14 @@ SMALL: dict[str, Any] = {"experts": 6, "width": 8, "selector_steps": 20, "code":
 SETTINGS: dict[str, Any] = {**SMALL, "clip": MINI, "lr": 1e-2, "warmup_steps": 1}
 
 
-def fit(method: MoEAdapter, *callbacks: TaskCallback, replay: Any = None, **trainer: Any) -> list[list[float]]:
+def fit(
+    method: MoEAdapter, *callbacks: TaskCallback, replay: Any = None, shots: int | None = None, **trainer: Any
+) -> list[list[float]]:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     settings: dict[str, Any] = {"accelerator": "cpu", "max_epochs": 3, **SEQUENCE_DEFAULTS, **quiet, **trainer}
     matrix = AccuracyMatrix()
-    sequence = TaskSequence([Flags(40, 30), Shapes(40, 30), Counting(40, 30)], batch_size=8, steps=5, replay=replay)
+    tasks = [Flags(40, 30), Shapes(40, 30), Counting(40, 30)]
+    sequence = TaskSequence(tasks, batch_size=8, steps=5, replay=replay, shots=shots)
     Trainer(callbacks=[TaskBoundary(), matrix, *callbacks], **settings).fit(method, sequence)
     return matrix.rows
 
@@ -181,6 +184,18 @@ def test_what_is_kept_is_for_its_own_method_settings_and_clip(root: Path, tmp_pa
 
 
 # --- the selector -----------------------------------------------------------------------------------------------------
+
+
+def test_few_images_do_not_make_the_rate_of_a_selector_fall_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noted(AutoEncoderTraining):
+        def __init__(self, autoencoder: Any, lr: float, batches: int) -> None:
+            passes.append(batches)
+            super().__init__(autoencoder, lr, batches)
+
+    passes: list[int] = []
+    monkeypatch.setattr(selector_training, "AutoEncoderTraining", Noted)
+    fit(MoEAdapter(**SETTINGS), shots=1)
+    assert passes == [40 // 8] * 3
 
 
 def test_a_tie_goes_to_the_reference_and_an_error_at_the_threshold_to_the_task() -> None:
