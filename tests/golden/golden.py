@@ -14,12 +14,16 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from lightning import Trainer
+from lightning.pytorch import Callback
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from callbacks import AccuracyMatrix, TaskBoundary
 from datamodules import CurrentTask, ExemplarMemory, Task
 from datamodules.base import Replay
+from gift_lightning.cli import SEQUENCE_DEFAULTS
 from gift_lightning.clip import CLIP, CLIPSource
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "data"))
@@ -33,6 +37,14 @@ TEST_BATCHES = slice(4, 8)
 TEMPLATES = ["{} 0", "{} 1", "{} 2"]
 TEXTS = {"S": "S_prompt_tokens", "R": "R_caption_tokens", "V": "lwf_vr_tokens"}
 """Synthetic prompts, reference sentences, random tokens."""
+
+
+def golden_trainer(precision: Any, tasks: int, *callbacks: Callback) -> Trainer:
+    """A trainer that writes and shows nothing."""
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    own = [TaskBoundary(), AccuracyMatrix(), *callbacks]
+    settings: dict[str, Any] = {**SEQUENCE_DEFAULTS, **quiet}
+    return Trainer(accelerator="cpu", precision=precision, max_epochs=tasks, callbacks=own, **settings)
 
 
 @cache

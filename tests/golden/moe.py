@@ -8,16 +8,14 @@ from unittest import mock
 
 import numpy as np
 import torch
-from lightning import Trainer
 from torch import Tensor
 
-from callbacks import AccuracyMatrix, TaskBoundary
 from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
 from gift_lightning.adapters import Adapters, Draws
 from gift_lightning.methods import MoEAdapter
 from gift_lightning.mixture import top_gates
-from tests.golden.golden import BETA1, FOLDER, GoldenTask, TinyCLIP, numbers
+from tests.golden.golden import BETA1, FOLDER, GoldenTask, TinyCLIP, golden_trainer, numbers
 
 PARTS = {"down_proj.weight": "down", "down_proj.bias": "down_bias", "up_proj.weight": "up", "up_proj.bias": "up_bias"}
 MATRICES = {"router_list": "gate", "w_noise_list": "spread"}
@@ -208,20 +206,7 @@ def fit(names: list[str | None], precision: str = "64-true", *callbacks: Any) ->
         tasks[-1].name = f"{number} {_letter(name)}"
     # their loop makes one step more than it is asked for, at rate 0 where the rate is a cosine
     steps = file["n_optimizer_steps"] - (file["function"] != "ClassIncremental.train")
-    trainer = Trainer(
-        accelerator="cpu",
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=len(tasks),
-        callbacks=[TaskBoundary(), AccuracyMatrix(), Watch(), *callbacks],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-    )
+    trainer = golden_trainer(precision, len(tasks), Watch(), *callbacks)
     trainer.fit(method, TaskSequence(tasks, batch_size=8, steps=steps, shuffle=False))
     return method
 

@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from callbacks import AccuracyMatrix, TaskBoundary
 from datamodules import Task, TaskSequence
 from datamodules.stream import StepBatches, StepLoader
 from gift_lightning.methods import GIFT
-from tests.golden.golden import GoldenMemory, assert_probes, numbers, settings, trajectory_names
+from tests.golden.golden import GoldenMemory, assert_probes, golden_trainer, numbers, settings, trajectory_names
 from tests.golden.runs import Run, build
 
 PARTS = {
@@ -99,20 +97,7 @@ def fit(name: str, precision: str, cut_text: bool = False) -> tuple[Run, Recorde
     dtype = torch.float64 if precision == "64-true" else torch.float32
     run = build(name, dtype, cut_text)
     recorder = Recorder()
-    trainer = Trainer(
-        accelerator="cpu",
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=len(run.tasks),
-        callbacks=[TaskBoundary(), AccuracyMatrix(), recorder],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-    )
+    trainer = golden_trainer(precision, len(run.tasks), recorder)
     tasks: list[Task] = [*run.tasks]
     sequence = GoldenSequence(tasks, batch_size=8, steps=run.steps, shuffle=False, replay=run.replay)
     trainer.fit(run.method, sequence)
