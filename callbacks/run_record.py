@@ -97,7 +97,9 @@ class RunRecord(TaskCallback):
 
     def on_sequence_end(self, trainer: Trainer, module: Module) -> None:
         self._complete = True
-        results = self._write(trainer, module)
+        results = self.results(trainer, module)
+        if self.folder is not None and trainer.is_global_zero:
+            write_json(self.folder.results, results)  # the matrix is that of the last task's report
         if trainer.is_global_zero:
             Console().print(accuracy_table(results))
 

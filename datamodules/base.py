@@ -39,10 +39,12 @@ class Task(LightningDataModule):
         train_set: training images, known after ``setup``.
         test_set: test images, known after ``setup``.
         root: the folder in which known data sets lie, set by the sequence where the task itself names none.
+        shots: training images of each class that are taken, at random; ``None`` for what the sequence says.
     """
 
     name: str
     root: Path | None = None
+    shots: int | None = None
     class_names: list[str]
     templates: list[str]
     train_set: ImageSet

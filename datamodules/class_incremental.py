@@ -44,7 +44,7 @@ class ClassIncremental(Task):
         if isinstance(order, str) and order not in ORDERS:
             raise InputError(f"There is no class order '{order}': give labels, or one of {', '.join(ORDERS)}.")
         self.source, self.initial, self.increment, self.order = source, initial, increment, order
-        self.name, self.templates = source.name, list(templates or source.templates)
+        self.name, self.templates, self.shots = source.name, list(templates or source.templates), source.shots
 
     @property
     def root(self) -> Path | None:  # type: ignore[override]
@@ -86,6 +86,7 @@ class Step(Task):
     def __init__(self, whole: ClassIncremental, name: str, classes: list[int]) -> None:
         super().__init__()
         self.whole, self.name, self.classes, self.templates = whole, name, classes, whole.templates
+        self.shots = whole.shots
 
     def prepare_data(self) -> None:
         self.whole.source.prepare_data()

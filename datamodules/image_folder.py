@@ -28,6 +28,7 @@ class ImageFolderTask(Task):
         templates: prompts with one ``{}`` for the class name. The first is the training prompt; testing averages all.
         test_share: part of each class that is kept for testing where there is no folder ``test``; at least one image.
         split_seed: of the choice; the seed of a run does not change it.
+        shots: training images of each class; ``data.shots`` if not given.
 
     Raises:
         InputError: in ``setup``, a folder is missing or empty, or names a class that does not exist; when an image is
@@ -45,6 +46,7 @@ class ImageFolderTask(Task):
         templates: list[str] = ["a photo of a {}."],  # noqa: B006 (never changed)
         test_share: float = 0.2,
         split_seed: int = 0,
+        shots: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 < test_share < 1:
@@ -52,7 +54,7 @@ class ImageFolderTask(Task):
         self.folder = Path(folder)
         self.name = name or self.folder.resolve().name
         self.templates, self._given_names = list(templates), class_names
-        self.test_share, self.split_seed = test_share, split_seed
+        self.test_share, self.split_seed, self.shots = test_share, split_seed, shots
 
     def setup(self, stage: str | None = None) -> None:
         """List the files, once."""

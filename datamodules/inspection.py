@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Status = Literal["present", "missing", "incomplete", "wrong layout"]
+Status = Literal["present", "missing", "incomplete", "wrong layout", "left to fit"]
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class Inspection:
 
     Attributes:
         name: of the task.
-        status: ``present`` (a run can begin), ``missing``, ``incomplete`` (something of it lacks), or ``wrong layout``
-            (it is there, but not in the folders where it is looked for).
+        status: ``present`` (a run can begin), ``missing``, ``incomplete`` (something of it lacks), ``wrong layout`` (it
+            is there, but not in the folders where it is looked for), or ``left to fit`` (which makes it).
         detail: one sentence on what is amiss; empty if nothing is.
         found: training and test images that are there, if they were counted.
         expected: those of the whole data set, if they are known beforehand.

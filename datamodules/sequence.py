@@ -34,7 +34,8 @@ class TaskSequence(LightningDataModule):
         replay: image-text pairs for the methods that replay.
         label_space: what test images are told apart from: the classes of their own task, those of all tasks learned so
             far (``seen``, for class-incremental learning), or of the whole sequence (``all``).
-        shots: training images of each class, drawn at random with ``seed``; ``None`` for all.
+        shots: training images of each class, drawn at random with ``seed``, for the tasks that do not say it; ``None``
+            for all.
         root: the folder in which known data sets lie, as torchvision keeps them, for the tasks that name none.
         cache: folder for decoded test images, which all runs that name it share; ``None`` decodes them anew in each
             run and keeps them in memory.
@@ -124,8 +125,12 @@ class TaskSequence(LightningDataModule):
         for task in self.tasks:
             _check_task(task)
             task.train_set = everything(task.train_set)  # another sequence may have taken few of it
-            if self.shots is not None:
-                task.train_set = FewShot(task.train_set, self.shots, (self.seed, task.name))
+            if shots := self.shots_of(task):
+                task.train_set = FewShot(task.train_set, shots, (self.seed, task.name))
+
+    def shots_of(self, task: Task) -> int | None:
+        """Training images of each class of a task; ``None`` for all."""
+        return self.shots if task.shots is None else task.shots
 
     def candidates(self, task: int, learned: int) -> Task | None:
         """Task number ``task`` with the classes that its images are told apart from after ``learned`` tasks.
@@ -258,8 +263,9 @@ class TaskSequence(LightningDataModule):
             raise InputError(f"data.steps is {self._steps}: give at least 1 optimiser step per task, or 'epoch'.")
         if self.batch_size < 1:
             raise InputError(f"data.batch_size is {self.batch_size}: give at least 1.")
-        if self.shots is not None and self.shots < 1:
-            raise InputError(f"data.shots is {self.shots}: give at least 1 image of each class, or null for all.")
+        for name, shots in {"data": self.shots, **{f"Task '{task.name}'": task.shots for task in self.tasks}}.items():
+            if shots is not None and shots < 1:
+                raise InputError(f"{name}: shots is {shots}, give at least 1 image of each class, or null for all.")
         if self.num_workers < 0:
             raise InputError(f"data.num_workers is {self.num_workers}: give 0 (load while training) or more.")
 

@@ -1,5 +1,6 @@
 """``python -m gift_lightning``: the command line."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if stray:
         sys.stderr.write(f"error: {stray}\n")
         return 2
+    if "--download" not in arguments:  # a run in a queue asks no network; HF_HUB_OFFLINE=0 lets it
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if arguments[:1] in (["report"], ["export"]):
         return _plain(*arguments)
     from gift_lightning.cli import run  # importing the whole stack takes seconds: after the cheap check

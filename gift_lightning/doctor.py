@@ -15,7 +15,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from datamodules import SyntheticReplay, Task, TaskSequence
+from datamodules import SyntheticReplay, TaskSequence
 from datamodules.decoded import KEPT_BYTES
 from datamodules.inspection import Inspection
 from datamodules.mtil.task import MTILTask
@@ -25,7 +25,7 @@ from gift_lightning.estimate import Need, Size, common_folder, data_needs, image
 from gift_lightning.generation import DiffusionGenerator
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.outline import outline_name
-from gift_lightning.sources import inspect_alexnet, inspect_clip, inspect_generator
+from gift_lightning.sources import AlexNet, CLIPWeights, Pipeline, Source
 
 
 def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
@@ -34,7 +34,7 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     Args:
         sequence: its data.
         folder: where it would write.
-        config: of the command. With ``download``, data sets are fetched first; nothing else ever is.
+        config: of the command. With ``download``, what is missing is fetched first.
 
     Raises:
         InputError: the settings of the method do not go together.
@@ -42,15 +42,16 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
         return 0  # the first process does it for all
     console = Console()
-    tasks = list(dict.fromkeys(task.origin for task in sequence.tasks))
+    clip = CLIPSource(**config.model.init_args.clip)
+    tasks, weights = list(dict.fromkeys(task.origin for task in sequence.tasks)), _weights(clip, sequence, config.model)
     if config.download:
-        _download(tasks, console)
-    data = [task.inspect() for task in tasks]
-    source = CLIPSource(**config.model.init_args.clip)
-    size = _size(source, config.model)
-    needed = [replace(inspect_clip(source), bytes=size.weights if size else None), *_replay(sequence)]
-    if alexnet := config.model.init_args.get("alexnet"):
-        needed.append(inspect_alexnet(Path(alexnet)))
+        _download([*(task for task in tasks if isinstance(task, MTILTask)), *weights], console)
+    data, needed = [task.inspect() for task in tasks], [each.inspect() for each in weights]
+    if images := sequence.replay and sequence.replay.inspect():
+        needed.append(images)
+    size = _size(clip, config.model, sequence)
+    if size is not None:
+        needed[0] = replace(needed[0], bytes=size.weights)
     _show_data(data, console)
     _show_needed(needed, console)
     needs = _needs(data, needed)
@@ -60,15 +61,30 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     return _verdict(data, needed, short, console)
 
 
-def _download(tasks: Sequence[Task], console: Console) -> None:
-    """Fetch what can be fetched, one data set after the other; one that fails keeps no other from coming."""
-    for task in tasks:
-        if not isinstance(task, MTILTask) or not task.facts.files or task.inspect().status == "present":
+def _weights(clip: CLIPSource, sequence: TaskSequence, model: Namespace) -> list[Source]:
+    """What a run reads beside its images, the CLIP first."""
+    weights: list[Source] = [CLIPWeights(clip)]
+    replay = sequence.replay
+    if isinstance(replay, SyntheticReplay) and isinstance(replay.generator, DiffusionGenerator):
+        pipeline, images = Pipeline(replay.generator), replay.inspect()
+        if images.status != "present" or not pipeline.inspect().automatic:  # not fetched if nothing is to be drawn
+            weights.append(pipeline)
+    if alexnet := model.init_args.get("alexnet"):
+        weights.append(AlexNet(Path(alexnet)))
+    return weights
+
+
+def _download(sources: Sequence[Source], console: Console) -> None:
+    """Fetch what is missing and can be fetched, one after the other; one that fails keeps no other from coming."""
+    for source in sources:
+        found = source.inspect()
+        if found.status == "present" or not found.automatic:
             continue
-        told, style = f"{task.name}: fetched.", "green"
-        with console.status(task.name) as line:
+        console.print(f"{source.name}: from {found.source}", soft_wrap=True, markup=False, highlight=False)
+        told, style = f"{source.name}: fetched.", "green"
+        with console.status("") as line:
             try:
-                task.download(partial(_report, line, task.name))
+                source.download(partial(_report, line, source.name))
             except InputError as error:
                 told, style = str(error), "red"
         console.print(told, style=style, soft_wrap=True, markup=False, highlight=False)
@@ -78,27 +94,16 @@ def _report(line: Status, name: str, text: str) -> None:
     line.update(Text(f"{name}: {text}"))
 
 
-def _replay(sequence: TaskSequence) -> list[Inspection]:
-    replay = sequence.replay
-    if replay is None:
-        return []
-    images = replay.inspect()
-    found = [] if images is None else [images]
-    if images and isinstance(replay, SyntheticReplay) and isinstance(replay.generator, DiffusionGenerator):
-        pipeline = inspect_generator(replay.generator)
-        if images.status != "present" or pipeline.source is None:  # nothing is fetched if nothing is to be drawn
-            found.insert(0, pipeline)
-    return found
-
-
-def _size(source: CLIPSource, model: Namespace) -> Size | None:
+def _size(clip: CLIPSource, model: Namespace, sequence: TaskSequence) -> Size | None:
     """Numbers of parameters, from an outline of the method; ``None`` if its CLIP has none without the network."""
-    if outline_name(source.name) is None:
+    if outline_name(clip.name) is None:
         return None
     parser = ArgumentParser()
     parser.add_subclass_arguments(ContinualCLIP, "model")
     with torch.device("meta"):
-        return Size.of(parser.instantiate_classes(Namespace(model=model)).model)
+        method: ContinualCLIP = parser.instantiate_classes(Namespace(model=model)).model
+        method.build(sequence.num_tasks, sequence.replay is not None, sequence.seed)
+        return Size.of(method)
 
 
 def _needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence, folder: Path) -> list[Need]:
@@ -118,9 +123,9 @@ def _needs(data: Sequence[Inspection], needed: Sequence[Inspection]) -> list[Nee
     needs, found = data_needs(data), {each.name: each for each in needed}
     fetched = sum(each.bytes or 0 for each in needed if each.status != "present" and each.automatic)
     if fetched:
-        needs.append(Need("weights that fit fetches", fetched, Path(constants.HF_HUB_CACHE)))
+        needs.append(Need("weights", fetched, Path(constants.HF_HUB_CACHE)))
     images, pipeline = found.get("replay images"), found.get("text to image")
-    if pipeline and images and images.automatic and images.found and images.expected and images.where:
+    if pipeline and images and images.status == "left to fit" and images.found and images.expected and images.where:
         missing = images.expected[0] - images.found[0]
         one = image_bytes(pipeline.where if pipeline.status == "present" else None)
         needs += [Need(f"{missing} replay images", missing * one, images.where)] if missing else []
@@ -129,7 +134,9 @@ def _needs(data: Sequence[Inspection], needed: Sequence[Inspection]) -> list[Nee
 
 # --- what is printed --------------------------------------------------------------------------------------------------
 
+
 _COLOURS = {"present": "green", "left to fit": "yellow"}
+"""Of the states in which a run can begin."""
 
 
 def _show_data(data: Sequence[Inspection], console: Console) -> None:
@@ -158,11 +165,10 @@ def _show_needed(needed: Sequence[Inspection], console: Console) -> None:
     table.add_column("where", overflow="fold")
     table.add_column("download", justify="right")
     for each in needed:
-        state = "left to fit" if each.automatic and each.status != "present" else each.status
-        table.add_row(each.name, _state(state), Text(str(each.where or each.source or "")), _offer(each))
+        table.add_row(each.name, _state(each.status), Text(str(each.where or each.source or "")), _offer(each))
     console.print()
     console.print(table)
-    _show_sentences([(each.name, each.detail) for each in needed if each.status != "present"], console)
+    _show_sentences([(each.name, _advice(each)) for each in needed if each.status != "present"], console)
 
 
 def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, console: Console) -> list[str]:
@@ -189,9 +195,7 @@ def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, 
 
 def _verdict(data: Sequence[Inspection], needed: Sequence[Inspection], short: Sequence[str], console: Console) -> int:
     """Print the last line; returns the exit status."""
-    lacking = [each.name for each in data if each.status != "present"]
-    lacking += [each.name for each in needed if each.status != "present" and not each.automatic]
-    lacking += short
+    lacking = [each.name for each in [*data, *needed] if each.status not in _COLOURS] + list(short)
     console.print()
     if not lacking:
         console.print(Text("A fit with this config can begin.", "green"))

@@ -1,6 +1,7 @@
 """Files that are either the old version or the new one, never half of it."""
 
 import contextlib
+import hashlib
 import importlib
 import json
 import os
@@ -51,6 +52,15 @@ def atomic_write(path: str | Path, shared: bool = False, durable: bool = True) -
                 " with --ckpt_path last."
             ) from error
         raise
+
+
+def file_hash(path: Path, algorithm: str) -> str:
+    """Hash of a file of any size, in hexadecimal digits; ``algorithm`` is one of hashlib's (``sha256``)."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import package_file, read_json
-from gift_lightning.hub import cached_file
+from gift_lightning.hub import HOW_TO_FETCH, cached_file
 
 FEW_STEPS = 50
 """Below this number of denoising steps DPM-Solver++ draws better than the scheduler that comes with a pipeline."""
@@ -159,6 +159,25 @@ class DiffusionGenerator(ImageGenerator):
             self._load()
             self.release()
 
+    def download(self) -> Path:
+        """The folder of the whole pipeline, which is fetched from the hub if it is nowhere else.
+
+        Raises:
+            InputError: it is neither a folder nor on the hub, or the hub cannot be asked.
+        """
+        if (folder := self.find()) is not None:
+            return folder
+        from diffusers import DiffusionPipeline
+
+        try:
+            with _quiet():
+                parts = DiffusionPipeline.download(
+                    self.name, revision=self.revision, use_safetensors=True, safety_checker=None
+                )
+        except Exception as error:  # of many kinds
+            raise InputError(f"{self.name} cannot be fetched ({first_line(error).rstrip('.')}).") from error
+        return Path(parts)
+
     def find(self) -> Path | None:
         """The folder of the whole pipeline, its own or in the cache of the hub; ``None`` if it has to be fetched.
 
@@ -237,7 +256,7 @@ class DiffusionGenerator(ImageGenerator):
         if folder is None:
             return (
                 f"{_KEY}.name: there is no folder {self.name}, and it cannot be loaded from the Hugging Face hub or its"
-                " cache on this machine (check name, revision and network)"
+                f" cache on this machine ({HOW_TO_FETCH}, or check name and revision)"
             )
         return f"{_KEY}.name: the pipeline in {folder} cannot be loaded (get it again if it is not complete)"
 

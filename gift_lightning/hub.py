@@ -4,6 +4,11 @@ from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
 
+HUB_CONFIG = "open_clip_config.json"
+"""Describes a model of open_clip, in its repository or folder."""
+
+HOW_TO_FETCH = "fetch it with 'python -m gift_lightning doctor --config FILE --download'"
+
 
 def cached_file(repository: str, name: str, revision: str | None = None) -> Path | None:
     """Where a file of a repository lies in the cache; ``None`` if it is not there."""
@@ -12,5 +17,5 @@ def cached_file(repository: str, name: str, revision: str | None = None) -> Path
 
 
 def is_offline() -> bool:
-    """Whether the environment (``HF_HUB_OFFLINE=1``) forbids to fetch anything from the hub."""
+    """Whether the environment (``HF_HUB_OFFLINE=1``, as in all commands but a download) forbids to ask the hub."""
     return bool(constants.HF_HUB_OFFLINE)

@@ -8,9 +8,7 @@ import open_clip
 from torch import nn
 
 from gift_lightning.files import package_file
-from gift_lightning.hub import cached_file
-
-_CONFIG = "open_clip_config.json"
+from gift_lightning.hub import HUB_CONFIG, cached_file
 
 
 def outline_name(name: str) -> str | None:
@@ -27,7 +25,7 @@ def outline_name(name: str) -> str | None:
         known = open_clip.get_model_config(name.replace("/", "-"))
         return name if known and "hf_model_name" not in known["text_cfg"] else None
     folder = package_file(name, "model.clip.name") if scheme == "package" else Path(place)
-    config = cached_file(place, _CONFIG) if scheme == "hf-hub" else folder / _CONFIG
+    config = cached_file(place, HUB_CONFIG) if scheme == "hf-hub" else folder / HUB_CONFIG
     if config is None or not config.is_file():
         return None
     is_described = "hf_model_name" not in json.loads(config.read_text())["model_cfg"]["text_cfg"]

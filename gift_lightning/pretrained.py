@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.files import package_file
-from gift_lightning.hub import cached_file, is_offline
+from gift_lightning.hub import HOW_TO_FETCH, HUB_CONFIG, cached_file, is_offline
 from gift_lightning.weights import load_weights
 
 _OPENAI = "openai"
-_CONFIG = "open_clip_config.json"
 HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HUB_SECONDS = 10.0
 
@@ -94,8 +93,8 @@ def check(name: str, pretrained: str | None, weights: str | None) -> str:
     is_missing = pretrained is not None and weights is None and not Path(pretrained).is_file()
     if ":" in name:
         folder = Path(name.removeprefix("local-dir:"))
-        if name.startswith("local-dir:") and not (folder / _CONFIG).is_file():
-            raise InputError(f"model.clip.name is '{name}', but there is no {folder / _CONFIG}.")
+        if name.startswith("local-dir:") and not (folder / HUB_CONFIG).is_file():
+            raise InputError(f"model.clip.name is '{name}', but there is no {folder / HUB_CONFIG}.")
         if is_missing:
             raise InputError(f"model.clip.pretrained '{pretrained}' does not exist: give a weights file or null.")
         return name
@@ -118,7 +117,7 @@ def _tokenizer_files(name: str) -> dict[str, str]:
     if not name.startswith("local-dir:"):
         return {}
     folder = Path(name.removeprefix("local-dir:"))
-    config = json.loads((folder / _CONFIG).read_text())
+    config = json.loads((folder / HUB_CONFIG).read_text())
     merges = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
     return {"bpe_path": str(folder / merges)} if merges else {}
 
@@ -142,21 +141,20 @@ def _tag_file(name: str, tag: str) -> str:
         return path
     except Exception as error:  # of many kinds
         raise InputError(
-            f"model.clip.pretrained '{tag}' is not on this machine and cannot be downloaded ({_reason(error)}): get"
-            f" {files[0]} of https://huggingface.co/{repository} where there is a network, and name the file with"
-            " --model.clip.weights."
+            f"model.clip.pretrained '{tag}' {_absent(error)}, or get {files[0]} of https://huggingface.co/{repository}"
+            " where there is a network, and name the file with --model.clip.weights."
         ) from error
 
 
 def _check_hub(repository: str, needs_weights: bool) -> None:
     try:
-        if not _cached(repository, (_CONFIG,)) or (needs_weights and not _cached(repository, HUB_WEIGHTS)):
+        if not _cached(repository, (HUB_CONFIG,)) or (needs_weights and not _cached(repository, HUB_WEIGHTS)):
             _ask(repository)
     except Exception as error:  # of many kinds
         raise InputError(
-            f"model.clip.name 'hf-hub:{repository}' is not on this machine and cannot be downloaded ({_reason(error)}):"
-            f" get {_CONFIG} and {HUB_WEIGHTS[0]} of https://huggingface.co/{repository} where there is a network, and"
-            " name their folder with --model.clip.name local-dir:FOLDER."
+            f"model.clip.name 'hf-hub:{repository}' {_absent(error)}, or get {HUB_CONFIG} and {HUB_WEIGHTS[0]} of"
+            f" https://huggingface.co/{repository} where there is a network, and name their folder with"
+            " --model.clip.name local-dir:FOLDER."
         ) from error
 
 
@@ -171,8 +169,11 @@ def _ask(repository: str) -> None:
     model_info(repository, timeout=_HUB_SECONDS)
 
 
-def _reason(error: Exception) -> str:
-    return "HF_HUB_OFFLINE is set" if is_offline() else first_line(error).rstrip(".")
+def _absent(error: Exception) -> str:
+    """What is amiss with something that is not in the cache, and what to do."""
+    if is_offline():
+        return f"is not on this machine: {HOW_TO_FETCH}"
+    return f"is not on this machine and cannot be downloaded ({first_line(error).rstrip('.')}): try again"
 
 
 @contextlib.contextmanager

@@ -19,8 +19,10 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
     """
     label_space, tasks = sequence.label_space, sequence.tasks
     weights = clip.fingerprint()
-    shots = "" if sequence.shots is None else f", {sequence.shots} shots"
-    prints = {task.name: task.fingerprint + shots for task in tasks}
+    prints = {task.name: task.fingerprint for task in tasks}
+    for task in tasks:
+        if shots := sequence.shots_of(task):
+            prints[task.name] += f", {shots} shots"
     described = [[task.name, prints[task.name], task.class_names, task.templates, len(task.test_set)] for task in tasks]
     canonical = json.dumps([described, label_space, repr(clip.test_transform), weights], separators=(",", ":"))
     return {

@@ -60,18 +60,19 @@ class MiniTask(Task):
     Args:
         train_size: training images; fewer are a prefix of more.
         test_size: test images, likewise.
+        shots: training images of each class; ``data.shots`` if not given.
     """
 
     train_set: Pictures
     test_set: Pictures
 
-    def __init__(self, train_size: int = 1000, test_size: int = 800) -> None:
+    def __init__(self, train_size: int = 1000, test_size: int = 800, shots: int | None = None) -> None:
         super().__init__()
         if train_size < 1 or test_size < 1:
             raise InputError(
                 f"Task '{self.name}' needs training and test images: train_size is {train_size}, test_size {test_size}."
             )
-        self.train_size, self.test_size = train_size, test_size
+        self.train_size, self.test_size, self.shots = train_size, test_size, shots
 
     def setup(self, stage: str | None = None) -> None:
         """Make both sets, once."""
@@ -140,8 +141,8 @@ class Digits(MiniTask):
     templates = ["a photo of the digit {}", "a picture of the digit {}", "a handwritten digit {}"]
     _TRAIN, _TEST = 1000, 797
 
-    def __init__(self, train_size: int = _TRAIN, test_size: int = _TEST) -> None:
-        super().__init__(train_size, test_size)
+    def __init__(self, train_size: int = _TRAIN, test_size: int = _TEST, shots: int | None = None) -> None:
+        super().__init__(train_size, test_size, shots)
         if train_size > self._TRAIN or test_size > self._TEST:
             raise InputError(
                 f"Task 'Digits' has {self._TRAIN} training and {self._TEST} test images, not {train_size} and"

@@ -12,10 +12,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from zipfile import BadZipFile, ZipFile
 
-from torchvision.datasets.utils import calculate_md5
-
 from datamodules.mtil.facts import Source
 from gift_lightning.errors import InputError, first_line
+from gift_lightning.files import file_hash
 
 _TIMEOUT = 60.0  # seconds without a byte
 _CHUNK = 1 << 20
@@ -66,13 +65,13 @@ def install(name: str, files: Sequence[Source], target: Path, check: Callable[[P
         ) from error
 
 
-def fetch(url: str, target: Path, md5: str | None, report: Report) -> None:
+def fetch(url: str, target: Path, checksum: str | None, report: Report) -> None:
     """Download a file; what an interrupted download left in ``<target>.part`` is not sent again.
 
     Args:
         url: its address. Certificates are verified; what comes without them has a checksum.
         target: where to write it; nothing is done if it is there.
-        md5: its checksum, if known.
+        checksum: its MD5, or the first digits of its SHA-256, if known.
         report: shows one line of text on how far it is.
 
     Raises:
@@ -86,10 +85,13 @@ def fetch(url: str, target: Path, md5: str | None, report: Report) -> None:
     except (OSError, HTTPException) as error:  # URLError is an OSError
         reason = f"HTTP status {error.code}" if isinstance(error, HTTPError) else first_line(error)[:-1]
         raise InputError(f"{url} cannot be fetched ({reason}): try again, it goes on where it stopped.") from error
-    found = md5 and calculate_md5(part)
-    if found != md5:
+    algorithm = "md5" if checksum and len(checksum) == 32 else "sha256"
+    found = checksum and file_hash(part, algorithm)
+    if found and not found.startswith(checksum or ""):
         part.unlink()
-        raise InputError(f"{url} has md5 {found}, not {md5}: what came was removed, try again or fetch it by hand.")
+        raise InputError(
+            f"{url} has {algorithm} {found}, not {checksum}: what came was removed, try again or fetch it by hand."
+        )
     os.replace(part, target)
 
 

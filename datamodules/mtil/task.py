@@ -27,6 +27,7 @@ class MTILTask(Task):
 
     Args:
         root: the folder where the data sets lie, as torchvision keeps them; ``data.root`` if not given.
+        shots: training images of each class; ``data.shots`` if not given.
 
     Attributes:
         folder: where this one lies, below the root.
@@ -43,8 +44,9 @@ class MTILTask(Task):
     train_set: ImageFiles | ArrayImages
     test_set: ImageFiles | ArrayImages
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, shots: int | None = None) -> None:
         super().__init__()
+        self.shots = shots
         self.root = Path(root).expanduser() if root else None
         self.templates = list(self.facts.templates)
 

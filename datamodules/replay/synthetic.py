@@ -64,9 +64,9 @@ class SyntheticReplay(Replay):
     def setup(self, stage: str) -> None:
         """See that all images are there or can be drawn: before a run, and not when it comes to the task."""
         inspection = self.inspect()
-        if inspection.status != "present" and not inspection.automatic:
+        if inspection.status not in ("present", "left to fit"):
             raise InputError(inspection.detail)
-        if self.generator is not None and inspection.status != "present":
+        if self.generator is not None and inspection.status == "left to fit":
             self.generator.prepare()
 
     def inspect(self) -> Inspection:
@@ -82,12 +82,11 @@ class SyntheticReplay(Replay):
         left = f"{expected - found} of {expected} images are to be drawn: by fit, or by generate ahead of time."
         return Inspection(
             "replay images",
-            "present" if found == expected else "incomplete" if found else "missing",
+            "present" if found == expected else "left to fit" if not fault else "incomplete" if found else "missing",
             "" if found == expected else fault or left,
             found=(found, 0),
             expected=(expected, 0),
             where=self.root,
-            automatic=not fault,
         )
 
     def pool(self, task: int) -> list[str]:

@@ -141,6 +141,15 @@ class ContinualCLIP(LightningModule):
             method = type(self).__name__
             raise InputError(f"The run kept more than weights, which {method} has no use for: name the run's method.")
 
+    def build(self, tasks: int, has_reference: bool, seed: int = 0) -> None:
+        """Make what grows with the number of tasks; called in ``setup``, and where a run is only estimated.
+
+        Args:
+            tasks: how many there are to learn.
+            has_reference: whether there are images of ``data.replay``.
+            seed: of the run.
+        """
+
     # --- what happens at a task's boundaries --------------------------------------------------------------------------
 
     def on_task_start(self, task: int) -> None:
@@ -226,6 +235,7 @@ class ContinualCLIP(LightningModule):
         self._check_learning_rates()
         if self.sequence.replay is not None and not self.replays:
             raise InputError(f"{type(self).__name__} does not replay: remove data.replay.")
+        self.build(self.sequence.num_tasks, self.sequence.replay is not None, self.sequence.seed)
 
     def _check_prompts(self, task: Task) -> None:
         too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])

@@ -127,10 +127,9 @@ class MoEAdapter(ContinualCLIP):
                 f"{type(self).__name__} learns data.replay before the first task: name images like those of"
                 " pre-training, as datamodules.Reference, or none."
             )
-        self.build(self.sequence.num_tasks, reference is not None, self.sequence.seed)
 
     def build(self, tasks: int, has_reference: bool, seed: int = 0) -> None:
-        """Make what ``tasks`` tasks need: all of it from the start, for DDP and optimisers take no later parts."""
+        """Experts, routers and auto-encoders: all from the start, for DDP and optimisers take no later parts."""
         if self.adapters is not None:
             self.adapters.detach()
         model, routers = self.clip.model, tasks if self.has_own_routers else 1

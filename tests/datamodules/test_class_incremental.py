@@ -11,7 +11,9 @@ from datamodules.class_incremental import ORDERS
 from datamodules.label_space import AmongTasks
 from datamodules.mini import Digits, Flags, Shapes
 from datamodules.selection import FewShot
+from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
+from gift_lightning.protocol import protocol
 
 # --- steps ------------------------------------------------------------------------------------------------------------
 
@@ -108,14 +110,26 @@ def test_the_choice_depends_on_the_seed_alone() -> None:
     assert chosen(seed=1) != chosen(seed=2)
 
 
+def test_a_task_may_have_a_number_of_its_own() -> None:
+    tasks = [Flags(60, 20, shots=1), Shapes(60, 20), ClassIncremental(Digits(60, 20, shots=2), 5, 5)]
+    made = TaskSequence(tasks, shots=3)
+    made.setup()
+    most = [max(Counter(task.train_set.labels).values()) for task in made.tasks]  # type: ignore[attr-defined]
+    assert most == [1, 3, 2, 2]
+    prints = protocol(made, CLIPSource("package:datamodules.mini.clip").load())["fingerprints"].values()
+    assert [text.split(", ")[1] for text in prints] == ["1 shots", "3 shots", "2 shots", "2 shots"]
+
+
 def test_labels_are_read_from_the_images_where_a_set_does_not_tell_them() -> None:
     pairs = [("image", label) for label in (0, 1, 0, 0, 1)]
     assert Counter(FewShot(pairs, 1, (0,)).labels) == {0: 1, 1: 1}
 
 
 def test_no_shots_are_told() -> None:
-    with pytest.raises(InputError, match=r"data\.shots is 0: give at least 1 image of each class, or null for all"):
+    with pytest.raises(InputError, match="data: shots is 0, give at least 1 image of each class, or null for all"):
         TaskSequence([Flags()], shots=0)
+    with pytest.raises(InputError, match="Task 'Flags': shots is -1, give"):
+        TaskSequence([Flags(shots=-1)])
 
 
 # --- label spaces -----------------------------------------------------------------------------------------------------

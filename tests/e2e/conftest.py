@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ Fit = Callable[..., int]
 
 def _command(argv: Sequence[str], log: str, largest_file: int | None, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    # its own workers are forked, as a process from the shell would; and what ignores Ctrl-C in the background hears it
+    multiprocessing.set_start_method("fork", force=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     torch.set_num_threads(1)

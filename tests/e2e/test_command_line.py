@@ -1,9 +1,7 @@
 """The commands a user types: what they print, what they refuse, what they leave."""
 
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,7 @@ import torch
 import yaml
 
 from gift_lightning.cli import INDIFFERENT
-from tests.e2e.conftest import CONFIG, call, final_weights, fit_here, read_results
-from tests.e2e.test_ranks import LAUNCHERS, TWO_RANKS
+from tests.e2e.conftest import CONFIG, call, final_weights, fit_here, read_results, run_on_ranks
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(path for folder in ("trainer", "logger") for path in (ROOT / "conf" / folder).glob("*.yaml"))
@@ -200,10 +197,9 @@ def test_command_test_gives_the_last_row(weights: str, reference: Path, tmp_path
     assert accuracies(out) == pytest.approx([*row, sum(row) / 3], abs=0.006)
 
 
-def test_command_test_on_two_ranks_counts_every_image_once(reference: Path) -> None:
+def test_command_test_on_two_ranks_counts_every_image_once(reference: Path, tmp_path: Path) -> None:
     path = reference / "checkpoints" / "task02.safetensors"
-    command = [*LAUNCHERS["lightning"], "test", "--config", CONFIG, *TWO_RANKS, "--ckpt_path", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
+    log = tmp_path / "log.txt"
+    assert run_on_ranks(2, ["test", "--config", CONFIG, "--ckpt_path", str(path)], log) == 0, log.read_text()
     row = read_results(reference)["R"][1]
-    assert accuracies(done.stdout) == pytest.approx([*row, sum(row) / 3], abs=0.006)
+    assert accuracies(log.read_text()) == pytest.approx([*row, sum(row) / 3], abs=0.006)

@@ -164,21 +164,29 @@ def test_a_weights_file_that_is_missing(tmp_path: Path) -> None:
 
 def test_weights_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status, out, _ = call("doctor", "--config", CONFIG, *OPENAI)
-    assert status == 0
-    (line,) = [line for line in out.splitlines() if "left to fit" in line]
+    assert status == 1
+    (line,) = [line for line in out.splitlines() if line.startswith("CLIP      missing")]
     assert "https://huggingface.co/timm/vit_base_patch16_clip_224.openai" in line and "598 MB" in line
-    assert "fit fetches what it needs, over the network" in out
-    with monkeypatch.context() as offline:
-        offline.setattr(constants, "HF_HUB_OFFLINE", True)
-        status, out, _ = call("doctor", "--config", CONFIG, *OPENAI)
-    assert status == 1 and "HF_HUB_OFFLINE forbids to fetch it" in out
+    assert "is not in the cache of the Hugging Face hub. Fetch it with --download" in out
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    status, out, _ = call("doctor", "--config", CONFIG, *OPENAI, "--download")
+    assert status == 1 and "model.clip.pretrained 'openai' is not on this machine" in out
     cache = tmp_path / "hub" / "models--timm--vit_base_patch16_clip_224.openai"
     weights = cache / "snapshots" / "abc" / "open_clip_model.safetensors"
     for path, content in {cache / "refs" / "main": "abc", weights: "weights"}.items():
         path.parent.mkdir(parents=True)
         path.write_text(content)
     status, out, _ = call("doctor", "--config", CONFIG, *OPENAI)
-    assert status == 0 and "left to fit" not in out and str(weights) in out
+    assert status == 0 and str(weights) in out
+
+
+def test_weights_with_a_tokenizer_of_their_own(tmp_path: Path) -> None:
+    weights = tmp_path / "clipa.safetensors"
+    weights.touch()
+    flags = ["--model.clip.name", "ViT-L-16-CLIPA", "--model.clip.pretrained", str(weights)]
+    out = call("doctor", "--config", CONFIG, *flags)[1]
+    assert rows(out, "missing") == ["CLIP"]
+    assert "bert-base-uncased is not in the cache of the Hugging Face hub." in out
 
 
 def test_memory_and_checkpoints_follow_from_the_parameters() -> None:

@@ -16,7 +16,7 @@ METHODS = {
     " lora: {rank: 2}}",
     "Finetune": "{restart: true}",
     "L2": "{l2: 0.5}",
-    "GIFT": "{teacher: wise, consolidation_weight: 0.5}",
+    "GIFT": "{teacher: wise, consolidation: boundary, consolidation_weight: 0.5}",
     "ZSCL": "{average_every: 3, l2: 0.5, image_image_weight: 0.5, feature_weight: 1.0}",
     "LwF": "{}",
     "LwFVR": "{texts: 7}",

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from gift_lightning.fusion import unpack_mask
-from tests.e2e.conftest import CONFIG, assert_same_run, final_weights, kill_at, read_results, run_command
+from tests.e2e.conftest import (
+    CONFIG,
+    assert_same_run,
+    final_weights,
+    kill_at,
+    read_results,
+    run_command,
+    run_on_ranks,
+)
 
 KEY_BIAS = "attn.in_proj_bias"
 LAUNCHERS = {
@@ -29,11 +37,9 @@ TWO_RANKS = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 FLOAT64 = ["--trainer.precision", "64-true"]
 
 
-def fit_on_two_ranks(launcher: str, root: Path, *flags: str) -> Path:
-    command = [*LAUNCHERS[launcher], "fit", "--config", CONFIG, "--run.root", str(root), *TWO_RANKS, *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+def fit_on_two_ranks(root: Path, *flags: str) -> Path:
+    status = run_on_ranks(2, ["fit", "--config", CONFIG, "--run.root", str(root), *flags], root / "log.txt")
+    assert status == 0, (root / "log.txt").read_text()
     return root / "three_tasks"
 
 
@@ -74,7 +80,11 @@ def largest_difference(ours: Path, theirs: Path) -> float:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_ranks_equal_one_process(launcher: str, one_process: Path, tmp_path: Path) -> None:
-    folder = fit_on_two_ranks(launcher, tmp_path, *FLOAT64)
+    command = [*LAUNCHERS[launcher], "fit", "--config", CONFIG, "--run.root", str(tmp_path), *TWO_RANKS, *FLOAT64]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "three_tasks"
     ours, theirs = read_results(folder), read_results(one_process)
     assert ours["R"] == theirs["R"]
     assert ours["zero_shot"] == theirs["zero_shot"]
@@ -84,7 +94,7 @@ def test_two_ranks_equal_one_process(launcher: str, one_process: Path, tmp_path:
 def test_killed_on_one_rank_resumed_on_two(one_process: Path, tmp_path: Path) -> None:
     command = ["fit", "--config", CONFIG, "--run.root", str(tmp_path), *FLOAT64, *kill_at("step", 11)]
     assert run_command(command, tmp_path / "log") == -9
-    folder = fit_on_two_ranks("lightning", tmp_path, *FLOAT64, "--ckpt_path", "last")
+    folder = fit_on_two_ranks(tmp_path, *FLOAT64, "--ckpt_path", "last")
     assert read_results(folder)["R"] == read_results(one_process)["R"]
     assert largest_difference(folder, one_process) < 1e-9
 
@@ -92,7 +102,8 @@ def test_killed_on_one_rank_resumed_on_two(one_process: Path, tmp_path: Path) ->
 def test_float32_stays_close(small_vit: str, tmp_path: Path) -> None:
     flags = ["--model.clip.name", small_vit, "--model.lr", "3e-4", "--data.steps", "10"]
     flags += ["--trainer.callbacks+=tests.e2e.gradients.SaveFirstGradients"]
-    two = fit_on_two_ranks("lightning", tmp_path / "two", *flags, f"--trainer.callbacks.path={tmp_path}/two.pt")
+    (tmp_path / "two").mkdir()
+    two = fit_on_two_ranks(tmp_path / "two", *flags, f"--trainer.callbacks.path={tmp_path}/two.pt")
     command = ["fit", "--config", CONFIG, "--run.root", str(tmp_path / "one"), *flags]
     assert run_command([*command, f"--trainer.callbacks.path={tmp_path}/one.pt"], tmp_path / "log") == 0
     ours, theirs = (torch.load(tmp_path / name)["gradients"] for name in ("two.pt", "one.pt"))

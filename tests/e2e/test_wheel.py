@@ -51,7 +51,8 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
 
 def test_it_runs_from_another_folder(environment: Path, tmp_path: Path) -> None:
     assert "Continual learning of CLIP" in run(environment / "gift-lightning", "--help", cwd=tmp_path)
-    where = run(environment / "python", "-c", "import callbacks; print(callbacks.__file__)", cwd=tmp_path)
+    find = "from importlib.util import find_spec; print(find_spec('callbacks').origin)"
+    where = run(environment / "python", "-c", find, cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(environment.parent)
     config = ROOT / "conf" / "mini" / "finetune.yaml"
     flags = ["--data.steps", "2", "--model.warmup_steps", "1", "--trainer.accelerator", "cpu"]
