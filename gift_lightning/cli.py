@@ -155,7 +155,7 @@ class SequenceCLI(LightningCLI):
             self._add_arguments(added)
             commands.add_subcommand(name, added, help=text)
         self._subcommand_parsers["doctor"].add_argument(
-            "--download", action="store_true", help="First fetch the data sets that are missing, as far as they can be."
+            "--download", action="store_true", help="First fetch what is missing, as far as it can be."
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -60,28 +60,31 @@ class CLIPWeights:
             name = self.source.check()
         except InputError as error:
             return Inspection(self.name, "missing", str(error))
-        file = self.source.weights or self.source.pretrained
+        given = self.source.weights or self.source.pretrained
+        own = Path(given) if given and Path(given).is_file() else None
         scheme, _, place = name.partition(":")
         if scheme == "local-dir":
-            if file is None and not any(path.suffix in _SUFFIXES for path in Path(place).iterdir()):
+            if own is None and not any(path.suffix in _SUFFIXES for path in Path(place).iterdir()):
                 detail = f"model.clip.name: there are no weights in {place}."
                 return Inspection(self.name, "missing", detail, where=Path(place))
-            return Inspection(self.name, "present", where=Path(file or place))
-        own = Path(file) if file and Path(file).is_file() else None
+            return Inspection(self.name, "present", where=own or Path(place))
         if scheme == "hf-hub":
             config = cached_file(place, HUB_CONFIG)
             if config is None:
                 return _to_fetch(self.name, place)
-            text, wanted = read_json(config)["model_cfg"]["text_cfg"], (place, HUB_WEIGHTS)
+            text = read_json(config)["model_cfg"]["text_cfg"]
         else:
             text = (open_clip.get_model_config(name) or {})["text_cfg"]
-            wanted = (place, ()) if own else tag_files(name, str(self.source.pretrained))
-        weights = own or next(filter(None, (cached_file(wanted[0], each) for each in wanted[1])), None)
-        parts = {"hf_model_name": "config.json", "hf_tokenizer_name": "tokenizer_config.json"}
-        lacking = [text[key] for key, part in parts.items() if text.get(key) and not cached_file(text[key], part)]
-        if weights is None or lacking:
-            return _to_fetch(self.name, wanted[0] if weights is None else lacking[0])
-        return Inspection(self.name, "present", where=weights)
+        if own is None:
+            is_tag = scheme != "hf-hub"
+            repository, files = tag_files(name, str(self.source.pretrained)) if is_tag else (place, HUB_WEIGHTS)
+            own = next(filter(None, (cached_file(repository, each) for each in files)), None)
+            if own is None:
+                return _to_fetch(self.name, repository)
+        for key, file in {"hf_model_name": "config.json", "hf_tokenizer_name": "tokenizer_config.json"}.items():
+            if text.get(key) and not cached_file(text[key], file):
+                return _to_fetch(self.name, text[key])
+        return Inspection(self.name, "present", where=own)
 
     def download(self, report: Callable[[str], None]) -> None:
         self.source.load()

@@ -1,5 +1,6 @@
 """What ``doctor`` says of a config before it runs, and what ``fit`` says of the same lack."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -183,7 +184,7 @@ def test_weights_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_weights_with_a_tokenizer_of_their_own(tmp_path: Path) -> None:
     weights = tmp_path / "clipa.safetensors"
     weights.touch()
-    flags = ["--model.clip.name", "ViT-L-16-CLIPA", "--model.clip.pretrained", str(weights)]
+    flags = ["--model.clip.name", "ViT-L-14-CLIPA", "--model.clip.pretrained", str(weights)]
     out = call("doctor", "--config", CONFIG, *flags)[1]
     assert rows(out, "missing") == ["CLIP"]
     assert "bert-base-uncased is not in the cache of the Hugging Face hub." in out
@@ -196,6 +197,16 @@ def test_memory_and_checkpoints_follow_from_the_parameters() -> None:
     # L2 keeps a copy of the weights before the task
     assert f"{5 * clip:.1f} GB" in " ".join(numbers["memory without activations"])
     assert f"{3 * clip + 2 * 4 * clip:.1f} GB" in " ".join(numbers["checkpoints and weights"])
+
+
+def test_what_grows_with_the_tasks_counts() -> None:
+    flags = ["--config", CONFIG, *OPENAI, "--model", "gift_lightning.methods.MoEAdapter", "--model.experts"]
+    gigabytes = {"MB": 1e-3, "GB": 1.0}
+    found = [re.search(r"memory without activations +(\S+) (\w+)", call("doctor", *flags, n)[1]) for n in ("2", "22")]
+    few, many = (float(memory[1]) * gigabytes[memory[2]] for memory in found if memory)
+    width, blocks = 64, ((768, 12), (512, 12))
+    experts = sum(20 * (2 * width * size + width + size) * count for size, count in blocks)
+    assert many - few == pytest.approx(4 * 4 * experts / 1e9, abs=0.1)  # weights, gradients, and two moments of Adam
 
 
 # --- replay -----------------------------------------------------------------------------------------------------------
