@@ -12,6 +12,7 @@ import torch
 from datamodules.inspection import Inspection
 from gift_lightning.files import read_json
 from gift_lightning.methods import ContinualCLIP
+from gift_lightning.methods.replay import ReplayCLIP
 
 FLOAT = 4
 """Bytes of a parameter: weights, gradients and optimiser are in float32, whatever the precision of a step."""
@@ -49,7 +50,7 @@ class Size:
             clip=sum(parameter.numel() for parameter in method.clip.parameters()),
             trained=sum(count for count, learns in counts if learns),
             frozen=sum(count for count, learns in counts if not learns),
-            replays=method.replays,
+            replays=isinstance(method, ReplayCLIP),
             image=3 * math.prod(method.clip.model.visual.image_size),
         )
 
