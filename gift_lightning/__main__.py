@@ -1,8 +1,13 @@
 """``python -m gift_lightning``: the command line."""
 
+import atexit
+import contextlib
+import gc
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from gift_lightning.stray import stray_package
 
@@ -18,9 +23,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if arguments[:1] in (["report"], ["export"]):
         return _plain(*arguments)
-    from gift_lightning.cli import run  # importing the whole stack takes seconds: after the cheap check
+    return _run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
 
-    return run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
+
+def _run(arguments: list[str], debug: bool) -> int:
+    """A command of the trainer. Importing the whole stack takes seconds: after the cheap checks."""
+    if "gift_lightning.cli" not in sys.modules:
+        gc.disable()  # it would look for garbage among all that is imported, again and again: a quarter of the time
+        importlib.import_module("gift_lightning.cli")
+        gc.freeze()
+        gc.enable()
+    from gift_lightning.cli import run
+
+    return run(arguments, debug)
 
 
 def _plain(command: str, *arguments: str) -> int:
@@ -42,5 +57,15 @@ def _plain(command: str, *arguments: str) -> int:
     return 0
 
 
+def program() -> NoReturn:
+    """Run a command and leave at once: to take apart all that was imported would cost two seconds."""
+    status = main()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):
+            stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -11,6 +11,7 @@ from torch.optim import Adam
 
 from gift_lightning.checkpoint import load_tensors
 from gift_lightning.errors import InputError
+from gift_lightning.hub import HOW_TO_FETCH
 
 PLAIN = -1
 """The route of an image that looks like no task: the pre-trained CLIP."""
@@ -147,7 +148,7 @@ def load_alexnet(path: Path) -> nn.Module:
     if torch.get_default_device().type == "meta":
         return alexnet().features[:11]
     if not path.is_file():
-        raise InputError(f"model.alexnet {path} does not exist: give torchvision's weights of AlexNet, or null.")
+        raise InputError(f"model.alexnet {path} does not exist: {HOW_TO_FETCH}, or give null.")
     features, prefix = alexnet().features, "features."
     try:
         state = load_tensors(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)

@@ -42,7 +42,7 @@ def test_killed_run_resumes_bit_identical(moment: str, fit: Fit, tmp_path: Path,
     assert_same(tmp_path / "gift", whole)
 
 
-THIRTY_STEPS = ["--data.steps", "10"]
+FEW_STEPS = ["--data.steps", "5"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_one_process(root: Path, *flags: str) -> Path:
-    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(root), *FLOAT64, *THIRTY_STEPS, *flags]
+    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(root), *FLOAT64, *FEW_STEPS, *flags]
     assert run_command([*command, *first_step(root)], root / "log.txt") == 0, (root / "log.txt").read_text()
     return root
 
@@ -77,7 +77,7 @@ def assert_equal_on_ranks(ours: Path, theirs: Path) -> None:
 
 
 def test_two_ranks_equal_one_process(one_process: Path, tmp_path: Path) -> None:
-    fit_on_two_ranks(tmp_path, *GIFT, *FLOAT64, *THIRTY_STEPS, *first_step(tmp_path))
+    fit_on_two_ranks(tmp_path, *GIFT, *FLOAT64, *FEW_STEPS, *first_step(tmp_path))
     assert_equal_on_ranks(tmp_path, one_process)
     files = list((tmp_path / "replay").rglob("*.png"))
     assert len(files) == 3 * 40
@@ -92,15 +92,15 @@ def test_a_boundary_fisher_is_the_same_on_two_ranks(tmp_path: Path) -> None:
     one.mkdir()
     two.mkdir()
     in_one_process(one, *flags)
-    fit_on_two_ranks(two, *GIFT, *FLOAT64, *THIRTY_STEPS, *first_step(two), *flags)
+    fit_on_two_ranks(two, *GIFT, *FLOAT64, *FEW_STEPS, *first_step(two), *flags)
     assert_equal_on_ranks(two, one)
 
 
-@pytest.mark.parametrize("moment", [("draw", 13), ("step", 14)])
+@pytest.mark.parametrize("moment", [("draw", 13), ("step", 7)])
 def test_killed_on_one_rank_resumed_on_two(moment: tuple[str, int], one_process: Path, tmp_path: Path) -> None:
-    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(tmp_path), *FLOAT64, *THIRTY_STEPS]
+    command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(tmp_path), *FLOAT64, *FEW_STEPS]
     assert run_command([*command, *kill_at(*moment)], tmp_path / "log.txt") == -9, (tmp_path / "log.txt").read_text()
-    fit_on_two_ranks(tmp_path, *GIFT, *FLOAT64, *THIRTY_STEPS, "--ckpt_path", "last")
+    fit_on_two_ranks(tmp_path, *GIFT, *FLOAT64, *FEW_STEPS, "--ckpt_path", "last")
     assert read_results(tmp_path / "gift")["R"] == read_results(one_process / "gift")["R"]
     assert largest_difference(tmp_path / "gift", one_process / "gift") < 1e-9
 

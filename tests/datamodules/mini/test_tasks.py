@@ -39,7 +39,7 @@ def test_a_task_is_what_a_sequence_needs(kind: type[MiniTask]) -> None:
     assert isinstance(label, int) and 0 <= label < len(task.class_names)
     assert all(template.count("{}") == 1 for template in task.templates) and len(task.templates) >= 3
     assert len(set(task.class_names)) == len(task.class_names)
-    assert set(inspect.signature(kind).parameters) == {"train_size", "test_size"}
+    assert set(inspect.signature(kind).parameters) == {"train_size", "test_size", "shots"}
 
 
 @pytest.mark.parametrize("kind", TASKS)
