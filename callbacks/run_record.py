@@ -97,18 +97,17 @@ class RunRecord(TaskCallback):
 
     def on_sequence_end(self, trainer: Trainer, module: Module) -> None:
         self._complete = True
-        results = self.results(trainer, module)
-        if self.folder is not None and trainer.is_global_zero:
-            write_json(self.folder.results, results)  # the matrix is that of the last task's report
+        results = self._write(trainer, module, matrix=False)  # it is that of the last task's report
         if trainer.is_global_zero:
             Console().print(accuracy_table(results))
 
-    def _write(self, trainer: Trainer, module: Module) -> dict[str, Any]:
+    def _write(self, trainer: Trainer, module: Module, matrix: bool = True) -> dict[str, Any]:
         results = self.results(trainer, module)
         if self.folder is not None and trainer.is_global_zero:
             write_json(self.folder.results, results)
-            write_accuracy_csv(self.folder.matrix_csv, results)
-            plot_accuracy_matrix(self.folder.matrix_png, results)
+            if matrix:
+                write_accuracy_csv(self.folder.matrix_csv, results)
+                plot_accuracy_matrix(self.folder.matrix_png, results)
         return results
 
     def results(self, trainer: Trainer, module: Module) -> dict[str, Any]:

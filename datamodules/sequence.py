@@ -263,9 +263,10 @@ class TaskSequence(LightningDataModule):
             raise InputError(f"data.steps is {self._steps}: give at least 1 optimiser step per task, or 'epoch'.")
         if self.batch_size < 1:
             raise InputError(f"data.batch_size is {self.batch_size}: give at least 1.")
-        for name, shots in {"data": self.shots, **{f"Task '{task.name}'": task.shots for task in self.tasks}}.items():
+        given = {"data.shots": self.shots} | {f"shots of task '{task.name}'": task.shots for task in self.tasks}
+        for key, shots in given.items():
             if shots is not None and shots < 1:
-                raise InputError(f"{name}: shots is {shots}, give at least 1 image of each class, or null for all.")
+                raise InputError(f"{key} is {shots}: give at least 1 image of each class, or null for all.")
         if self.num_workers < 0:
             raise InputError(f"data.num_workers is {self.num_workers}: give 0 (load while training) or more.")
 

@@ -3,10 +3,10 @@
 import atexit
 import contextlib
 import gc
-import importlib
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from gift_lightning.stray import stray_package
@@ -14,28 +14,54 @@ from gift_lightning.stray import stray_package
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 after bad input, 130 or 143 if stopped by a signal."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return _run(list(sys.argv[1:] if argv is None else argv), contextlib.nullcontext())
+
+
+def program() -> NoReturn:
+    """Run a command in a process of its own, and leave at once when it is done.
+
+    It waits for threads, and what was left for the end is done; but to take apart all that was imported would cost two
+    seconds.
+    """
+    try:
+        status = _run(sys.argv[1:], _without_collection())
+    except BaseException:  # as with --debug: it is told on the usual way out
+        gc.unfreeze()
+        raise
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):
+            stream.flush()
+    os._exit(status)
+
+
+def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None]) -> int:
     stray = stray_package()
     if stray:
         sys.stderr.write(f"error: {stray}\n")
         return 2
-    if "--download" not in arguments:  # a run in a queue asks no network; HF_HUB_OFFLINE=0 lets it
+    if "--download" in arguments:
+        os.environ["HF_HUB_OFFLINE"] = "0"
+    else:  # a run in a queue asks no hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if arguments[:1] in (["report"], ["export"]):
         return _plain(*arguments)
-    return _run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
+    with imports:
+        from gift_lightning.cli import run  # importing the whole stack takes seconds: after the cheap checks
+
+    return run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
 
 
-def _run(arguments: list[str], debug: bool) -> int:
-    """A command of the trainer. Importing the whole stack takes seconds: after the cheap checks."""
-    if "gift_lightning.cli" not in sys.modules:
-        gc.disable()  # it would look for garbage among all that is imported, again and again: a quarter of the time
-        importlib.import_module("gift_lightning.cli")
-        gc.freeze()
-        gc.enable()
-    from gift_lightning.cli import run
-
-    return run(arguments, debug)
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Look for no garbage among what is imported: it is kept, and the search takes a fifth of the time."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def _plain(command: str, *arguments: str) -> int:
@@ -55,16 +81,6 @@ def _plain(command: str, *arguments: str) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
-
-
-def program() -> NoReturn:
-    """Run a command and leave at once: to take apart all that was imported would cost two seconds."""
-    status = main()
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):
-            stream.flush()
-    os._exit(status)
 
 
 if __name__ == "__main__":

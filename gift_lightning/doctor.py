@@ -50,7 +50,7 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     if images := sequence.replay and sequence.replay.inspect():
         needed.append(images)
     size = _size(clip, config.model, sequence)
-    if size is not None:
+    if size is not None and needed[0].bytes is None:
         needed[0] = replace(needed[0], bytes=size.weights)
     _show_data(data, console)
     _show_needed(needed, console)
@@ -80,18 +80,22 @@ def _download(sources: Sequence[Source], console: Console) -> None:
         found = source.inspect()
         if found.status == "present" or not found.automatic:
             continue
-        console.print(f"{source.name}: from {found.source}", soft_wrap=True, markup=False, highlight=False)
-        told, style = f"{source.name}: fetched.", "green"
-        with console.status("") as line:
-            try:
-                source.download(partial(_report, line, source.name))
-            except InputError as error:
-                told, style = str(error), "red"
+        console.print(f"{source.name}: fetching ({found.source})", soft_wrap=True, markup=False, highlight=False)
+        line = console.status("")
+        try:
+            source.download(partial(_report, line, source.name))
+            fault = source.inspect().detail
+        except InputError as error:
+            fault = str(error)
+        finally:
+            line.stop()
+        told, style = (fault, "red") if fault else (f"{source.name}: fetched.", "green")
         console.print(told, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def _report(line: Status, name: str, text: str) -> None:
     line.update(Text(f"{name}: {text}"))
+    line.start()  # not before: the hub shows its own bars
 
 
 def _size(clip: CLIPSource, model: Namespace, sequence: TaskSequence) -> Size | None:
@@ -121,9 +125,9 @@ def _needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence
 def _needs(data: Sequence[Inspection], needed: Sequence[Inspection]) -> list[Need]:
     """What takes room before a run and in its replay, as far as its size is known."""
     needs, found = data_needs(data), {each.name: each for each in needed}
-    fetched = sum(each.bytes or 0 for each in needed if each.status != "present" and each.automatic)
-    if fetched:
-        needs.append(Need("weights", fetched, Path(constants.HF_HUB_CACHE)))
+    cache = Path(constants.HF_HUB_CACHE)
+    fetched = [each for each in needed if each.status != "present" and each.automatic]
+    needs += [Need(each.name, each.bytes, each.where or cache) for each in fetched if each.bytes]
     images, pipeline = found.get("replay images"), found.get("text to image")
     if pipeline and images and images.status == "left to fit" and images.found and images.expected and images.where:
         missing = images.expected[0] - images.found[0]
@@ -135,8 +139,8 @@ def _needs(data: Sequence[Inspection], needed: Sequence[Inspection]) -> list[Nee
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 
-_COLOURS = {"present": "green", "left to fit": "yellow"}
-"""Of the states in which a run can begin."""
+_READY = {"present": "green", "left to fit": "yellow"}
+"""The states in which a run can begin, and their colours."""
 
 
 def _show_data(data: Sequence[Inspection], console: Console) -> None:
@@ -195,7 +199,7 @@ def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, 
 
 def _verdict(data: Sequence[Inspection], needed: Sequence[Inspection], short: Sequence[str], console: Console) -> int:
     """Print the last line; returns the exit status."""
-    lacking = [each.name for each in [*data, *needed] if each.status not in _COLOURS] + list(short)
+    lacking = [each.name for each in [*data, *needed] if each.status not in _READY] + list(short)
     console.print()
     if not lacking:
         console.print(Text("A fit with this config can begin.", "green"))
@@ -217,7 +221,7 @@ def _show_sentences(rows: Sequence[tuple[str, str]], console: Console) -> None:
 
 
 def _state(word: str) -> Text:
-    return Text(word, _COLOURS.get(word, "red"))
+    return Text(word, _READY.get(word, "red"))
 
 
 def _counts(inspection: Inspection) -> list[str]:

@@ -154,7 +154,7 @@ class DiffusionGenerator(ImageGenerator):
     # --- loading ------------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Look for the pipeline; one that is on the hub alone is fetched."""
+        """Look for the pipeline; where the environment lets it, one that is on the hub alone is fetched."""
         if self.find() is None:
             self._load()
             self.release()
@@ -292,9 +292,17 @@ def _lacking(folder: Path) -> list[str]:
     lacking = []
     for name in _parts(folder):
         is_model = (folder / name / "config.json").is_file()
-        if not (folder / name).is_dir() or (is_model and not any((folder / name).glob("*.safetensors"))):
+        if not (folder / name).is_dir() or (is_model and not _has_weights(folder / name)):
             lacking.append(name)
     return lacking
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether all weights of a model are there, in one file or in those that an index names."""
+    indices = list(folder.glob("*.safetensors.index.json"))
+    named = {file for index in indices for file in read_json(index)["weight_map"].values()}
+    files = [folder / file for file in named] or list(folder.glob("*.safetensors"))
+    return bool(files) and all(file.is_file() for file in files)  # the cache of the hub has links, also to nothing
 
 
 def _fingerprint(folder: Path) -> str:

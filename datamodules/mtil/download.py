@@ -6,21 +6,15 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 from zipfile import BadZipFile, ZipFile
 
 from datamodules.mtil.facts import Source
 from gift_lightning.errors import InputError, first_line
-from gift_lightning.files import file_hash
+from gift_lightning.fetch import Report, fetch
 
-_TIMEOUT = 60.0  # seconds without a byte
 _CHUNK = 1 << 20
 _DAMAGED = (EOFError, BadZipFile, gzip.BadGzipFile, tarfile.TarError, zlib.error)
-
-Report = Callable[[str], None]
 
 
 def install(name: str, files: Sequence[Source], target: Path, check: Callable[[Path], None], report: Report) -> None:
@@ -44,7 +38,7 @@ def install(name: str, files: Sequence[Source], target: Path, check: Callable[[P
     try:
         work.mkdir(parents=True, exist_ok=True)
         for file in files:
-            fetch(file.url, work / _file_name(file), file.md5, report)
+            fetch(file.url, work / _file_name(file), report, md5=file.md5)
         for leftover in (unpacked, work / "inner"):
             shutil.rmtree(leftover, ignore_errors=True)
         for file in files:
@@ -63,36 +57,6 @@ def install(name: str, files: Sequence[Source], target: Path, check: Callable[[P
         raise InputError(
             f"{name} cannot be put into {target.parent}: {error.strerror or first_line(error)}."
         ) from error
-
-
-def fetch(url: str, target: Path, checksum: str | None, report: Report) -> None:
-    """Download a file; what an interrupted download left in ``<target>.part`` is not sent again.
-
-    Args:
-        url: its address. Certificates are verified; what comes without them has a checksum.
-        target: where to write it; nothing is done if it is there.
-        checksum: its MD5, or the first digits of its SHA-256, if known.
-        report: shows one line of text on how far it is.
-
-    Raises:
-        InputError: it cannot be fetched, or has another checksum.
-    """
-    if target.exists():
-        return
-    part = target.with_name(f"{target.name}.part")
-    try:
-        _receive(url, part, report)
-    except (OSError, HTTPException) as error:  # URLError is an OSError
-        reason = f"HTTP status {error.code}" if isinstance(error, HTTPError) else first_line(error)[:-1]
-        raise InputError(f"{url} cannot be fetched ({reason}): try again, it goes on where it stopped.") from error
-    algorithm = "md5" if checksum and len(checksum) == 32 else "sha256"
-    found = checksum and file_hash(part, algorithm)
-    if found and not found.startswith(checksum or ""):
-        part.unlink()
-        raise InputError(
-            f"{url} has {algorithm} {found}, not {checksum}: what came was removed, try again or fetch it by hand."
-        )
-    os.replace(part, target)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -134,28 +98,3 @@ def _checked(check: Callable[[Path], None], unpacked: Path, work: Path) -> None:
 
 def _file_name(file: Source) -> str:
     return file.url.rpartition("/")[2]
-
-
-def _receive(url: str, part: Path, report: Report) -> None:
-    """Append to ``part`` what it lacks of ``url``; all of it, if the server cannot send a part."""
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "gift-lightning"} | ({"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urlopen(Request(url, headers=headers), timeout=_TIMEOUT)
-    except HTTPError as error:
-        if have and error.code == 416:  # nothing is left to send
-            return
-        raise
-    done = have if response.status == 206 else 0
-    with response, open(part, "ab" if done else "wb") as file:
-        length = response.headers["Content-Length"]
-        total = done + int(length) if length else None
-        while chunk := response.read(_CHUNK):
-            file.write(chunk)
-            done += len(chunk)
-            share = f"{100 * done // total} % of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
-            report(f"{url.rpartition('/')[2]}: {share}")
-        file.flush()
-        os.fsync(file.fileno())
-    if total and done < total:
-        raise OSError(f"the connection broke off after {done / 1e6:.0f} MB")

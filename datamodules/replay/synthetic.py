@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from datamodules.base import Replay
-from datamodules.inspection import Inspection
+from datamodules.inspection import Inspection, Status
 from datamodules.replay.drawing import Drawing, Progress, follow, lines, print_line
 from datamodules.replay.folder import ReplayFolder
 from datamodules.replay.in_step import in_step
@@ -79,10 +79,11 @@ class SyntheticReplay(Replay):
             except InputError as error:
                 fault = fault or str(error)
         expected = wanted * self.sequence.num_tasks
+        lacking: Status = "incomplete" if found else "missing"
         left = f"{expected - found} of {expected} images are to be drawn: by fit, or by generate ahead of time."
         return Inspection(
             "replay images",
-            "present" if found == expected else "left to fit" if not fault else "incomplete" if found else "missing",
+            "present" if found == expected else lacking if fault else "left to fit",
             "" if found == expected else fault or left,
             found=(found, 0),
             expected=(expected, 0),

@@ -126,9 +126,9 @@ def test_labels_are_read_from_the_images_where_a_set_does_not_tell_them() -> Non
 
 
 def test_no_shots_are_told() -> None:
-    with pytest.raises(InputError, match="data: shots is 0, give at least 1 image of each class, or null for all"):
+    with pytest.raises(InputError, match=r"data\.shots is 0: give at least 1 image of each class, or null for all"):
         TaskSequence([Flags()], shots=0)
-    with pytest.raises(InputError, match="Task 'Flags': shots is -1, give"):
+    with pytest.raises(InputError, match="shots of task 'Flags' is -1: give"):
         TaskSequence([Flags(shots=-1)])
 
 

@@ -1,6 +1,7 @@
 """The training stream is a function of its key: not of ranks, workers, restarts or what else was drawn."""
 
 import multiprocessing
+import pickle
 import random
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.mini import Flags
+from datamodules.shard import Decoded
 from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
+from gift_lightning.clip import CLIPSource
 
 SIZE, BATCH_SIZE, STEPS = 10, 16, 5
 KEY = (0, "task", 1)
@@ -129,3 +133,13 @@ def test_an_iterator_that_is_not_read_changes_nothing() -> None:
     next(stream)
     assert read.state_dict() == {"task": 1, "delivered": 2}
     del unread
+
+
+def test_samples_can_be_sent_to_workers_that_are_not_forked() -> None:
+    clip, task = CLIPSource("package:datamodules.mini.clip").load(), Flags(4, 4)
+    task.setup("fit")
+    train = SeededSamples(task.train_set, clip.train_transform, KEY)
+    test = Decoded(task.test_set, clip.test_geometry)
+    for samples, index in ((train, (2, 7)), (test, 2)):
+        image, label = pickle.loads(pickle.dumps(samples))[index]
+        assert torch.equal(image, samples[index][0]) and label == samples[index][1]  # type: ignore[index]

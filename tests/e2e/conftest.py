@@ -32,9 +32,8 @@ Fit = Callable[..., int]
 
 def _command(argv: Sequence[str], log: str, largest_file: int | None, environment: dict[str, str]) -> None:
     os.environ.update(environment)
-    # its own workers are forked, as a process from the shell would; and what ignores Ctrl-C in the background hears it
-    multiprocessing.set_start_method("fork", force=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method("fork", force=True)  # for workers: those of a fork server would import the stack
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not hear it
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     torch.set_num_threads(1)
@@ -69,7 +68,10 @@ def run_on_ranks(count: int, argv: Sequence[str], log: Path) -> int:
         ranks.append(_processes.Process(target=_command, args=(flags, str(log), None, place)))
         ranks[-1].start()
     for process in ranks:
-        process.join()
+        process.join(300)
+        if process.is_alive():  # where another has died, it waits for ever
+            process.kill()
+            process.join()
     return max((process.exitcode or 0 for process in ranks), key=abs)
 
 

@@ -16,7 +16,8 @@ METHODS = {
     " lora: {rank: 2}}",
     "Finetune": "{restart: true}",
     "L2": "{l2: 0.5}",
-    "GIFT": "{teacher: wise, consolidation: boundary, consolidation_weight: 0.5}",
+    "GIFT": "{teacher: wise, consolidation_weight: 0.5}",
+    "GIFT, boundary": "{consolidation: boundary, consolidation_weight: 0.5}",
     "ZSCL": "{average_every: 3, l2: 0.5, image_image_weight: 0.5, feature_weight: 1.0}",
     "LwF": "{}",
     "LwFVR": "{texts: 7}",
@@ -47,13 +48,14 @@ class Whole:
 
 @pytest.fixture(scope="module", params=METHODS)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    method, root = request.param, tmp_path_factory.mktemp("whole")
+    settings, root = METHODS[request.param], tmp_path_factory.mktemp("whole")
+    method = request.param.split(",")[0]
     replay = f"data: {{replay: {{class_path: datamodules.{REPLAY[method]}}}}}" if method in REPLAY else ""
     (root / "overlay.yaml").write_text(f"""
 run: {{name: run}}
 model:
-  class_path: gift_lightning.methods.{method.split(",")[0]}
-  init_args: {METHODS[method]}
+  class_path: gift_lightning.methods.{method}
+  init_args: {settings}
 {replay}
 """)
     command = ["fit", "--config", CONFIG, "--config", str(root / "overlay.yaml"), *FLOAT64, "--run.root"]

@@ -21,7 +21,7 @@ FEW = ["--data.replay.images_per_task", "12", "--data.replay.batch_size", "4"]
 SMALL_CLIP = ["--model.clip.name", "package:datamodules.mini.clip", "--model.clip.pretrained", "null"]
 ELSEWHERE = ("git ", "make ", "pip ", "#", "srun ")
 """Installing is tested where the repository is, clusters where there is one."""
-NEEDS_DATA = "# needs the data"
+NEEDS = ("# needs the data", "# needs the network")
 
 
 def commands() -> list[list[str]]:
@@ -30,9 +30,7 @@ def commands() -> list[list[str]]:
     for line in lines:
         assert line.startswith(("python -m gift_lightning ", *ELSEWHERE)), f"no test runs {line}"
     ours = [
-        shlex.split(line, comments=True)
-        for line in lines
-        if line.startswith("python ") and not line.endswith(NEEDS_DATA)
+        shlex.split(line, comments=True) for line in lines if line.startswith("python ") and not line.endswith(NEEDS)
     ]
     return [words[words.index("gift_lightning") + 1 :] for words in ours]
 

@@ -16,9 +16,10 @@ from zipfile import ZipFile
 import pytest
 
 import datamodules
-from datamodules.mtil.download import fetch, unpack
+from datamodules.mtil.download import unpack
 from datamodules.mtil.facts import FACTS, Source
 from gift_lightning.errors import InputError
+from gift_lightning.fetch import fetch
 from tests.datamodules.mtil.miniature import expect
 
 AUTOMATIC = [name for name, facts in FACTS.items() if facts.files]
@@ -155,14 +156,15 @@ def test_a_broken_off_download_goes_on(server: Server, tmp_path: Path, monkeypat
 def test_a_server_that_sends_no_parts(server: Server, tmp_path: Path) -> None:
     server.contents["file"], server.parts = b"0123456789", False
     (tmp_path / "file.part").write_bytes(b"xxx")
-    fetch(server.url("file"), tmp_path / "file", None, lambda line: None)
+    fetch(server.url("file"), tmp_path / "file", lambda line: None)
     assert (tmp_path / "file").read_bytes() == b"0123456789"
 
 
 def test_a_whole_file_whose_name_is_still_that_of_a_part(server: Server, tmp_path: Path) -> None:
     server.contents["file"] = b"0123456789"
     (tmp_path / "file.part").write_bytes(b"0123456789")
-    fetch(server.url("file"), tmp_path / "file", hashlib.md5(b"0123456789").hexdigest(), lambda line: None)
+    digests = {name: hashlib.new(name, b"0123456789").hexdigest() for name in ("md5", "sha256")}
+    fetch(server.url("file"), tmp_path / "file", lambda line: None, md5=digests["md5"], sha256=digests["sha256"][:8])
     assert (tmp_path / "file").read_bytes() == b"0123456789" and not (tmp_path / "file.part").exists()
 
 
@@ -232,11 +234,11 @@ def test_what_has_to_be_fetched_by_hand_says_how(name: str, tmp_path: Path) -> N
 
 def test_a_wrong_address_is_one_sentence(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"/nothing cannot be fetched \(HTTP status 404\): try again"):
-        fetch(server.url("nothing"), tmp_path / "file", None, lambda line: None)
+        fetch(server.url("nothing"), tmp_path / "file", lambda line: None)
     server.shutdown()
     server.server_close()
     with pytest.raises(InputError, match=r"cannot be fetched .*refused"):
-        fetch(server.url("nothing"), tmp_path / "file", None, lambda line: None)
+        fetch(server.url("nothing"), tmp_path / "file", lambda line: None)
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.gz"])
