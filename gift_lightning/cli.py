@@ -369,6 +369,7 @@ def _quiet_libraries() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
+        ".*DataLoader will create .* worker processes.*",
         ".*treespec, LeafSpec.*",
         ".*number of training batches.*",
         ".*exists and is not empty.*",

@@ -141,8 +141,8 @@ def _tag_file(name: str, tag: str) -> str:
         return path
     except Exception as error:  # of many kinds
         raise InputError(
-            f"model.clip.pretrained '{tag}' {_absent(error)}, or get {files[0]} of https://huggingface.co/{repository}"
-            " where there is a network, and name the file with --model.clip.weights."
+            f"model.clip.pretrained '{tag}' {_absent(error)}, or get {files[0]} from https://huggingface.co/{repository}"
+            " by other means and name the file with --model.clip.weights."
         ) from error
 
 
@@ -152,8 +152,8 @@ def _check_hub(repository: str, needs_weights: bool) -> None:
             _ask(repository)
     except Exception as error:  # of many kinds
         raise InputError(
-            f"model.clip.name 'hf-hub:{repository}' {_absent(error)}, or get {HUB_CONFIG} and {HUB_WEIGHTS[0]} of"
-            f" https://huggingface.co/{repository} where there is a network, and name their folder with"
+            f"model.clip.name 'hf-hub:{repository}' {_absent(error)}, or get {HUB_CONFIG} and {HUB_WEIGHTS[0]} from"
+            f" https://huggingface.co/{repository} by other means and name their folder with"
             " --model.clip.name local-dir:FOLDER."
         ) from error
 

@@ -247,16 +247,16 @@ def test_a_file_that_cannot_be_taken_is_told_in_one_sentence(
         (
             CLIPSource("ViT-B-16", "openai"),
             "model.clip.pretrained 'openai' is not on this machine: fetch it with 'python -m gift_lightning doctor"
-            " --config FILE --download', or get open_clip_model.safetensors of"
-            " https://huggingface.co/timm/vit_base_patch16_clip_224.openai where there is a network, and name the file"
-            " with --model.clip.weights.",
+            " --config FILE --download', or get open_clip_model.safetensors from"
+            " https://huggingface.co/timm/vit_base_patch16_clip_224.openai by other means and name the file with"
+            " --model.clip.weights.",
         ),
         (
             CLIPSource("hf-hub:laion/CLIP-ViT-B-16"),
             "model.clip.name 'hf-hub:laion/CLIP-ViT-B-16' is not on this machine: fetch it with 'python -m"
             " gift_lightning doctor --config FILE --download', or get open_clip_config.json and"
-            " open_clip_model.safetensors of"
-            " https://huggingface.co/laion/CLIP-ViT-B-16 where there is a network, and name their folder with"
+            " open_clip_model.safetensors from https://huggingface.co/laion/CLIP-ViT-B-16 by other means and name their"
+            " folder with"
             " --model.clip.name local-dir:FOLDER.",
         ),
     ],
