@@ -58,7 +58,8 @@ model:
   init_args: {settings}
 {replay}
 """)
-    command = ["fit", "--config", CONFIG, "--config", str(root / "overlay.yaml"), *FLOAT64, "--run.root"]
+    command = ["fit", "--config", CONFIG, "--config", str(root / "overlay.yaml"), *FLOAT64, "--data.steps", "4"]
+    command.append("--run.root")
     assert run_command([*command, str(root)], root / "log.txt") == 0, (root / "log.txt").read_text()
     return Whole(root / "run", command)
 
@@ -72,7 +73,7 @@ def test_killed_run_resumes_bit_identical(whole: Whole, tmp_path: Path) -> None:
     def run(*flags: str) -> int:
         return run_command([*whole.command, str(tmp_path), *flags], tmp_path / "log.txt")
 
-    assert run(*kill_at("step", 11)) == -9, (tmp_path / "log.txt").read_text()
+    assert run(*kill_at("step", 7)) == -9, (tmp_path / "log.txt").read_text()
     assert run("--ckpt_path", "last", *kill_at("evaluate", 4)) == -9, (tmp_path / "log.txt").read_text()
     assert run("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
     assert read_results(tmp_path / "run")["R"] == read_results(whole.folder)["R"]

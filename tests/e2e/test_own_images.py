@@ -1,14 +1,11 @@
 """A run over folders of a user's own images."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import read_results, run_command, write_own_images
-from tests.e2e.test_ranks import LAUNCHERS, TWO_RANKS
+from tests.e2e.conftest import read_results, run_command, run_on_ranks, write_own_images
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -73,8 +70,6 @@ def test_a_broken_image_is_named_by_a_worker_too(user: Path) -> None:
 def test_a_broken_image_that_one_rank_alone_meets_is_named(user: Path) -> None:
     images = sorted((user / "data" / "birds" / "test").rglob("*.png"))
     images[1].write_bytes(b"no image")  # of two ranks, the second tests every other image from here
-    command = [*LAUNCHERS["lightning"], "fit", *SMALL, *TWO_RANKS]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, cwd=user, capture_output=True, text=True, env=environment)
-    assert done.returncode != 0
-    assert f"rank 1: error: Task 'birds', image 1: {images[1].relative_to(user)} is not an image" in done.stderr
+    assert run_on_ranks(2, ["fit", *SMALL], user / "log.txt") != 0
+    told = f"rank 1: error: Task 'birds', image 1: {images[1].relative_to(user)} is not an image"
+    assert told in (user / "log.txt").read_text()
