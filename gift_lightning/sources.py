@@ -70,7 +70,7 @@ class CLIPWeights:
         scheme, _, place = name.partition(":")
         if scheme == "local-dir":
             folder = Path(place)
-            own = own or next((path for path in folder.iterdir() if path.suffix in _SUFFIXES), None)
+            own = own or next((path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES), None)
             if own is None:
                 detail = f"model.clip.name: there are no weights in {folder}."
                 return Inspection(self.name, "missing", detail, where=folder)
