@@ -94,7 +94,7 @@ def run(argv: list[str], debug: bool = False) -> int:
             auto_configure_optimizers=False,
             save_config_callback=None,
             trainer_defaults=SEQUENCE_DEFAULTS,
-            parser_kwargs=PARSER | {name: {"usage": USAGE, "description": text} for name, text in COMMANDS.items()},
+            parser_kwargs=PARSER,
             args=argv,
         )
     except SIGTERMException:
@@ -142,21 +142,31 @@ class SequenceCLI(LightningCLI):
         internal = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
         return {"fit": internal, "test": internal | {"verbose"}}
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._asked = [name for name in kwargs["args"][:1] if name in COMMANDS | AHEAD]
+        super().__init__(*args, **kwargs)
+
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        super()._add_subcommands(parser, **kwargs)
-        commands: Any = parser._subcommands_action
-        for action in commands._choices_actions:  # Lightning describes its trainer's methods there
-            action.help = COMMANDS[action.dest]
-        self._subcommand_parsers["test"].add_argument(
-            "--weights", type=str | None, default=None, help="weights of the CLIP, or the checkpoint of a run"
-        )
-        for name, text in AHEAD.items():
-            self._subcommand_parsers[name] = added = self.init_parser(usage=USAGE, description=text)
-            self._add_arguments(added)
-            commands.add_subcommand(name, added, help=text)
-        self._subcommand_parsers["doctor"].add_argument(
-            "--download", action="store_true", help="First fetch what is missing, as far as it can be."
-        )
+        """The command that is asked for, for each takes a tenth of a second; all of them if it is none."""
+        self._subcommand_parsers, commands = {}, parser.add_subcommands()
+        for name in self._asked or COMMANDS | AHEAD:
+            self._subcommand_parsers[name] = added = self._command_parser(name)
+            commands.add_subcommand(name, added, help=(COMMANDS | AHEAD)[name])
+
+    def _command_parser(self, name: str) -> LightningArgumentParser:
+        words = {"usage": USAGE, "description": (COMMANDS | AHEAD)[name]}
+        if name in COMMANDS:
+            parser = self._prepare_subcommand_parser(Trainer, name, **words)
+        else:
+            parser = self.init_parser(**words)
+            self._add_arguments(parser)
+        if name == "test":
+            told = "weights of the CLIP, or the checkpoint of a run"
+            parser.add_argument("--weights", type=str | None, default=None, help=told)
+        if name == "doctor":
+            told = "First fetch what is missing, as far as it can be."
+            parser.add_argument("--download", action="store_true", help=told)
+        return parser
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--base", type=str | list[str] | None, help="of a config: files that it builds on")
