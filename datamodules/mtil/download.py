@@ -74,8 +74,10 @@ def unpack(archive: Path, folder: Path) -> None:
                         raise InputError(f"{archive} has a file '{name}' outside of its folder: do not unpack it.")
                 packed.extractall(folder)
         elif archive.name.endswith((".tar.gz", ".tgz")):
-            with tarfile.open(archive) as tar:
+            with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
                 tar.extractall(folder, filter="data")
+                while stream.read(_CHUNK):  # tarfile stops before the checksum, which is read at the very end
+                    pass
         elif archive.suffix == ".gz":
             with gzip.open(archive) as source, open(folder / archive.stem, "wb") as file:
                 shutil.copyfileobj(source, file, _CHUNK)

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 
 import datamodules
@@ -241,12 +242,17 @@ def test_a_wrong_address_is_one_sentence(server: Server, tmp_path: Path) -> None
         fetch(server.url("nothing"), tmp_path / "file", lambda line: None)
 
 
+@pytest.mark.parametrize("damage", ["cut", "cut at the end", "flipped"])
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.gz"])
-def test_a_damaged_archive_is_removed(name: str, tmp_path: Path) -> None:
+def test_a_damaged_archive_is_removed(name: str, damage: str, tmp_path: Path) -> None:
     (tmp_path / "content").mkdir()
-    (tmp_path / "content" / "file").write_bytes(bytes(range(256)) * 40)
-    kind = name if name != "a.gz" else "a.tar.gz"
-    (tmp_path / name).write_bytes(packed(tmp_path, ["content"], kind)[:-60])
+    (tmp_path / "content" / "file").write_bytes(
+        np.random.default_rng(0).bytes(10240)
+    )  # stored as it is: no code breaks
+    whole = packed(tmp_path, ["content"], name if name != "a.gz" else "a.tar.gz")
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    (tmp_path / name).write_bytes({"cut": whole[:middle], "cut at the end": whole[:-1], "flipped": flipped}[damage])
     with pytest.raises(InputError, match=r"was damaged .* and is removed: try again"):
         unpack(tmp_path / name, tmp_path / "unpacked")
     assert not (tmp_path / name).exists()
