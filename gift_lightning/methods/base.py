@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
@@ -168,7 +169,10 @@ class ContinualCLIP(LightningModule):
 
     @torch.no_grad()
     def predict(
-        self, images: Sequence[Any], class_names: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)
+        self,
+        images: Sequence[Image.Image],
+        class_names: Sequence[str],
+        templates: Sequence[str] = ("a photo of a {}.",),
     ) -> Tensor:
         """Probabilities ``[n, C]`` of any classes for PIL images, as in testing: softmax of 100 x cosine.
 
@@ -178,8 +182,10 @@ class ContinualCLIP(LightningModule):
             templates: prompts with one ``{}`` for the class name; their features are averaged.
 
         Raises:
-            InputError: no list of classes, a template without ``{}``, or an image with pixels of 32 bits.
+            InputError: no list of images or of classes, a template without ``{}``, or an image with pixels of 32 bits.
         """
+        if not isinstance(images, Sequence) or not all(isinstance(image, Image.Image) for image in images):
+            raise InputError("predict needs a list of PIL images, as PIL.Image.open gives them.")
         if isinstance(class_names, str) or not class_names:
             raise InputError("predict needs a list of class names.")
         if isinstance(templates, str) or not templates or not all(map(is_template, templates)):
@@ -241,7 +247,7 @@ class ContinualCLIP(LightningModule):
         too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])
         if too_long is not None:
             raise InputError(
-                f"Task '{task.name}': the prompt '{too_long[:60]}...' is longer than the text that the CLIP reads:"
+                f"Task '{task.name}': the prompt '{too_long}' is longer than the text that the CLIP reads:"
                 " shorten the class name or the template."
             )
 

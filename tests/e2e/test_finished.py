@@ -68,6 +68,9 @@ def test_predict_takes_any_image_and_any_class(reference: Path) -> None:
     assert model.predict([], ["tree", "letter b"]).shape == (0, 2)
     with pytest.raises(InputError, match="its pixels have 32 bits, save it with 8"):
         model.predict([Image.new("F", (9, 9))], ["cat"])
+    for pictures in (images[0], ["picture.png"], "picture.png"):
+        with pytest.raises(InputError, match="predict needs a list of PIL images"):
+            model.predict(pictures, ["cat"])  # type: ignore[arg-type]
     for class_names in ([], "cat"):
         with pytest.raises(InputError, match="predict needs a list of class names"):
             model.predict(images, class_names)
