@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.e2e.conftest import CONFIG, write_vit
 from tests.gift_lightning.test_stable_diffusion import folder as pipeline  # noqa: F401 (a fixture)
+from tests.serving import serving
 
 CLIP, PIPELINE, COMMIT = "lab/small-clip", "lab/small-diffusion", "c" * 40
 
@@ -77,12 +77,8 @@ def hub(tmp_path: Path, pipeline: Path) -> Iterator[Hub]:  # noqa: F811
     write_vit(clip, image_size=32, layers=1, patch_size=16)
     server = Hub()
     server.repositories = {CLIP: clip, PIPELINE: pipeline}
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server):
+        yield server
 
 
 RUN = """

@@ -6,7 +6,6 @@ import io
 import re
 import shutil
 import tarfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from datamodules.mtil.facts import FACTS, Source
 from gift_lightning.errors import InputError
 from gift_lightning.fetch import fetch
 from tests.datamodules.mtil.miniature import expect
+from tests.serving import serving
 
 AUTOMATIC = [name for name, facts in FACTS.items() if facts.files]
 
@@ -64,13 +64,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Server()) as server:
+        yield server
 
 
 def packed(folder: Path, names: list[str], file_name: str) -> bytes:
@@ -246,9 +241,8 @@ def test_a_wrong_address_is_one_sentence(server: Server, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.gz"])
 def test_a_damaged_archive_is_removed(name: str, damage: str, tmp_path: Path) -> None:
     (tmp_path / "content").mkdir()
-    (tmp_path / "content" / "file").write_bytes(
-        np.random.default_rng(0).bytes(10240)
-    )  # stored as it is: no code breaks
+    noise = np.random.default_rng(0).bytes(10240)  # is stored as it is: no code breaks, the checksum alone tells
+    (tmp_path / "content" / "file").write_bytes(noise)
     whole = packed(tmp_path, ["content"], name if name != "a.gz" else "a.tar.gz")
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
