@@ -11,11 +11,14 @@ from gift_lightning.errors import InputError, nearest
 def find_input_error(error: BaseException | None) -> InputError | None:
     """The ``InputError`` behind an exception: the parser wraps what a constructor raises.
 
-    One that a process which loads images raised arrives as text, its traceback before the sentence.
+    One that a process which loads images raised arrives as text, its traceback before the sentence. A rank that loses
+    another one is told by gloo, in words about sockets.
     """
     while error is not None:
         if isinstance(error, InputError):
             return InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip())
+        if "gloo/transport" in str(error):
+            return InputError("another process of this run has ended: what it said tells why.")
         error = error.__cause__ or error.__context__
     return None
 
