@@ -16,6 +16,7 @@ from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
 from gift_lightning import metrics
+from gift_lightning.console import note, warn
 from gift_lightning.files import write_json, write_text
 from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.run_folder import SCHEMA, RunFolder
@@ -53,8 +54,12 @@ class RunRecord(TaskCallback):
         if self.folder is not None and trainer.is_global_zero:
             write_text(self.folder.config, self.config)
             write_json(self.folder.environment, environment(trainer))
+        self._tell_notes(trainer, module)
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.config) or {})
+
+    def on_test_start(self, trainer: Trainer, module: Module) -> None:
+        self._tell_notes(trainer, module)
 
     def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
         self.seconds["zero_shot"] = [time.perf_counter() - self._clock]
@@ -101,6 +106,10 @@ class RunRecord(TaskCallback):
         if trainer.is_global_zero:
             Console().print(accuracy_table(results))
 
+    def _tell_notes(self, trainer: Trainer, module: Module) -> None:
+        for sentence in _notes(trainer, module) if trainer.is_global_zero else []:
+            note(sentence)
+
     def _write(self, trainer: Trainer, module: Module, matrix: bool = True) -> dict[str, Any]:
         results = self.results(trainer, module)
         if self.folder is not None and trainer.is_global_zero:
@@ -134,6 +143,7 @@ class RunRecord(TaskCallback):
             "R": matrix.rows,
             "metrics": metrics.summary(matrix.rows, weights) if matrix.rows else {},
             "skipped": sequence.skipped,
+            "notes": _notes(trainer, module),
             "cost": {
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
                 "peak_memory_bytes": self._measure_memory(trainer),
@@ -156,14 +166,18 @@ class RunRecord(TaskCallback):
         return self.peak_memory
 
 
+def _notes(trainer: Trainer, module: Module) -> list[str]:
+    """What a user should know of this run, the model first."""
+    return [*module.notes(), *trainer.datamodule.notes()]
+
+
 def _warn_of_skipped(results: dict[str, Any], task: str) -> None:
     skipped = results["skipped"].get(task)
     if skipped:
-        told = (
-            f"warning: Task '{task}' has {len(skipped['images'])} training images that do not decode; they were skipped"
-            f" in {skipped['draws']} draws: see results.json, the first one is {skipped['images'][0]}."
+        warn(
+            f"Task '{task}' has {len(skipped['images'])} training images that do not decode; they were skipped in"
+            f" {skipped['draws']} draws: see results.json, the first one is {skipped['images'][0]}."
         )
-        Console(stderr=True, soft_wrap=True).print(told, style="yellow", markup=False, highlight=False)
 
 
 def _log_row(

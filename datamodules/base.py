@@ -66,6 +66,13 @@ class Task(LightningDataModule):
             return Inspection(self.name, "missing", str(error))
         return Inspection(self.name, "present", found=(len(self.train_set), len(self.test_set)))
 
+    def notes(self) -> list[str]:
+        """Sentences on what a user should know of this data, after ``setup``: files that are no images, for instance.
+
+        A run prints them first and keeps them in ``results.json``; ``doctor`` prints them too.
+        """
+        return []
+
     @property
     def origin(self) -> "Task":
         """The task whose data this is: itself, unless it is a part of another."""
@@ -122,6 +129,10 @@ class Replay(LightningDataModule):
     def inspect(self) -> Inspection | None:
         """What is found of the images that must be there before a run; ``None`` if none must."""
         return None
+
+    def notes(self) -> list[str]:
+        """As those of a ``Task``, of what is known after ``setup``."""
+        return []
 
     def prepare_task(self, task: int) -> None:
         """Make or read the set of ``task``; called on every rank before the task starts and on every resume into it."""

@@ -132,6 +132,11 @@ class TaskSequence(LightningDataModule):
         """Training images of each class of a task; ``None`` for all."""
         return self.shots if task.shots is None else task.shots
 
+    def notes(self) -> list[str]:
+        """What a user should know of the data, each sentence once; after ``setup``."""
+        sources: list[Task | Replay] = [*self.tasks] if self.replay is None else [*self.tasks, self.replay]
+        return list(dict.fromkeys(sentence for source in sources for sentence in source.notes()))
+
     def candidates(self, task: int, learned: int) -> Task | None:
         """Task number ``task`` with the classes that its images are told apart from after ``learned`` tasks.
 

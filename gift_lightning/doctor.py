@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from datamodules import SyntheticReplay, TaskSequence
+from datamodules.base import Replay, Task
 from datamodules.decoded import KEPT_BYTES
 from datamodules.inspection import Inspection
 from datamodules.mtil.task import MTILTask
 from gift_lightning.clip import CLIPSource
+from gift_lightning.console import note
 from gift_lightning.errors import InputError
 from gift_lightning.estimate import Need, Size, common_folder, data_needs, image_bytes, machine_memory
 from gift_lightning.generation import DiffusionGenerator
@@ -54,11 +56,20 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
         needed[0] = replace(needed[0], bytes=size.weights)
     _show_data(data, console)
     _show_needed(needed, console)
+    for sentence in _notes(tasks, sequence):
+        note(sentence)
     needs = _needs(data, needed)
     if size is not None:
         needs += _needs_of_run(size, data, sequence, folder)
     short = _show_estimates(needs, size, str(config.trainer.accelerator), console)
     return _verdict(data, needed, short, console)
+
+
+def _notes(tasks: Sequence[Task], sequence: TaskSequence) -> list[str]:
+    """What a user should know of the data that is there."""
+    there = [task for task in tasks if hasattr(task, "train_set")]
+    sources: list[Task | Replay] = [*there] if sequence.replay is None else [*there, sequence.replay]
+    return [sentence for source in sources for sentence in source.notes()]
 
 
 def _weights(clip: CLIPSource, sequence: TaskSequence, model: Namespace) -> list[Source]:

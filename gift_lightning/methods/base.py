@@ -243,6 +243,10 @@ class ContinualCLIP(LightningModule):
             raise InputError(f"{type(self).__name__} does not replay: remove data.replay.")
         self.build(self.sequence.num_tasks, self.sequence.replay is not None, self.sequence.seed)
 
+    def notes(self) -> list[str]:
+        """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
+        return []
+
     def _check_prompts(self, task: Task) -> None:
         too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])
         if too_long is not None:
