@@ -40,6 +40,7 @@ class RunRecord(TaskCallback):
         self._task_seconds = 0.0
         self._clock = time.perf_counter()
         self._complete = False
+        self._told_damaged: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, Any]:
         running = self._task_seconds + time.perf_counter() - self._clock
@@ -60,6 +61,9 @@ class RunRecord(TaskCallback):
 
     def on_test_start(self, trainer: Trainer, module: Module) -> None:
         self._tell_notes(trainer, module)
+
+    def on_test_end(self, trainer: Trainer, module: Module) -> None:
+        self._warn_of_damaged(trainer)
 
     def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
         self.seconds["zero_shot"] = [time.perf_counter() - self._clock]
@@ -110,8 +114,19 @@ class RunRecord(TaskCallback):
         for sentence in _notes(trainer, module) if trainer.is_global_zero else []:
             note(sentence)
 
+    def _warn_of_damaged(self, trainer: Trainer) -> None:
+        """Once for each task, and again if more are found."""
+        for name, paths in trainer.datamodule.damaged.items() if trainer.is_global_zero else []:
+            if len(paths) > self._told_damaged.get(name, 0):
+                self._told_damaged[name] = len(paths)
+                warn(
+                    f"{len(paths)} images of '{name}' decode, but libjpeg reports damage: their pixels may be wrong,"
+                    f" see results.json, the first one is {paths[0]}."
+                )
+
     def _write(self, trainer: Trainer, module: Module, matrix: bool = True) -> dict[str, Any]:
         results = self.results(trainer, module)
+        self._warn_of_damaged(trainer)
         if self.folder is not None and trainer.is_global_zero:
             write_json(self.folder.results, results)
             if matrix:
@@ -143,6 +158,7 @@ class RunRecord(TaskCallback):
             "R": matrix.rows,
             "metrics": metrics.summary(matrix.rows, weights) if matrix.rows else {},
             "skipped": sequence.skipped,
+            "damaged": sequence.damaged,
             "notes": _notes(trainer, module),
             "cost": {
                 **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},

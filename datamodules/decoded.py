@@ -20,13 +20,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from datamodules.base import Task
+from datamodules.base import ImageSet, Task
+from datamodules.image_files import UNREAD
 from datamodules.replay.in_step import in_step, on_first_rank
 from datamodules.shard import Decoded
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the files; raised when the same key would stand for another content."""
 
 KEPT_BYTES = 16 * 2**20
@@ -59,8 +60,10 @@ def decoded_images(
     geometry: Geometry,
     num_workers: int = 0,
     report: Callable[[str], None] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """All test images of ``task``, uint8 ``[n, 3, H, W]``, and their labels ``[n]``; images are read from disk in use.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All test images of ``task``, uint8 ``[n, 3, H, W]``, their labels ``[n]`` and their damage ``[n]``.
+
+    Images are read from disk in use; damage is that of ``ImageFiles``, as it was found when they were decoded.
 
     The file is made if it is not there, by all ranks of the run together; all of them have to call this.
 
@@ -90,13 +93,13 @@ def decoded_images(
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
             raise
-    ((images, labels),) = in_step(trainer, (file.read() for _ in range(1)))
-    return images, labels
+    (content,) = in_step(trainer, (file.read() for _ in range(1)))
+    return content
 
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """Labels as int64 and then images as uint8, ``[n]`` and ``[n, 3, H, W]``, one after the other.
+    """Labels as int64, damage as uint8 and images as uint8, ``[n]``, ``[n]`` and ``[n, 3, H, W]``, one after the other.
 
     Its name changes with the data, the transform and the version of Pillow. A file of this name is whole: it is written
     under a temporary one.
@@ -162,7 +165,8 @@ class DecodedFile:
             for pixels, labels in loader:
                 with self._told():
                     _write(file, 8 * done, labels)
-                    _write(file, 8 * self.count + math.prod(self.shape) * done, pixels)
+                    _write(file, 8 * self.count + done, _damage(images.test_set, done, len(labels)))
+                    _write(file, 9 * self.count + math.prod(self.shape) * done, pixels)
                 done += len(labels)
                 yield (done - start) / len(part)
             with self._told():
@@ -173,14 +177,14 @@ class DecodedFile:
         with self._told():
             os.replace(temporary, self.path)
 
-    def read(self) -> tuple[Tensor, Tensor]:
-        """Images, read from disk when they are used, and labels."""
+    def read(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, read from disk when they are used, labels and damage."""
         try:
             content = torch.from_file(str(self.path), shared=False, size=self.bytes, dtype=torch.uint8)
         except RuntimeError as error:
             raise self._not_shared() from error
-        labels, images = content[: 8 * self.count], content[8 * self.count :]
-        return images.view(self.count, *self.shape), labels.view(torch.int64).clone()
+        labels, damage, images = content.split([8 * self.count, self.count, math.prod(self.shape) * self.count])
+        return images.view(self.count, *self.shape), labels.view(torch.int64).clone(), damage.clone()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -209,5 +213,11 @@ def _write(file: FileIO, position: int, tensor: Tensor) -> None:
         left = left[file.write(left) :]
 
 
+def _damage(samples: ImageSet, first: int, count: int) -> Tensor:
+    """What a set knows of the damage of ``count`` images that were decoded."""
+    known = getattr(samples, "damage", None)
+    return torch.full((count,), UNREAD, dtype=torch.uint8) if known is None else known[first : first + count]
+
+
 def _file_size(count: int, shape: tuple[int, ...]) -> int:
-    return count * (8 + math.prod(shape))
+    return count * (8 + 1 + math.prod(shape))

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
-from datamodules.images import upright_rgb
-from gift_lightning.errors import ImageInputError, InputError, first_line
+from datamodules.images import REPLACE, jpeg_fault, read_image
+from gift_lightning.errors import InputError
+
+UNREAD, WHOLE, DAMAGED = 0, 1, 2
+"""What is known of an image in a file: damaged are those that decode although their decoder found faults."""
 
 Sample = tuple[str, int]  # path below a folder, label
 
@@ -32,6 +36,9 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         samples: paths and labels.
         name: of the data set, for messages.
         remedy: what to do with an image that does not decode, for messages.
+
+    Attributes:
+        damage: ``[n]`` uint8, ``UNREAD``, ``WHOLE`` or ``DAMAGED`` for each image, found by whichever process.
     """
 
     def __init__(
@@ -39,9 +46,11 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         folder: Path,
         samples: Sequence[Sample],
         name: str | None = None,
-        remedy: str = "replace it, or remove it before a run begins.",  # without it, the data set is another
+        remedy: str = REPLACE,
     ) -> None:
         self.folder, self.samples, self.name, self.remedy = folder, samples, name, remedy
+        # shared with the processes that load images
+        self.damage = torch.zeros(len(samples), dtype=torch.uint8).share_memory_()
 
     @property
     def labels(self) -> list[int]:
@@ -52,19 +61,11 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         path, label = self.samples[index]
-        which = f"{self.folder / path}" if self.name is None else f"{self.name}, image {index}: {self.folder / path}"
-        try:
-            with Image.open(self.folder / path) as image:
-                return upright_rgb(image), label
-        except FileNotFoundError:
-            raise InputError(f"{which} has disappeared: restore it.") from None
-        except UnidentifiedImageError:
-            raise ImageInputError(f"{which} is not an image: {self.remedy}") from None
-        except Exception as error:  # of many kinds: every format has its own
-            # an error with a number is that of the disk or the network; those of Pillow have none
-            if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
-                raise InputError(f"{which} cannot be read: {first_line(error)}") from error
-            raise ImageInputError(f"{which} cannot be decoded ({first_line(error)[:-1]}): {self.remedy}") from error
+        file = self.folder / path
+        image = read_image(file, None if self.name is None else f"{self.name}, image {index}: {file}", self.remedy)
+        if self.damage[index] == UNREAD:
+            self.damage[index] = WHOLE if jpeg_fault(file) is None else DAMAGED
+        return image, label
 
     def content(self) -> str:
         """Tells apart, by the sizes and times of the files, other images under the same names; none is opened.

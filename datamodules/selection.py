@@ -30,6 +30,11 @@ class Selection(Dataset[tuple[Any, int]]):
         return [(known.samples[index][0], label) for index, label in zip(self.indices, self.labels, strict=True)]
 
     @property
+    def damage(self) -> Any:
+        known: Any = self.whole
+        return known.damage[self.indices]
+
+    @property
     def content(self) -> Any:
         known: Any = self.whole
         return known.content

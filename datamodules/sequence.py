@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
 from datamodules.base import ImageSet, Replay, Task, is_template
+from datamodules.damage import DamagedImages, damaged_paths
 from datamodules.decoded import decoded_bytes, decoded_images
 from datamodules.label_space import AmongTasks, LabelSpace
 from datamodules.selection import FewShot, everything
@@ -75,6 +76,7 @@ class TaskSequence(LightningDataModule):
         self.cache = cache
         self.report: Callable[[str], None] | None = None
         self.skipped: dict[str, dict[str, Any]] = {}
+        self._damaged = DamagedImages(self)
         self._substitutes = Substitutes(self) if on_bad_image == "skip" else None
         self.replay, self._replay_draws, self.preparation_seconds = replay, ReplayDraws(), 0.0
         self._replayed: Any = None
@@ -85,13 +87,21 @@ class TaskSequence(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         parts = {"replay": self.replay, "substitutes": self._substitutes}
         state = {name: part.state_dict() for name, part in parts.items() if part is not None}
-        return state | ({"skipped": self.skipped} if self.skipped else {})
+        facts = {"skipped": self.skipped, "damaged": self._damaged.collect()}
+        return state | {name: fact for name, fact in facts.items() if fact}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, part in {"replay": self.replay, "substitutes": self._substitutes}.items():
             if part is not None and name in state_dict:
                 part.load_state_dict(state_dict[name])
         self.skipped = state_dict.get("skipped", {})
+        for name, paths in state_dict.get("damaged", {}).items():
+            self._damaged.add(name, paths)
+
+    @property
+    def damaged(self) -> dict[str, list[str]]:
+        """Paths of images that decode although libjpeg found them damaged, by the name of their task; of those read."""
+        return self._damaged.found
 
     @property
     def num_tasks(self) -> int:
@@ -177,6 +187,7 @@ class TaskSequence(LightningDataModule):
         used = None if self._substitutes is None else self._substitutes.used(task)
         if used is not None:
             self.skipped[self.names[task]] = used
+        self._damaged.collect()
 
     def train_dataloader(self) -> CombinedLoader:
         """The streams of the task that Lightning's epoch stands for.
@@ -231,6 +242,7 @@ class TaskSequence(LightningDataModule):
         """
         if task not in self._shards:
             self._shards[task] = self._test_shard(self.tasks[task], limit)
+            self._damaged.collect()
         return self._shards[task]
 
     def _test_shard(self, task: Task, limit: int | None) -> TestShard:
@@ -240,7 +252,9 @@ class TaskSequence(LightningDataModule):
             geometry, normalize = clip.test_geometry, clip.normalize
             return TestShard(task.test_set, geometry, normalize, rank, ranks, workers, limit, self._device)
         folder = Path(self.cache).expanduser()
-        images, labels = decoded_images(self.trainer, folder, task, clip.test_geometry, workers, self.report)
+        content = decoded_images(self.trainer, folder, task, clip.test_geometry, workers, self.report)
+        images, labels, damage = content
+        self._damaged.add(task.name, damaged_paths(task.test_set, damage))
         return TestShard.of(images[rank::ranks], labels[rank::ranks], clip.normalize, self._device)
 
     @property

@@ -1,10 +1,12 @@
 """Files that are either the old version or the new one, never half of it."""
 
 import contextlib
+import errno
 import hashlib
 import importlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,17 @@ def package_file(name: str, setting: str) -> Path:
     return Path(str(module.__file__)).parent / file
 
 
+def require_regular(path: str | Path) -> None:
+    """See that reading a file will end: that of a pipe waits for whoever writes into it, that of a device may not end.
+
+    Raises:
+        OSError: ``path`` is not there, or is a pipe, a socket or a device.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder, the system says so itself
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", os.fspath(path))
+
+
 def read_lines(path: Path, setting: str) -> list[str]:
     """The lines of a text file in UTF-8, without their ends; a byte order mark at its beginning is none of the text.
 
@@ -103,6 +116,7 @@ def read_lines(path: Path, setting: str) -> list[str]:
         InputError: the file is missing, cannot be read, or is not UTF-8.
     """
     try:
+        require_regular(path)
         with open(path, encoding="utf-8-sig") as file:
             # not splitlines: what it takes for the end of a line may stand within a sentence
             return [line.rstrip("\n") for line in file]
@@ -129,11 +143,14 @@ def read_json(path: str | Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, cannot be read, or is not JSON.
     """
     try:
+        require_regular(path)
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}): restore it or delete it.") from None

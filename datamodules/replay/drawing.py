@@ -64,6 +64,7 @@ class Drawing:
                 missing = {index for index in batch if not self._is_there(index)}
                 if missing and not checked:
                     self.generator.check(list(dict.fromkeys(self.prompts)))
+                    self.folder.reopen()
                     checked = True
                 if missing:
                     self._draw(batch, missing)

@@ -5,25 +5,32 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from datamodules.images import read_image
 from gift_lightning.errors import InputError
-from gift_lightning.files import atomic_write, read_json
+from gift_lightning.files import atomic_write, read_json, require_regular
 
 CSV_NAME, MANIFEST_NAME = "image_text.csv", "manifest.json"
 SCHEMA = 1
 """Version of the manifest; raised when a field changes its meaning."""
 
+RESTORE = f"restore it, or remove its row from {CSV_NAME}."
+"""What to do with an image that does not decode."""
+
 
 class ReplayFolder:
     """``0.png, 1.png, ...``, ``image_text.csv`` with the columns ``image,text``, and ``manifest.json``.
 
-    The manifest says what the images were made with. It is written before the first image, and completed with prompt
-    and seed of each when all are there. A folder with a CSV and no manifest was made by others.
+    The manifest says what the images were made with. It is written before the first image, and completed with prompt,
+    seed and a hash of the pixels of each when all are there. Until then, each image carries them as PNG text. An image
+    whose pixels are not those of its hashes was changed and is refused. A folder with a CSV and no manifest was made by
+    others.
 
     Any number of processes may write at the same time, as long as they write the same.
     """
@@ -40,6 +47,11 @@ class ReplayFolder:
     def count(self) -> int:
         """Number of images that are there."""
         return sum(name.endswith(".png") and not name.startswith(".") for name in self._names())
+
+    @property
+    def keeps_hashes(self) -> bool:
+        """``False`` if an earlier version completed it, without hashes: a changed image would go unnoticed."""
+        return all("pixels" in recorded for recorded in self._recorded.values())
 
     def image(self, index: int) -> Path:
         """Where image number ``index`` is, or will be."""
@@ -61,7 +73,7 @@ class ReplayFolder:
         wanted = {"schema": SCHEMA, **settings, "count": len(prompts), "prompts": digest}
         names = self._names()
         if MANIFEST_NAME in names:
-            self._check_same(read_json(self.path / MANIFEST_NAME), wanted)
+            self._check_same(_read_manifest(self.path / MANIFEST_NAME), wanted)
         else:
             self._write_text(MANIFEST_NAME, json.dumps(wanted, indent=1) + "\n")
         if CSV_NAME not in names:  # after the manifest: a CSV alone means a folder of others
@@ -70,33 +82,52 @@ class ReplayFolder:
                 csv.writer(file, lineterminator="\n").writerows([("image", "text"), *rows])
 
     def seed_of(self, index: int, prompt: str) -> int | None:
-        """The seed of a whole image that was drawn from ``prompt``; ``None`` if it is missing, broken or another."""
+        """The seed of a whole image that was drawn from ``prompt``; ``None`` if it is missing, broken or another.
+
+        Raises:
+            InputError: its pixels are not those that were drawn.
+        """
+        drawn = self._drawn(index, prompt, self._recorded)
+        return None if drawn is None else drawn[0]
+
+    def _drawn(self, index: int, prompt: str, recorded: dict[str, Any]) -> tuple[int, str] | None:
+        """Seed and hash, see ``seed_of``."""
+        file = self.image(index)
         try:
-            with Image.open(self.image(index)) as image:
-                if image.info.get("prompt") != prompt or is_blank(image):
-                    return None
-                return int(image.info["seed"])
-        except (OSError, SyntaxError, ValueError, KeyError):  # SyntaxError: Pillow's word for a broken PNG
+            image = read_image(file)
+            seed = int(image.info["seed"])
+        except (InputError, KeyError, ValueError):
             return None
+        is_another = image.info.get("prompt") != prompt or recorded.get(file.name, {}).get("seed", seed) != seed
+        return None if is_another or is_blank(image) else (seed, _checked_hash(file, image, recorded))
+
+    def reopen(self) -> None:
+        """Take the images out of a complete manifest: another machine may draw one anew with other pixels."""
+        manifest = _read_manifest(self.path / MANIFEST_NAME)
+        if manifest.pop("images", None) is not None:
+            self._write_text(MANIFEST_NAME, json.dumps(manifest, indent=1) + "\n")
 
     def write(self, index: int, image: Image.Image, prompt: str, seed: int) -> None:
-        """Write an image, which carries its prompt and seed as PNG text."""
-        text = PngInfo()
+        """Write an image, which carries its prompt, its seed and a hash of its pixels as PNG text."""
+        image, text = image.convert("RGB"), PngInfo()
         text.add_itxt("prompt", prompt)
         text.add_text("seed", str(seed))
+        text.add_text("pixels", pixel_hash(image))
         with atomic_write(self.image(index), shared=True, durable=False) as temporary:
-            image.convert("RGB").save(temporary, pnginfo=text)
+            image.save(temporary, pnginfo=text)
 
     def close(self, prompts: Sequence[str]) -> None:
         """Complete the manifest if every image is there; otherwise leave that to the process that writes the last."""
-        manifest, names = read_json(self.path / MANIFEST_NAME), self._names()
+        manifest, names = _read_manifest(self.path / MANIFEST_NAME), self._names()
         if "images" in manifest or not all(self.image(i).name in names for i in range(len(prompts))):
             return
-        seeds = [self.seed_of(i, prompt) for i, prompt in enumerate(prompts)]
-        if None in seeds:
-            return
-        entries = zip((self.image(i).name for i in range(len(prompts))), prompts, seeds, strict=True)
-        images = [{"file": name, "prompt": prompt, "seed": seed} for name, prompt, seed in entries]
+        images: list[dict[str, Any]] = []
+        for index, prompt in enumerate(prompts):
+            drawn = self._drawn(index, prompt, {})
+            if drawn is None:
+                return
+            facts = {"file": self.image(index).name, "prompt": prompt, "seed": drawn[0], "pixels": drawn[1]}
+            images.append(facts)
         self._write_text(MANIFEST_NAME, json.dumps({**manifest, "images": images}, indent=1) + "\n")
         for left in self.path.glob(".*.png.*.tmp.png"):  # by processes that were killed
             left.unlink(missing_ok=True)
@@ -107,9 +138,16 @@ class ReplayFolder:
         """The first ``count`` rows of the CSV as ``(image file, prompt)``, less those with a black image.
 
         Raises:
-            InputError: the folder or its CSV is missing, damaged or too short, or an image is missing or broken.
+            InputError: the folder or its CSV is missing, damaged or too short, or an image is missing, broken, changed
+                or outside the folder.
         """
-        usable = [(file, prompt) for file, prompt in self.listed(count) if not _is_blank_file(file)]
+        usable, is_foreign = [], self.is_foreign
+        for file, prompt in self.listed(count):
+            image = read_image(file, remedy=RESTORE)
+            if not is_foreign:
+                _checked_hash(file, image, self._recorded)
+            if not is_blank(image):
+                usable.append((file, prompt))
         if not usable:
             raise InputError(f"{self.path} has black images only: make them anew, without a safety checker.")
         return usable
@@ -118,7 +156,7 @@ class ReplayFolder:
         """The first ``count`` rows of the CSV as ``(image file, prompt)``; no image is opened.
 
         Raises:
-            InputError: the folder or its CSV is missing, damaged or too short, or an image is missing.
+            InputError: the folder or its CSV is missing, damaged or too short, or an image is missing or outside it.
         """
         rows = self._rows(count)
         files = [(self._find(entry), prompt) for entry, prompt in rows[:count]]
@@ -134,16 +172,19 @@ class ReplayFolder:
     def _rows(self, count: int) -> list[tuple[str, str]]:
         """Image and text of each row; at least ``count``."""
         path = self.path / CSV_NAME
-        if not path.is_file():
-            raise InputError(
-                f"{path} does not exist: set data.replay.generator to make the images, or correct data.replay.folder."
-            )
         try:
+            require_regular(path)
             with open(path, newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file, skipinitialspace=True)
                 if not {"image", "text"} <= set(reader.fieldnames or ()):
                     raise InputError(f"{path} does not begin with the header image,text: restore it.")
                 rows = [(row["image"], row["text"]) for row in reader]
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{path} does not exist: set data.replay.generator to make the images, or correct data.replay.folder."
+            ) from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
         except (UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"{path} is no CSV file ({error}): restore it.") from error
         broken = next((number for number, row in enumerate(rows, 2) if not all(row)), None)
@@ -160,7 +201,24 @@ class ReplayFolder:
         """The file of a CSV entry: by its name in this folder, wherever it was when the CSV was written."""
         entry = entry.replace("\\", "/")  # written on Windows
         places = (self.path / PurePosixPath(entry).name, self.path / entry, Path(entry))
-        return next((file for file in places if file.is_file()), None)
+        found = next((file for file in places if os.path.isfile(file)), None)
+        # a folder may come from the network: it has no say in what else of this machine is read
+        if found is not None and not found.resolve().is_relative_to(self.path.resolve()):
+            raise InputError(
+                f"{self.path / CSV_NAME} names an image outside its folder, {found}: copy the image into the folder."
+            )
+        return found
+
+    # --- what was written down ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _recorded(self) -> dict[str, dict[str, Any]]:
+        """Prompt, seed and hash of each image by its file's name, as they were when first asked for.
+
+        Empty if there is no manifest, or one that is not complete.
+        """
+        manifest = _read_manifest(self.path / MANIFEST_NAME) if MANIFEST_NAME in self._names() else {}
+        return {each["file"]: each for each in manifest.get("images", [])}
 
     def _names(self) -> set[str]:
         # a listing, not a question for each file: a network file system remembers longer that a file is missing
@@ -170,9 +228,7 @@ class ReplayFolder:
         with atomic_write(self.path / name, shared=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-    def _check_same(self, there: Any, wanted: dict[str, Any]) -> None:
-        if not isinstance(there, dict):
-            raise InputError(f"{self.path / MANIFEST_NAME} is damaged: restore it, or delete {self.path}.")
+    def _check_same(self, there: dict[str, Any], wanted: dict[str, Any]) -> None:
         old, new = _flat(there), _flat(wanted)
         for key in [*new, *(key for key in old if key not in new and key != "images")]:
             if old.get(key) != new.get(key):
@@ -189,12 +245,33 @@ def is_blank(image: Image.Image) -> bool:
     return all(low == high for low, high in low_high)  # type: ignore[misc]
 
 
-def _is_blank_file(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            return is_blank(image)
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} is no whole image: restore it, or remove its row from {CSV_NAME}.") from error
+def pixel_hash(image: Image.Image) -> str:
+    """Identifies the pixels of an RGB image, however its file is compressed."""
+    return hashlib.sha256(f"{image.width}x{image.height} ".encode() + image.tobytes()).hexdigest()
+
+
+def _checked_hash(file: Path, image: Image.Image, recorded: dict[str, Any]) -> str:
+    """Hash of the pixels of an image, which must be that in its text and in the manifest, if they have one."""
+    found = pixel_hash(image)
+    if {image.info.get("pixels", found), recorded.get(file.name, {}).get("pixels", found)} != {found}:
+        raise InputError(
+            f"{file} is not the image that was drawn, its pixels were changed: restore it, or delete it and set"
+            " data.replay.generator to draw it again."
+        )
+    return found
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    """A manifest.
+
+    Raises:
+        InputError: it cannot be read or has another structure.
+    """
+    manifest = read_json(file)
+    images = manifest.get("images", []) if isinstance(manifest, dict) else None
+    if not isinstance(images, list) or not all(isinstance(each, dict) and "file" in each for each in images):
+        raise InputError(f"{file} is damaged: restore it, or delete {file.parent}.")
+    return manifest
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

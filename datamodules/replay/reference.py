@@ -82,7 +82,8 @@ class Reference(Replay):
         if folder != self.images:
             self._check_listed(folder, chosen)
         self.prompts, self.pairs = prompts, ImageFiles(folder, [(path, -1) for path in chosen])
-        self.fingerprint = hashlib.sha256("\n".join([*chosen, *prompts]).encode()).hexdigest()[:16]
+        named = "\n".join([*chosen, *prompts]).encode(errors="surrogateescape")  # names may not be UTF-8 on disk
+        self.fingerprint = hashlib.sha256(named).hexdigest()[:16]
 
     def inspect(self) -> Inspection:
         """What is found of the images and sentences, random words aside: those need the CLIP."""

@@ -1,5 +1,6 @@
 """Replay of images that a text-to-image model draws from the names of classes."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,11 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from PIL import Image
-
 from datamodules.base import Replay
+from datamodules.image_files import ImageFiles
 from datamodules.inspection import Inspection, Status
 from datamodules.replay.drawing import Drawing, Progress, follow, lines, print_line
-from datamodules.replay.folder import ReplayFolder
+from datamodules.replay.folder import RESTORE, ReplayFolder
 from datamodules.replay.in_step import in_step
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
@@ -90,6 +90,16 @@ class SyntheticReplay(Replay):
             where=self.root,
         )
 
+    def notes(self) -> list[str]:
+        """Says which images cannot be checked."""
+        folders = map(self.folder, range(self.sequence.num_tasks))
+        return [
+            f"The images in {folder.path} were drawn by an earlier version, which kept no hashes: whether one was"
+            " changed since is not checked."
+            for folder in folders
+            if not folder.keeps_hashes
+        ]
+
     def pool(self, task: int) -> list[str]:
         """The distinct prompts that the replay set of ``task`` is drawn from."""
         earlier = [prompt for previous in self.sequence.tasks[:task] for prompt in previous.training_prompts()]
@@ -119,7 +129,8 @@ class SyntheticReplay(Replay):
             rows = drawing.rows
         self.prompts = list(dict.fromkeys(prompt for _, prompt in rows))
         numbers = {prompt: number for number, prompt in enumerate(self.prompts)}
-        self.pairs = _Pairs([(file, numbers[prompt]) for file, prompt in rows])
+        samples = [(os.fspath(file), numbers[prompt]) for file, prompt in rows]
+        self.pairs = ImageFiles(Path(), samples, remedy=RESTORE)
 
     def _draw_together(self, drawing: Drawing, name: str, trainer: Any) -> None:
         """Draw with all ranks of the run; it goes on when every image is there."""
@@ -149,21 +160,6 @@ class SyntheticReplay(Replay):
         for _ in few.make(Split()):
             pass
         return few.rows
-
-
-class _Pairs:
-    """``(RGB image, prompt index)`` from files."""
-
-    def __init__(self, rows: list[tuple[Path, int]]) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        file, prompt = self._rows[index]
-        with Image.open(file) as image:
-            return image.convert("RGB"), prompt
 
 
 def _read_prompts(source: str | list[str]) -> list[str]:

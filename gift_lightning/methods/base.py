@@ -182,7 +182,8 @@ class ContinualCLIP(LightningModule):
             templates: prompts with one ``{}`` for the class name; their features are averaged.
 
         Raises:
-            InputError: no list of images or of classes, a template without ``{}``, or an image with pixels of 32 bits.
+            InputError: no list of images or of classes, a template without ``{}``, or an image that does not decode or
+                is not taken (see ``upright_rgb``).
         """
         if not isinstance(images, Sequence) or not all(isinstance(image, Image.Image) for image in images):
             raise InputError("predict needs a list of PIL images, as PIL.Image.open gives them.")
@@ -192,7 +193,7 @@ class ContinualCLIP(LightningModule):
             raise InputError("predict needs a list of templates, each with one {} for the class name.")
         task = Task()
         task.name, task.class_names, task.templates = "predict", list(class_names), list(templates)
-        pairs = [(upright_rgb(image), 0) for image in images]
+        pairs = [(upright_rgb(image, f"predict: image {index}"), 0) for index, image in enumerate(images)]
         shard = TestShard(pairs, self.clip.test_geometry, self.clip.normalize, device=self.device)
         return self.evaluate(task, shard).softmax(1)
 

@@ -44,7 +44,7 @@ def trainer() -> Trainer:
 
 
 def build(folder: Path, task: Task, clip: CLIP, **arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return decoded_images(trainer(), folder, task, clip.test_geometry, **arguments)
+    return decoded_images(trainer(), folder, task, clip.test_geometry, **arguments)[:2]
 
 
 def refuse(image: Any) -> Any:
@@ -92,7 +92,7 @@ def test_any_number_of_ranks_makes_the_same_file(ranks: int, clip: CLIP, tmp_pat
     assert shares == [1.0] * min(ranks, 5)
     file.finish(temporary)
     assert file.is_whole() and list(tmp_path.iterdir()) == [file.path]
-    images, labels = file.read()
+    images, labels, _ = file.read()
     expected = TestShard(task.test_set, clip.test_geometry, torch.as_tensor)
     assert torch.equal(images, expected[:]) and torch.equal(labels, expected.labels)
 
@@ -101,7 +101,7 @@ def test_the_size_is_known_before(clip: CLIP, tmp_path: Path, monkeypatch: pytes
     task = flags()
     expected = decoded_bytes(task, clip.test_geometry)
     build(tmp_path, task, clip)
-    assert [path.stat().st_size for path in tmp_path.iterdir()] == [expected] == [150 * (8 + 3 * 32 * 32)]
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [expected] == [150 * (8 + 1 + 3 * 32 * 32)]
     assert decoded_bytes(task, Compose([Resize(8), CenterCrop(8), ToTensor()])) == 0  # not in uint8
     monkeypatch.setattr(decoded, "KEPT_BYTES", expected)
     assert decoded_bytes(task, clip.test_geometry) == 0

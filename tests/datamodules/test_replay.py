@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from datamodules import SyntheticReplay, TaskSequence
 from datamodules.mini import Flags, Shapes
 from datamodules.replay.drawing import ATTEMPTS
-from datamodules.replay.folder import ReplayFolder, is_blank
+from datamodules.replay.folder import ReplayFolder, is_blank, pixel_hash
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
 from gift_lightning.generation import ImageGenerator
@@ -139,7 +141,9 @@ def test_folder_of_a_task(tmp_path: Path) -> None:
     assert len(set(seeds)) == COUNT
     for (name, prompt), seed, (pixels, told) in zip(rows[1:], seeds, loaded(made), strict=True):
         assert pixels == generator._draw(prompt, seed).tobytes() and told == prompt
-        assert Image.open(folder / name).info == {"prompt": prompt, "seed": str(seed)}
+        drawn = Image.open(folder / name)
+        assert drawn.info == {"prompt": prompt, "seed": str(seed), "pixels": pixel_hash(drawn)}
+    assert [image["pixels"] for image in manifest["images"]] == [pixel_hash(made.pairs[i][0]) for i in range(COUNT)]
     assert made.prompts == list(dict.fromkeys(prompt for _, prompt in rows[1:]))
     assert generator.released == 1 and generator.checked == [list(dict.fromkeys(made.prompts))]
 
@@ -197,6 +201,130 @@ def test_killed_between_manifest_and_csv(tmp_path: Path) -> None:
     (tmp_path / "Flags_Syn" / "image_text.csv").unlink()
     replay(tmp_path, Noise()).prepare_task(0)
     assert contents(tmp_path / "Flags_Syn") == before
+
+
+def change_pixels(file: Path, keep: Sequence[str] = ("prompt", "seed", "pixels")) -> None:
+    """Invert an image and keep its PNG text, as an editor of images does."""
+    with Image.open(file) as image:
+        text = PngInfo()
+        for key in keep:
+            text.add_itxt(key, image.info[key])
+        ImageOps.invert(image.convert("RGB")).save(file, pnginfo=text)
+
+
+@pytest.mark.parametrize("generator", [None, Noise()])
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("forged", [True, False])
+def test_an_image_that_was_changed_is_refused(
+    forged: bool, complete: bool, generator: Noise | None, tmp_path: Path
+) -> None:
+    """By the hash in its text; in a complete folder by that in the manifest too."""
+    replay(tmp_path, Noise()).prepare_task(0)
+    folder = tmp_path / "Flags_Syn"
+    if not complete:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest["images"]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    change_pixels(folder / "3.png", ("prompt", "seed") if forged else ("prompt", "seed", "pixels"))
+    if forged and not complete:
+        return  # nothing is left that would tell
+    before = contents(folder)
+    with pytest.raises(InputError, match=r"3.png is not the image that was drawn, its pixels were changed: restore it"):
+        replay(tmp_path, generator).prepare_task(0)
+    assert contents(folder) == before
+    (folder / "3.png").unlink()
+    replay(tmp_path, Noise()).prepare_task(0)
+    replay(tmp_path).prepare_task(0)
+
+
+class OtherMachine(Noise):
+    """Draws the same image with other rounding."""
+
+    def _draw(self, prompt: str, seed: int) -> Image.Image:
+        return super()._draw(prompt, seed).point(lambda value: value ^ 1)
+
+
+def test_an_image_that_another_machine_draws_anew_is_recorded_anew(tmp_path: Path) -> None:
+    replay(tmp_path, Noise()).prepare_task(0)
+    folder = tmp_path / "Flags_Syn"
+    (folder / "3.png").unlink()
+    for drawing in [replay(tmp_path, OtherMachine()).drawing(0) for _ in range(2)]:
+        assert drawing is not None
+        for _ in drawing.make(Split()):
+            pass
+    images = json.loads((folder / "manifest.json").read_text())["images"]
+    assert images[3]["pixels"] == pixel_hash(Image.open(folder / "3.png"))
+    replay(tmp_path).prepare_task(0)
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_said_to_be_unchecked(tmp_path: Path) -> None:
+    made = replay(tmp_path, Noise())
+    assert made.notes() == []
+    for task in (0, 1):
+        made.prepare_task(task)
+    assert made.notes() == []
+    folder = tmp_path / "Flags_Syn"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for image in manifest["images"]:
+        del image["pixels"]
+        with Image.open(folder / image["file"]) as opened:
+            text = PngInfo()
+            text.add_itxt("prompt", image["prompt"])
+            text.add_text("seed", str(image["seed"]))
+            opened.save(folder / image["file"], pnginfo=text)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = contents(folder)
+    for generator in (None, Noise()):
+        old = replay(tmp_path, generator)
+        (note,) = old.notes()
+        assert f"The images in {folder} were drawn by an earlier version, which kept no hashes" in note
+        old.prepare_task(0)
+        assert loaded(old) and contents(folder) == before
+    (folder / "3.png").unlink()  # what is drawn anew completes the folder with hashes of all
+    replay(tmp_path, Noise()).prepare_task(0)
+    assert replay(tmp_path).notes() == []
+
+
+HOSTILE = {
+    "a bomb of pixels": lambda file: file.write_bytes(png_of(60_000, 60_000)),
+    "a bomb of text": lambda file: file.write_bytes(png_of(8, 8, text=200 * 2**20)),
+    "a text of another kind": lambda file: Image.new("RGB", (8, 8)).save(file, pnginfo=long_seed()),
+    "a pipe": lambda file: (file.unlink(), os.mkfifo(file)),
+    "a folder": lambda file: (file.unlink(), file.mkdir()),
+}
+
+
+def png_of(width: int, height: int, text: int = 0) -> bytes:
+    """A small PNG file that says it has so many pixels, or so many bytes of text."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    compressed = b"prompt\0\0" + zlib.compress(bytes(text)) if text else b""
+    parts = [(b"IHDR", header), (b"zTXt", compressed), (b"IDAT", zlib.compress(bytes(8 * 25))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in parts if data or name != b"zTXt")
+
+
+def long_seed() -> PngInfo:
+    text = PngInfo()
+    text.add_text("prompt", "a photo of a dog")
+    text.add_text("seed", "9" * 5000)
+    return text
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_lies_in_the_place_of_an_image_is_told_in_one_sentence_or_drawn_anew(case: str, tmp_path: Path) -> None:
+    replay(tmp_path, Noise()).prepare_task(0)
+    folder = tmp_path / "Flags_Syn"
+    before = contents(folder)
+    HOSTILE[case](folder / "3.png")
+    with pytest.raises(InputError) as told:
+        replay(tmp_path).prepare_task(0)
+    assert "3.png" in str(told.value) and "\n" not in str(told.value)
+    if case != "a folder":  # which is not for us to remove
+        replay(tmp_path, Noise()).prepare_task(0)
+        assert contents(folder) == before
 
 
 def test_an_image_from_elsewhere_is_not_taken_for_ours(tmp_path: Path) -> None:

@@ -75,14 +75,43 @@ def test_images_of_others_may_lie_in_folders_beside_the_csv(tmp_path: Path) -> N
     written_otherwise(folder, "image,text", "class_{i}/image.jpeg,number {n}")
     made = replay(tmp_path)
     made.prepare_task(0)
-    assert len({file for file, _ in made.pairs._rows}) == COUNT - 1
+    assert len({file for file, _ in made.pairs.samples}) == COUNT - 1
 
 
-def test_images_of_others_may_lie_where_the_csv_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["absolute", "dots", "link", "linked folder", "dots from here"])
+def test_a_csv_names_no_image_outside_its_folder(way: str, tmp_path: Path) -> None:
+    """Even one that exists: a folder may come from the network."""
+    folder, private = foreign(tmp_path), tmp_path / "private"
+    private.mkdir()
+    (folder / "5.jpeg").rename(private / "5.jpeg")
+    entry = {
+        "absolute": str(private / "5.jpeg"),
+        "dots": "../private/5.jpeg",
+        "link": "5.jpeg",
+        "linked folder": "below/5.jpeg",
+        "dots from here": os.path.relpath(private / "5.jpeg"),
+    }[way]
+    if way == "link":
+        (folder / "5.jpeg").symlink_to(private / "5.jpeg")
+    if way == "linked folder":
+        (folder / "below").symlink_to(private)
+    edit("image_text.csv", "/data/syn/Flags_Syn/5.jpeg", entry)(folder)
+    made = replay(tmp_path)
+    assert made.inspect().status == "missing"
+    with pytest.raises(InputError, match=r"image_text.csv names an image outside its folder, .*5.jpeg: copy the image"):
+        made.prepare_task(0)
+    (folder / "5.jpeg").unlink(missing_ok=True)
+    (private / "5.jpeg").rename(folder / "5.jpeg")
+    made.prepare_task(0)
+    assert len(made.pairs) == COUNT - 1
+
+
+def test_links_within_a_folder_and_to_a_folder_are_followed(tmp_path: Path) -> None:
     folder = foreign(tmp_path / "there")
-    shutil.copytree(folder, tmp_path / "here" / "Flags_Syn", ignore=shutil.ignore_patterns("*.jpeg"))
-    text = (folder / "image_text.csv").read_text().replace("/data/syn/Flags_Syn/", f"{folder}/")
-    (tmp_path / "here" / "Flags_Syn" / "image_text.csv").write_text(text)
+    (folder / "5.jpeg").rename(folder / "five.jpeg")
+    (folder / "5.jpeg").symlink_to(folder / "five.jpeg")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "Flags_Syn").symlink_to(folder)
     made = replay(tmp_path / "here")
     made.prepare_task(0)
     assert len(made.pairs) == COUNT - 1
@@ -105,7 +134,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "lacks 2 of the 10 images that its image_text.csv names, the first one is /data/syn/Flags_Syn/4.jpeg",
     ),
     "unknown files": (edit("image_text.csv", "/5.jpeg", "/five.jpeg"), "the first one is /data/syn/Flags_Syn/five.jp"),
-    "broken image": (lambda folder: os.truncate(folder / "5.jpeg", 300), "5.jpeg is no whole image: restore it"),
+    "broken image": (
+        lambda folder: os.truncate(folder / "5.jpeg", 300),
+        "5.jpeg cannot be decoded (Truncated File Read): restore it, or remove its row",
+    ),
     "black images only": (
         lambda folder: [Image.new("RGB", (8, 8)).save(folder / f"{i}.jpeg") for i in range(COUNT)],
         "has black images only",
