@@ -22,6 +22,9 @@ REPLACE = "replace it, or remove it before a run begins."  # without it, the dat
 _BITS_PER_SAMPLE = 258
 """A tag of TIFF."""
 
+_CAMERA_NOTES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Where Pillow looks for the orientation of an image."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -115,7 +118,10 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()  # before all else: after a fault in here, Pillow takes what it has decoded for the image
     turn = _TURNS.get(_orientation(image) or 1)
     upright = image if turn is None else image.transpose(turn)
-    return _eight_bits(upright, image).convert("RGB")
+    rgb = _eight_bits(upright, image).convert("RGB")
+    for key in _CAMERA_NOTES:  # it must not be turned again
+        rgb.info.pop(key, None)
+    return rgb
 
 
 def _orientation(image: Image.Image) -> int | None:
