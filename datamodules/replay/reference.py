@@ -139,7 +139,7 @@ class Reference(Replay):
         missing = [path for path in paths if not os.path.isfile(folder / path)]
         if missing:
             raise InputError(
-                f"{_IMAGES}: {self.images} lists {len(missing)} files that do not exist, the first one is"
+                f"{_IMAGES}: {self.images} lists {len(missing)} paths at which there is no file, the first one is"
                 f" {folder / missing[0]}: restore them, or take them from the list."
             )
 

@@ -172,7 +172,7 @@ def _read_prompts(source: str | list[str]) -> list[str]:
         prompts = source
     else:
         file = package_file(source, "data.replay.initial_prompts")
-        if not file.is_file():
+        if not file.exists():
             raise InputError(f"data.replay.initial_prompts: {file} does not exist; give a text file or 'imagenet'.")
         stripped = (line.strip() for line in read_lines(file, "data.replay.initial_prompts"))
         prompts = [line for line in stripped if line]

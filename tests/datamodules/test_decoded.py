@@ -10,14 +10,17 @@ from lightning import Trainer
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize, ToTensor
 
-from datamodules import ImageFolderTask, Task, TaskSequence, decoded
+from datamodules import ClassIncremental, ImageFolderTask, Task, TaskSequence, decoded
+from datamodules.damage import damaged_paths
 from datamodules.decoded import DecodedFile, decoded_bytes, decoded_images
+from datamodules.image_files import DAMAGED
 from datamodules.mini import Flags
 from datamodules.shard import Decoded, TestShard
 from datamodules.stream import Split
 from gift_lightning.clip import CLIP, CLIPSource
 from gift_lightning.errors import ImageInputError, InputError
 from gift_lightning.methods import ZeroShot
+from tests.damaging import encoded
 from tests.datamodules.test_image_folder import ready, write
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -148,6 +151,26 @@ def test_what_a_killed_process_left_is_removed_in_time(clip: CLIP, tmp_path: Pat
     os.utime(old, (0, 0))
     assert not file.is_whole()
     assert list(tmp_path.iterdir()) == [young]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_damage_is_known_from_the_file_too(num_workers: int, clip: CLIP, tmp_path: Path) -> None:
+    """Of tasks that are parts of another as well, whichever process decoded."""
+    torn, data = ["test/a/1.jpg", "test/c/2.jpg"], encoded("JPEG", (24, 16))
+    for path in [f"{split}/{name}/{i}.jpg" for split in ("train", "test") for name in "abc" for i in range(3)]:
+        file = tmp_path / "pets" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data[:-30] + data[-2:] if path in torn else data)
+    whole = ready(tmp_path / "pets")
+    parts = ClassIncremental(ready(tmp_path / "pets"), 2, 1, [2, 0, 1]).steps()
+    for task, count in ((whole, 2), (parts[0], 2), (parts[1], 0)):
+        task.setup()
+        paths = [path for path, _ in task.test_set.samples]
+        for _ in ("decoded", "read"):
+            *_, damage = decoded_images(trainer(), tmp_path / "cache", task, clip.test_geometry, num_workers)
+            assert (damage == DAMAGED).tolist() == [path in torn for path in paths]
+            assert damaged_paths(task.test_set, damage) == [path for path in paths if path in torn]
+            assert int((damage == DAMAGED).sum()) == count
 
 
 @pytest.fixture

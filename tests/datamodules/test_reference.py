@@ -271,7 +271,7 @@ REFUSED: dict[str, tuple[Change, dict[str, Any], str]] = {
     "missing files of a list": (
         lambda root: (root / "list.txt").write_text("dog/a.png\ndog/gone.png\ndog/b.png\n"),
         {"images": "list.txt", "sentences": ["a dog"]},
-        "data.replay.images: {root}/list.txt lists 2 files that do not exist, the first one is {root}/dog/b.png",
+        "data.replay.images: {root}/list.txt lists 2 paths at which there is no file, the first one is {root}/dog",
     ),
     "a list that is no text": (
         lambda root: (root / "list.tar").write_bytes(b"\xff\xfe\x00"),

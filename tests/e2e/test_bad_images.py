@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.e2e.conftest import kill_at, read_results, run_command, run_on_ranks
 from tests.e2e.test_own_images import SMALL, user  # noqa: F401 (a fixture)
@@ -22,6 +23,15 @@ def broken(user: Path) -> list[str]:  # noqa: F811
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
+def tear(path: Path) -> str:
+    """Make an image a JPEG that ends early, which Pillow takes; returns its path below the task's folder."""
+    with Image.open(path) as image:
+        image.convert("RGB").save(path, "JPEG")
+    data = path.read_bytes()
+    path.write_bytes(data[:-30] + data[-2:])
+    return path.relative_to(path.parents[2]).as_posix()
+
+
 def test_a_bad_training_image_is_named(user: Path, broken: list[str]) -> None:  # noqa: F811
     log = user / "log.txt"
     assert run_command(RUN, log) == 2
@@ -34,6 +44,8 @@ def test_a_bad_training_image_is_named(user: Path, broken: list[str]) -> None:  
 
 def test_skipping_is_the_same_for_ranks_workers_and_restarts(user: Path, broken: list[str]) -> None:  # noqa: F811
     log, runs = user / "log.txt", user / "runs"
+    torn = [tear(path) for path in sorted((user / "data" / "birds" / "train").rglob("*.png"))[1::6]]
+    torn += [tear(path) for path in sorted((user / "data" / "birds" / "test").rglob("*.png"))[:2]]
     whole = [*SKIP, "--run.name", "whole"]
     assert run_command(whole, log) == 0, log.read_text()
     results = read_results(runs / "whole")
@@ -42,6 +54,8 @@ def test_skipping_is_the_same_for_ranks_workers_and_restarts(user: Path, broken:
     assert set(skipped["images"]) <= set(broken)
     assert skipped["draws"] == len(skipped["images"]) > 10  # 48 draws of 56 images: none is drawn twice
     (warning,) = [line for line in log.read_text().splitlines() if line.startswith("warning: Task")]
+    assert set(results["damaged"]["birds"]) <= set(torn) and set(torn[-2:]) <= set(results["damaged"]["birds"])
+    assert len(results["damaged"]["birds"]) > 5
     assert f"'birds' has {len(skipped['images'])} training images that do not decode" in warning
 
     assert run_command([*SKIP, "--run.name", "alone", "--data.num_workers", "0"], log) == 0, log.read_text()
@@ -53,6 +67,7 @@ def test_skipping_is_the_same_for_ranks_workers_and_restarts(user: Path, broken:
     for name in ("alone", "two", "resumed"):
         ours = read_results(runs / name)
         assert ours["skipped"] == results["skipped"], name
+        assert ours["damaged"] == results["damaged"], name
         assert ours["R"] == results["R"], name
     assert read_results(runs / "two")["complete"]
 
