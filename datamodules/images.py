@@ -25,6 +25,15 @@ _BITS_PER_SAMPLE = 258
 _CAMERA_NOTES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 """Where Pillow looks for the orientation of an image."""
 
+_JPEG_FAULTS = (
+    "Corrupt JPEG data",
+    "Inconsistent progression sequence",
+    "Invalid SOS parameters",
+    "Premature end of JPEG",
+    "Unknown Adobe color transform",
+)
+"""What libjpeg says of damage (``JWRN_`` in its jerror.h)."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -83,13 +92,14 @@ def jpeg_fault(file: Path) -> str | None:
             return None
         data += opened.read()
         try:
-            space = "CMYK" if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK") else "GRAY"
+            space = "CMYK" if simplejpeg.decode_jpeg_header(data, strict=False)[2] in ("CMYK", "YCCK") else "GRAY"
             # an eighth of the size: the damage is found before pixels are made
             simplejpeg.decode_jpeg(data, space, min_height=1, min_width=1, min_factor=8)
-        except ValueError as fault:
-            with contextlib.suppress(ValueError):  # a kind of JPEG that this decoder does not know, but Pillow does
-                simplejpeg.decode_jpeg(data, space, min_height=1, min_width=1, min_factor=8, strict=False)
-                return first_line(fault)[:-1]
+        except (
+            ValueError,
+            KeyError,
+        ) as fault:  # also of a kind of JPEG that this decoder does not know, but Pillow does
+            return str(fault) if str(fault).startswith(_JPEG_FAULTS) else None
     return None
 
 

@@ -106,6 +106,22 @@ def test_jpegs_of_all_colour_spaces_are_whole(mode: str, tmp_path: Path) -> None
     assert jpeg_fault(file) is None
 
 
+@pytest.mark.parametrize("sampling", [0x11, 0x12, 0x21, 0x22, 0x41, 0x14, 0x31, 0x13, 0x44, 0x24])
+def test_jpegs_of_rare_kinds_are_taken_as_pillow_takes_them(sampling: int, tmp_path: Path) -> None:
+    """Even those of which only Pillow knows how often they sample colour."""
+    file = tmp_path / "image.jpg"
+    Image.linear_gradient("L").convert("RGB").save(file, subsampling=0)
+    data = bytearray(file.read_bytes())
+    data[data.index(b"\xff\xc0") + 11] = sampling
+    file.write_bytes(data)
+    expected = plain(file)
+    if expected is None:
+        with pytest.raises(ImageInputError):
+            read_image(file)
+    else:
+        assert np.array_equal(ImageFiles(tmp_path, [(file.name, 0)])[0][0], expected.convert("RGB"))
+
+
 # --- what the camera notes --------------------------------------------------------------------------------------------
 
 
