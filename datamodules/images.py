@@ -95,10 +95,7 @@ def jpeg_fault(file: Path) -> str | None:
             space = "CMYK" if simplejpeg.decode_jpeg_header(data, strict=False)[2] in ("CMYK", "YCCK") else "GRAY"
             # an eighth of the size: the damage is found before pixels are made
             simplejpeg.decode_jpeg(data, space, min_height=1, min_width=1, min_factor=8)
-        except (
-            ValueError,
-            KeyError,
-        ) as fault:  # also of a kind of JPEG that this decoder does not know, but Pillow does
+        except (ValueError, KeyError) as fault:  # also for a kind of JPEG that Pillow alone knows
             return str(fault) if str(fault).startswith(_JPEG_FAULTS) else None
     return None
 

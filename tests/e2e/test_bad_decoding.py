@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gift_lightning.clip import CLIPSource
+from gift_lightning.errors import InputError
+from gift_lightning.methods import L2
 from tests.damaging import encoded, hole
 from tests.e2e.conftest import CONFIG, call, read_results
 
@@ -186,6 +189,22 @@ def test_a_run_over_bad_images_ends_in_one_sentence(case: str, tmp_path: Path) -
     (sentence,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert status == 2 and "Traceback" not in err
     assert told in sentence
+
+
+def test_predict_refuses_an_image_that_does_not_decode(tmp_path: Path) -> None:
+    """Pillow opens an image without decoding it; then its file may be damaged, closed, of 32 bits or too long."""
+    whole, torn = (tmp_path / f"{name}.png" for name in ("whole", "torn"))
+    for file in (whole, torn):
+        file.write_bytes(encoded("PNG", (48, 40)))
+    make_hole(torn)
+    with Image.open(whole) as closed:
+        pass
+    model = L2(clip=CLIPSource("package:datamodules.mini.clip"))
+    expected = model.predict([Image.open(whole)], ["cat", "dog"])
+    for bad in (Image.open(torn), closed, Image.new("F", (8, 8)), Image.new("RGB", (1, 20_000))):
+        with pytest.raises(InputError, match=r"^predict: image 1 cannot be decoded \(.*\): give a whole one\.$"):
+            model.predict([Image.open(whole), bad], ["cat", "dog"])
+    assert model.predict([Image.open(whole)], ["cat", "dog"]).equal(expected)
 
 
 def test_what_libjpeg_finds_in_images_that_decode_is_said_and_kept(tmp_path: Path) -> None:
