@@ -119,9 +119,10 @@ class RunRecord(TaskCallback):
         for name, paths in trainer.datamodule.damaged.items() if trainer.is_global_zero else []:
             if len(paths) > self._told_damaged.get(name, 0):
                 self._told_damaged[name] = len(paths)
+                images = "1 image" if len(paths) == 1 else f"{len(paths)} images"
                 warn(
-                    f"{len(paths)} images of '{name}' decode, but libjpeg reports damage: their pixels may be wrong,"
-                    f" see results.json, the first one is {paths[0]}."
+                    f"libjpeg reports damage in {images} of '{name}' that decode all the same: their pixels may be"
+                    f" wrong. The first one is {paths[0]}."
                 )
 
     def _write(self, trainer: Trainer, module: Module, matrix: bool = True) -> dict[str, Any]:

@@ -221,9 +221,10 @@ def test_what_libjpeg_finds_in_images_that_decode_is_said_and_kept(tmp_path: Pat
     assert status == 0, err
     results = read_results(tmp_path / "runs" / "three_tasks")
     assert results["damaged"] == {"bad": ["test/dog/0.jpg", "train/cat/1.jpg"], "data.replay": ["dog/2.jpg"]}
-    assert "warning: 1 images of 'bad' decode, but libjpeg reports damage" in err  # before the first task
-    assert "warning: 2 images of 'bad' decode, but libjpeg reports damage: their pixels may be wrong" in err
-    assert "warning: 1 images of 'data.replay'" in err and "images of 'good'" not in err
+    told = "warning: libjpeg reports damage in"
+    assert f"{told} 1 image of 'bad' that decode all the same" in err  # before the first task
+    assert f"{told} 2 images of 'bad' that decode all the same: their pixels may be wrong. The first one is test" in err
+    assert f"{told} 1 image of 'data.replay'" in err and "of 'good'" not in err
     assert results["skipped"] == {}
 
 
