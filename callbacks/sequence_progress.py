@@ -3,10 +3,10 @@
 from typing import Any
 
 from lightning.pytorch.callbacks import ProgressBar
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from callbacks.task_callback import Module, TaskCallback, Trainer
+from gift_lightning.console import plain_console
 
 
 class SequenceProgress(TaskCallback, ProgressBar):
@@ -27,18 +27,18 @@ class SequenceProgress(TaskCallback, ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        console = Console()
+        console = plain_console()
         if not (self._enabled and console.is_terminal and trainer.is_global_zero and module.learns):
             return
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("steps"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[loss]}"),
+            TextColumn("{task.fields[loss]}", style="dim", markup=False),
             console=console,
             expand=True,
         )
