@@ -3,6 +3,7 @@
 from typing import Any
 
 from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from callbacks.task_callback import Module, TaskCallback, Trainer
@@ -30,18 +31,7 @@ class SequenceProgress(TaskCallback, ProgressBar):
         console = plain_console()
         if not (self._enabled and console.is_terminal and trainer.is_global_zero and module.learns):
             return
-        self._progress = Progress(
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}", style="dim", markup=False),
-            console=console,
-            expand=True,
-        )
+        self._progress = progress_bar(console)
         sequence = trainer.datamodule
         total = sequence.first_step(sequence.num_tasks)
         self._bar = self._progress.add_task("starting", total=total, completed=trainer.global_step, loss="")
@@ -84,3 +74,19 @@ class SequenceProgress(TaskCallback, ProgressBar):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def progress_bar(console: Console) -> Progress:
+    """The bar; what it says of the task and its losses is text, whatever the task is called."""
+    return Progress(
+        TextColumn("{task.description}", style="bold", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}", style="dim", markup=False),
+        console=console,
+        expand=True,
+    )

@@ -68,7 +68,9 @@ def find_layout(folder: Path) -> Layout:
     test = splits.get("test") or splits.get("val")
     if "train" not in splits or test is None:
         raise InputError(_what_lacks(folder, splits, flat, others))
-    notes = [] if "test" in splits else [f"{folder / test} is taken as the test set, for there is no other"]
+    notes = (
+        [] if "test" in splits else [f"{folder / test} is taken as the test set, for there is no other with classes"]
+    )
     unused = [*flat, *others, *([splits["val"]] if "val" in splits and "test" in splits else [])]
     if unused:
         beside = f"{_list([splits['train'], test])} in {folder}"

@@ -152,8 +152,8 @@ class ImageFolderTask(Task):
         for folder, name in zip(self._folders, names, strict=True):
             if fault := fault_of(name):
                 raise InputError(
-                    f"Task '{self.name}': the name {name!r} of the class in folder {folder!r} {fault}: give it another"
-                    " one in class_names."
+                    f"Task '{self.name}': the name {name!r} of the class in folder {folder!r} {fault}: rename"
+                    " the folder, or name the class in class_names."
                 )
             if alike(name) in known:
                 other = known[alike(name)]

@@ -39,9 +39,9 @@ def program() -> NoReturn:
 
 
 def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None]) -> int:
-    stray = stray_package()
-    if stray:
-        sys.stderr.write(f"error: {stray}\n")
+    fault = stray_package() or _fault_of_bytes(arguments)
+    if fault:
+        sys.stderr.write(f"error: {fault}\n")
         return 2
     if "--download" in arguments:
         os.environ["HF_HUB_OFFLINE"] = "0"
@@ -53,6 +53,12 @@ def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None])
         from gift_lightning.cli import run  # importing the whole stack takes seconds: after the cheap checks
 
     return run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
+
+
+def _fault_of_bytes(arguments: Sequence[str]) -> str:
+    """Say which argument is no text, as paths on a disk may be; a config cannot hold it. Empty if none is."""
+    wrong = next((word for word in arguments if any("\ud800" <= letter <= "\udfff" for letter in word)), None)
+    return "" if wrong is None else f"The argument {wrong!r} is no text in UTF-8: rename the file or folder."
 
 
 @contextlib.contextmanager

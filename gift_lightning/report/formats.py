@@ -5,9 +5,16 @@ from collections.abc import Sequence
 
 _LATEX = {
     **{character: f"\\{character}" for character in "_%&#${}"},
-    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "`": r"\textasciigrave{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "–": "--",
-    "[": "{[}", "*": "{*}",  # at the beginning of a row, options of the row or rule before it
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "`": r"\textasciigrave{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "–": "--",
+    "[": "{[}",
+    "*": "{*}",  # at the beginning of a row, options of the row or rule before it
 }
 
 
