@@ -1,5 +1,6 @@
 """Names of tasks and classes are data: what a name may hold, and when two names are the same."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -33,19 +34,17 @@ def fault_of(name: object) -> str:
 
 
 def fault_of_task(name: object) -> str:
-    """The same for the name of a task, which names files and folders too.
+    """The same for the name of a task, by which folders below another are called too: ``a/b`` will do, ``../b`` not.
 
     >>> fault_of_task("Ba$$in"), fault_of_task("../x"), fault_of_task("..")
-    ('', 'has a slash', 'consists of dots')
+    ('', 'is a path that may lead elsewhere', 'is a path that may lead elsewhere')
     """
     fault = fault_of(name)
     if fault:
         return fault
     name = str(name)
-    if "/" in name or "\\" in name:
-        return "has a slash" if "/" in name else "has a backslash"
-    if not name.strip(". "):
-        return "consists of dots"
+    if not all(part.strip(". ") for part in re.split(r"[/\\]", name)):
+        return "is a path that may lead elsewhere"
     return f"is longer than {LONGEST} bytes" if len(name.encode()) > LONGEST else ""
 
 

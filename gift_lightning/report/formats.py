@@ -64,7 +64,6 @@ def latex(text: str) -> str:
     >>> latex("wise_ft – 50%")
     'wise\\_ft -- 50\\%'
     """
-    # of two hyphens, quotes or commas it makes another character
-    return re.sub(
-        r"([-',])(?=\1)|.", lambda found: f"{found[1]}{{}}" if found[1] else _LATEX.get(found[0], found[0]), text
-    )
+    # two dashes, quotes or commas would become another character
+    parts = re.finditer(r"([-–](?=[-–])|'(?=')|,(?=,))|.", text)
+    return "".join(_LATEX.get(part[0], part[0]) + ("{}" if part[1] else "") for part in parts)
