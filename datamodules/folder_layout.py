@@ -91,12 +91,12 @@ def _splits(folder: Path, named: dict[str, Split]) -> dict[Split, str]:
 def _what_lacks(folder: Path, splits: dict[Split, str], flat: Sequence[str], others: Sequence[str]) -> str:
     """The sentence for a folder whose splits are not whole."""
     if flat:
-        alone = (
+        apart = (
             f", or name {folder / splits['train']}, of which a part is kept for testing" if "train" in splits else ""
         )
         return (
             f"{folder / flat[0]} holds images and no folders, so that their classes are unknown: give each class a"
-            f" folder of its own{alone}."
+            f" folder of its own{apart}."
         )
     found = splits.get("train") or next(iter(splits.values()))
     missing = "train" if "train" not in splits else "test"

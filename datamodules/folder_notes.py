@@ -8,7 +8,7 @@ from datamodules.folder_layout import Layout
 from datamodules.image_files import Sample
 from datamodules.listing import images_beside
 
-COMPARED = 100_000
+COMPARED = 50_000
 """Images of a task up to which equal ones are looked for: each file is asked for its size."""
 
 

@@ -60,7 +60,7 @@ class ImageFolderTask(Task):
         self.name = self.folder.resolve().name if name is None else name
         self.templates, self._given_names = list(templates), class_names
         self.test_share, self.split_seed, self.shots = test_share, split_seed, shots
-        self._copies: list[str] | None = None
+        self._notes: list[str] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """List the files, once."""
@@ -87,11 +87,12 @@ class ImageFolderTask(Task):
         """What was decided about the folders, what was passed over, and which images are there twice."""
         if not hasattr(self, "train_set"):
             return []
-        task, (train, test) = f"Task '{self.name}'", self._samples
-        if self._copies is None:  # once: it reads files
-            self._copies = notes_of_copies(self.folder, train, test)
-        found = [*self._layout.notes, *notes_of_folders(self._layout, self._folders, train, test), *self._copies]
-        return [f"{task}: {sentence}." for sentence in found] + note_of_passed(self._passed, task, self.folder)
+        if self._notes is None:  # once: it reads files
+            task, (train, test) = f"Task '{self.name}'", self._samples
+            found = [*self._layout.notes, *notes_of_folders(self._layout, self._folders, train, test)]
+            told = [f"{task}: {sentence}." for sentence in [*found, *notes_of_copies(self.folder, train, test)]]
+            self._notes = told + note_of_passed(self._passed, task, self.folder)
+        return self._notes
 
     @property
     def fingerprint(self) -> str:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -59,7 +59,7 @@ def alike(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def text_keys(given: Mapping[object, V], known: Iterable[str], setting: str) -> dict[str, V]:
+def text_keys(given: Mapping[Any, V], known: Iterable[str], setting: str) -> dict[str, V]:
     """A mapping from a config with the text that was written in place of keys that YAML read as something else.
 
     YAML reads ``2024`` as a number and ``yes`` as a truth value: the key is the known name that YAML reads likewise.

@@ -5,16 +5,19 @@ import random
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 
 from callbacks.sequence_progress import progress_bar
+from datamodules import SyntheticReplay
 from datamodules.replay.drawing import Progress
 from gift_lightning.cli import _row_table
 from gift_lightning.console import plain_console, visible
+from gift_lightning.generate import _bar, _bars, _summarise
 from gift_lightning.names import alike, fault_of, fault_of_task
 from gift_lightning.report import (
     accuracy_table,
@@ -148,9 +151,14 @@ def test_names_come_through_what_a_run_shows(case: int) -> None:
     with progress_bar(console) as bar:
         bar.add_task(f"task 1/2 {name}", total=3, loss="")
     console.print(_row_table([name], [50.0], 50.0))
-    console.print(str(Progress(name, 0, 1, 0, 0.0)), name)
+    progress = Progress(name, 0, 1, 0, 0.0)
+    with _bars(console) as bars:
+        _bar(bars, name, 3)(progress)
+    _summarise(cast(SyntheticReplay, SimpleNamespace(root=name)), [progress], console)
+    console.print(str(progress), name)
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"task 1/2 {name}" in said and f"\n  {name} " in said and said.endswith(f" {name}\n")
+    assert f"task 1/2 {name}" in said and f"\x1b[2K{name} " in said and said.count(f"\n  {name} ") == 2
+    assert f"\nImages: {name}\n" in said and said.endswith(f" {name}\n")
     assert read_latex(latex(name)) == name
 
 
@@ -161,6 +169,7 @@ def test_a_name_that_is_accepted_is_one_line_that_a_file_may_be_called(case: int
     name = "".join(rng.choices(letters, k=rng.randint(0, 4))) * rng.choice([1, 1, 1, 60])
     assert len(visible(name).splitlines()) <= 1 and visible(name).encode().decode() == visible(name)
     if not fault_of_task(name):
-        (tmp_path / f"{name}_Syn").mkdir()
-        assert [path.name for path in tmp_path.iterdir()] == [f"{name}_Syn"]
+        folder = tmp_path / "below" / f"{name}_Syn"
+        folder.mkdir(parents=True)
+        assert folder.resolve().is_relative_to(tmp_path / "below") and f"{name}_Syn".endswith(folder.name)
         assert len(name.splitlines()) == 1
