@@ -6,7 +6,7 @@ from pathlib import Path
 from datamodules.duplicates import equal_files
 from datamodules.folder_layout import Layout
 from datamodules.image_files import Sample
-from datamodules.listing import images_beside
+from datamodules.listing import broken_links, images_beside
 
 COMPARED = 50_000
 """Images of a task up to which equal ones are looked for: each file is asked for its size."""
@@ -32,6 +32,9 @@ def notes_of_folders(
                 f"{_count(stray, 'image')} directly in {folder} {_are(stray)} passed over, being of no class; the first"
                 f" one is {stray[0]}"
             )
+        if broken := broken_links(folder):
+            leads = "leads" if len(broken) == 1 else "lead"
+            notes.append(f"{_count(broken, 'link')} in {folder} {leads} to nothing, the first one is {broken[0]}")
     untested = [name for label, name in enumerate(classes) if label not in {label for _, label in test}]
     if untested:
         has = "has" if len(untested) == 1 else "have"

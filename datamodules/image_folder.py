@@ -13,7 +13,7 @@ from datamodules.image_files import ImageFiles, Sample, samples_hash
 from datamodules.inspection import Inspection
 from datamodules.listing import Passed, class_folders, list_images, note_of_passed
 from gift_lightning.errors import InputError, first_line, nearest
-from gift_lightning.names import alike, fault_of, text_keys
+from gift_lightning.names import alike, fault_of
 from gift_lightning.seeding import stream_seed
 
 
@@ -143,7 +143,7 @@ class ImageFolderTask(Task):
         given = self._given_names or {}
         if isinstance(given, str):
             given = self._read_names(Path(given))
-        given = text_keys(given, self._folders, f"Task '{self.name}': class_names")
+        given = {str(folder): name for folder, name in given.items()}  # a folder may be called 0
         for folder in given:
             if folder not in self._folders:
                 hint = nearest(folder, self._folders)
@@ -168,7 +168,7 @@ class ImageFolderTask(Task):
             names = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # all text: 007 and no are names too
         except FileNotFoundError:
             raise InputError(f"Task '{self.name}': class_names is '{path}', a file that does not exist.") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"Task '{self.name}': {path} cannot be read as YAML: {first_line(error)}") from error
         if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
             raise InputError(f"Task '{self.name}': {path} needs lines 'folder: class name', and no others.")

@@ -99,6 +99,11 @@ def images_beside(folder: Path) -> list[str]:
     return sorted(entry.name for entry in _entries(folder) if not _is_folder(entry) and not _why_passed(entry))
 
 
+def broken_links(folder: Path) -> list[str]:
+    """Names of the links directly in ``folder`` that lead to nothing, sorted."""
+    return sorted(entry.name for entry in _entries(folder) if entry.is_symlink() and not os.path.exists(entry.path))
+
+
 def note_of_passed(passed: Sequence[Passed], where: str, folder: Path) -> list[str]:
     """A sentence on the files that are passed over, if there are any.
 

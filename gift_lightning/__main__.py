@@ -72,6 +72,7 @@ def _without_collection() -> Iterator[None]:
 
 def _plain(command: str, *arguments: str) -> int:
     """A command that needs no trainer: it works on the folders of finished runs."""
+    from gift_lightning.console import tell
     from gift_lightning.errors import InputError
 
     try:
@@ -84,7 +85,7 @@ def _plain(command: str, *arguments: str) -> int:
 
             export(arguments)
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        tell(f"error: {error}", "red")
         return 2
     return 0
 

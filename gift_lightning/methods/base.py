@@ -17,7 +17,7 @@ from datamodules.images import upright_rgb
 from datamodules.shard import TestShard
 from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource, cosine
 from gift_lightning.errors import InputError, nearest
-from gift_lightning.names import fault_of, text_keys
+from gift_lightning.names import fault_of
 from gift_lightning.schedule import warmup_cosine
 
 
@@ -267,7 +267,7 @@ class ContinualCLIP(LightningModule):
         if not isinstance(self.lr, dict):
             return
         names = self.sequence.names
-        self.lr = text_keys(self.lr, names, "model.lr")
+        self.lr = {str(name): rate for name, rate in self.lr.items()}  # a task may be called 2024
         for name in self.lr:
             if name not in names:
                 raise InputError(f"model.lr names a task '{name}' that is not in the sequence{nearest(name, names)}.")

@@ -201,6 +201,14 @@ def test_what_is_passed_over_is_counted_with_an_example(tmp_path: Path) -> None:
     assert len(task.train_set) + len(task.test_set) == 4
 
 
+def test_a_class_that_is_a_broken_link_is_told(tmp_path: Path) -> None:
+    write(tmp_path, *classes("", ("ant", "bee")))
+    (tmp_path / "fly").symlink_to(tmp_path / "moved" / "fly")
+    assert ready(tmp_path, name="x").notes() == [
+        f"Task 'x': 1 link in {tmp_path} leads to nothing, the first one is fly."
+    ]
+
+
 def test_a_reference_folder_is_read_likewise(tmp_path: Path) -> None:
     write(tmp_path, *classes("ok/", ("ant", "@eaDir")), "ok/ant/b.gif", *classes("Train/"), *classes("validation/"))
     (tmp_path / "ok" / "ant" / "a.txt").touch()

@@ -68,16 +68,14 @@ BAD_NAMES = {
     ),
     "a key that is no folder": (
         tasks(task("x", "class_names: {2024: year}")),
-        "Task 'x': class_names has the key 2024, which YAML reads as no text: put it in quotes",
-    ),
-    "a key that may be two folders": (
-        tasks(task("truth", "class_names: {yes: ja}")),
-        "Task 'truth': class_names has the key True, which YAML reads as no text: put it in quotes",
+        "Task 'x': class_names has a class '2024' without a folder",
     ),
     "a learning rate for no task": (
         [*tasks(task("x")), "--model.lr", "{2024: 1e-3}"],
-        "model.lr has the key 2024, which YAML reads as no text: put it in quotes",
+        "model.lr names a task '2024' that is not in the sequence.",
     ),
+    "names in a folder": (tasks(task("x", "class_names: {place}/x")), "place/x cannot be read as YAML: "),
+    "names in brackets": (tasks(task("x", "class_names: {place}/deep.yaml")), "deep.yaml cannot be read as YAML: "),
     "two classes that differ in case": (
         tasks(task("x", "class_names: {ant: Bee}")),
         "Task 'x': two classes are called 'Bee' and 'bee', which a CLIP reads alike: give them other class_names",
@@ -135,6 +133,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for index in range(2):
                 Image.new("RGB", (32, 32), (number, 90 * label, index)).save(os.fsencode(path / f"{index}.png"))
     (folder / "names.yaml").write_text("ant:\n")
+    (folder / "deep.yaml").write_text("[" * 10_000)
     (folder / "link").symlink_to(folder / "bytes\udcff")
     return folder
 
