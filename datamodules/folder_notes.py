@@ -35,7 +35,8 @@ def notes_of_folders(
         if broken := broken_links(folder):
             leads = "leads" if len(broken) == 1 else "lead"
             notes.append(f"{_count(broken, 'link')} in {folder} {leads} to nothing, the first one is {broken[0]}")
-    untested = [name for label, name in enumerate(classes) if label not in {label for _, label in test}]
+    tested = {label for _, label in test}
+    untested = [name for label, name in enumerate(classes) if label not in tested]
     if untested:
         has = "has" if len(untested) == 1 else "have"
         notes.append(f"{_count(untested, 'class', 'classes')} {has} no test images, the first one is '{untested[0]}'")

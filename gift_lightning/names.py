@@ -12,13 +12,13 @@ _CONTROL = {"Cc", "Zl", "Zp"}  # of Unicode: control characters, and the two tha
 def fault_of(name: object) -> str:
     r"""Why a value is no name of a class, as the end of a sentence; empty if it is one.
 
-    >>> fault_of("birds [v2]"), fault_of(" "), fault_of("a\nb"), fault_of(7)
+    >>> fault_of("birds [v2]"), fault_of("\u200b "), fault_of("a\nb"), fault_of(7)
     ('', 'is empty', 'has a line break, a tab or another control character', 'is no text')
     """
     if not isinstance(name, str):
         return "is no text"
     kinds = {unicodedata.category(character) for character in name}
-    if not name.strip():
+    if not name.strip() or kinds <= {"Cf", "Zs"}:  # or of letters that nobody sees
         return "is empty"
     if kinds & _CONTROL:
         return "has a line break, a tab or another control character"
