@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 import yaml
-from rich.console import Console
 from torch import Tensor
 
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
 from gift_lightning import metrics
-from gift_lightning.console import note, warn
+from gift_lightning.console import note, plain_console, warn
 from gift_lightning.files import write_json, write_text
 from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.run_folder import SCHEMA, RunFolder
@@ -102,13 +101,13 @@ class RunRecord(TaskCallback):
             for wandb_logger in _wandb_loggers(trainer):
                 wandb_logger.log_results(results, self.folder.matrix_png)
         if trainer.is_global_zero and module.learns and task < trainer.datamodule.num_tasks - 1:
-            Console().print(accuracy_table(results))
+            plain_console().print(accuracy_table(results))
 
     def on_sequence_end(self, trainer: Trainer, module: Module) -> None:
         self._complete = True
         results = self._write(trainer, module, matrix=False)  # it is that of the last task's report
         if trainer.is_global_zero:
-            Console().print(accuracy_table(results))
+            plain_console().print(accuracy_table(results))
 
     def _tell_notes(self, trainer: Trainer, module: Module) -> None:
         for sentence in _notes(trainer, module) if trainer.is_global_zero else []:

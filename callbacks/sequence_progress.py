@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from callbacks.task_callback import Module, TaskCallback, Trainer
+from gift_lightning.console import plain_console
 
 
 class SequenceProgress(TaskCallback, ProgressBar):
@@ -27,21 +28,10 @@ class SequenceProgress(TaskCallback, ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        console = Console()
+        console = plain_console()
         if not (self._enabled and console.is_terminal and trainer.is_global_zero and module.learns):
             return
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[loss]}"),
-            console=console,
-            expand=True,
-        )
+        self._progress = progress_bar(console)
         sequence = trainer.datamodule
         total = sequence.first_step(sequence.num_tasks)
         self._bar = self._progress.add_task("starting", total=total, completed=trainer.global_step, loss="")
@@ -84,3 +74,19 @@ class SequenceProgress(TaskCallback, ProgressBar):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def progress_bar(console: Console) -> Progress:
+    """The bar; what it says of the task and its losses is text, whatever the task is called."""
+    return Progress(
+        TextColumn("{task.description}", style="bold", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}", style="dim", markup=False),
+        console=console,
+        expand=True,
+    )

@@ -33,7 +33,7 @@ class Task(LightningDataModule):
     """One task of a sequence: images with labels, and the names of its classes.
 
     Attributes:
-        name: what the task is called in tables and files; unique within a sequence.
+        name: what the task is called in tables and files, see ``gift_lightning.names``; unique within a sequence.
         class_names: the class with label ``i`` is ``class_names[i]``.
         templates: prompts with one ``{}`` for the class name. The first is the training prompt; testing averages all.
         train_set: training images, known after ``setup``.

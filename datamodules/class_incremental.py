@@ -112,6 +112,9 @@ class Step(Task):
         facts = [self.whole.source.fingerprint, self.classes]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
+    def notes(self) -> list[str]:
+        return self.origin.notes()
+
     @property
     def origin(self) -> Task:
         return self.whole.source

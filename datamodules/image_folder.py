@@ -7,10 +7,13 @@ from random import Random
 import yaml
 
 from datamodules.base import Task
+from datamodules.folder_layout import find_layout
+from datamodules.folder_notes import notes_of_copies, notes_of_folders
 from datamodules.image_files import ImageFiles, Sample, samples_hash
-from datamodules.images import class_folders, image_paths
 from datamodules.inspection import Inspection
+from datamodules.listing import Passed, class_folders, list_images, note_of_passed
 from gift_lightning.errors import InputError, first_line, nearest
+from gift_lightning.names import alike, fault_of
 from gift_lightning.seeding import stream_seed
 
 
@@ -18,7 +21,9 @@ class ImageFolderTask(Task):
     """Images in folders named after their classes.
 
     Either ``<folder>/train/<class>/...`` and ``<folder>/test/<class>/...``, or ``<folder>/<class>/...``, of which a
-    part of each class is kept for testing. Files that are no images by their name, and hidden ones, are passed over.
+    part of each class is kept for testing. ``Train``, ``training`` or ``train_set`` will do as well, and ``val`` is the
+    test set where there is no other. Images are what the installed Pillow reads, by the ends of their names. Other
+    files are passed over, as are hidden ones and those of systems (``@eaDir``); ``notes`` counts them.
 
     Args:
         folder: where the images are.
@@ -31,8 +36,8 @@ class ImageFolderTask(Task):
         shots: training images of each class; ``data.shots`` if not given.
 
     Raises:
-        InputError: in ``setup``, a folder is missing or empty, or names a class that does not exist; when an image is
-            asked for that does not decode.
+        InputError: in ``setup``, a folder is missing or empty, its layout is ambiguous, a class name is none or is that
+            of two classes; when an image is asked for that does not decode.
     """
 
     train_set: ImageFiles
@@ -52,9 +57,10 @@ class ImageFolderTask(Task):
         if not 0 < test_share < 1:
             raise InputError(f"test_share is {test_share}: give a number between 0 and 1.")
         self.folder = Path(folder)
-        self.name = name or self.folder.resolve().name
+        self.name = self.folder.resolve().name if name is None else name
         self.templates, self._given_names = list(templates), class_names
         self.test_share, self.split_seed, self.shots = test_share, split_seed, shots
+        self._notes: list[str] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """List the files, once."""
@@ -62,46 +68,52 @@ class ImageFolderTask(Task):
             return
         if not self.folder.is_dir():
             raise InputError(f"Task '{self.name}': the folder {self.folder} does not exist.")
-        parts = [self.folder / "train", self.folder / "test"]
-        there = [part.is_dir() for part in parts]
-        if any(there) and not all(there):
-            found, missing = (part.name for part in sorted(parts, key=Path.is_dir, reverse=True))
-            raise InputError(
-                f"Task '{self.name}': {self.folder / found} has no folder '{missing}' beside it: add it, or name a"
-                " folder of classes alone, of which a part is kept for testing."
-            )
-        if all(there):
-            classes, (train, test) = self._two_folders(*parts)
-        else:
-            classes, (train, test) = self._one_folder()
-        self.class_names = self._class_names(classes)
-        known = [ImageFiles(self.folder, samples, f"Task '{self.name}'") for samples in (train, test)]
-        self.train_set, self.test_set = known
-        self._fingerprint = samples_hash(*known)
+        try:
+            self._layout = find_layout(self.folder)
+        except InputError as error:
+            raise InputError(f"Task '{self.name}': {error}") from None
+        self._folders, self._passed = self._classes(self._layout.train), list[Passed]()
+        listed = self._one_folder() if self._layout.test is None else self._two_folders(self._layout.test)
+        self.class_names = self._class_names()
+        self._samples = _labelled(listed)
+        train, test = (ImageFiles(self.folder, samples, f"Task '{self.name}'") for samples in self._samples)
+        self._fingerprint = samples_hash(train, test)
+        self.train_set, self.test_set = train, test
 
     def inspect(self) -> Inspection:
         return replace(super().inspect(), where=self.folder)
+
+    def notes(self) -> list[str]:
+        """What was decided about the folders, what was passed over, and which images are there twice."""
+        if not hasattr(self, "train_set"):
+            return []
+        if self._notes is None:  # once: it reads files
+            task, (train, test) = f"Task '{self.name}'", self._samples
+            found = [*self._layout.notes, *notes_of_folders(self._layout, self._folders, train, test)]
+            told = [f"{task}: {sentence}." for sentence in [*found, *notes_of_copies(self.folder, train, test)]]
+            self._notes = told + note_of_passed(self._passed, task, self.folder)
+        return self._notes
 
     @property
     def fingerprint(self) -> str:
         """Hash of the paths and labels of both sets, in their order."""
         return self._fingerprint
 
-    def _two_folders(self, train: Path, test: Path) -> tuple[list[str], tuple[list[Sample], list[Sample]]]:
-        classes = self._classes(train)
+    def _two_folders(self, test: Path) -> list[tuple[list[str], list[str]]]:
+        train = self._layout.train
         for name in self._classes(test):
-            if name not in classes:
-                raise InputError(f"Task '{self.name}': {test} has a class '{name}' that {train} does not have.")
-        listed = [(self._images(train / name), self._images(test / name)) for name in classes]
-        for name, (images, _) in zip(classes, listed, strict=True):
+            if name not in self._folders:
+                hint = nearest(name, self._folders)
+                raise InputError(f"Task '{self.name}': {test} has a class '{name}' that {train} does not have{hint}.")
+        listed = [(self._images(train / name), self._images(test / name)) for name in self._folders]
+        for name, (images, _) in zip(self._folders, listed, strict=True):
             if not images:
                 raise InputError(f"Task '{self.name}': {train / name} holds no images: add some or remove it.")
-        return classes, _labelled(listed)
+        return listed
 
-    def _one_folder(self) -> tuple[list[str], tuple[list[Sample], list[Sample]]]:
-        classes = self._classes(self.folder)
+    def _one_folder(self) -> list[tuple[list[str], list[str]]]:
         listed = []
-        for name in classes:
+        for name in self._folders:
             images = self._images(self.folder / name)
             if len(images) < 2:
                 raise InputError(
@@ -111,7 +123,7 @@ class ImageFolderTask(Task):
             kept = min(max(1, round(self.test_share * len(images))), len(images) - 1)
             chosen = set(Random(stream_seed(self.split_seed, "split", name)).sample(images, kept))
             listed.append(([path for path in images if path not in chosen], sorted(chosen)))
-        return classes, _labelled(listed)
+        return listed
 
     def _classes(self, folder: Path) -> list[str]:
         classes = class_folders(folder)
@@ -123,22 +135,32 @@ class ImageFolderTask(Task):
         """Paths below the task's folder, in an order that no file system changes."""
         if not folder.is_dir():
             return []
-        above = folder.relative_to(self.folder).as_posix()
-        return [f"{above}/{path}" for path in image_paths(folder)]
+        listing = list_images(folder).below(folder.relative_to(self.folder).as_posix())
+        self._passed += listing.passed
+        return listing.images
 
-    def _class_names(self, classes: list[str]) -> list[str]:
+    def _class_names(self) -> list[str]:
         given = self._given_names or {}
         if isinstance(given, str):
             given = self._read_names(Path(given))
-        for name in given:
-            if name not in classes:
+        given = {str(folder): name for folder, name in given.items()}  # a folder may be called 0
+        for folder in given:
+            if folder not in self._folders:
+                hint = nearest(folder, self._folders)
+                raise InputError(f"Task '{self.name}': class_names has a class '{folder}' without a folder{hint}.")
+        names = [given.get(folder, folder.replace("_", " ")) for folder in self._folders]
+        known: dict[str, str] = {}
+        for folder, name in zip(self._folders, names, strict=True):
+            if fault := fault_of(name):
                 raise InputError(
-                    f"Task '{self.name}': class_names has a class '{name}' without a folder{nearest(name, classes)}."
+                    f"Task '{self.name}': the name {name!r} of the class in folder {folder!r} {fault}: rename"
+                    " the folder, or name the class in class_names."
                 )
-        names = [given.get(name, name.replace("_", " ")) for name in classes]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"Task '{self.name}': two classes are called '{name}': give them other class_names.")
+            if alike(name) in known:
+                other = known[alike(name)]
+                called = f"'{name}'" if name == other else f"'{other}' and '{name}', which a CLIP reads alike"
+                raise InputError(f"Task '{self.name}': two classes are called {called}: give them other class_names.")
+            known[alike(name)] = name
         return names
 
     def _read_names(self, path: Path) -> dict[str, str]:
@@ -146,7 +168,7 @@ class ImageFolderTask(Task):
             names = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # all text: 007 and no are names too
         except FileNotFoundError:
             raise InputError(f"Task '{self.name}': class_names is '{path}', a file that does not exist.") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"Task '{self.name}': {path} cannot be read as YAML: {first_line(error)}") from error
         if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
             raise InputError(f"Task '{self.name}': {path} needs lines 'folder: class name', and no others.")

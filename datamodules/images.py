@@ -1,14 +1,12 @@
-"""Images as the models take them: read from a file, upright, three channels of 8 bits; and where image files are."""
+"""Images as the models take them: read from a file, upright, three channels of 8 bits."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from gift_lightning.errors import ImageInputError, InputError, first_line
 from gift_lightning.files import require_regular
@@ -147,50 +145,3 @@ def _eight_bits(image: Image.Image, source: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ValueError("its pixels are numbers of 32 bits or with a sign: save it with 8 bits")
     return image
-
-
-def image_paths(folder: Path) -> list[str]:
-    """Paths below ``folder``, at any depth, of the files that are images by their name, sorted as text.
-
-    Hidden files and folders are passed over. Links to files count, links to folders do not: they may lead in circles.
-    No file is opened or, unless it is a link, looked at: a million of them take seconds.
-
-    Raises:
-        InputError: a folder cannot be read.
-    """
-    found, pending = [], [""]
-    while pending:
-        above = pending.pop()
-        for entry in _shown(folder / above):
-            path = above + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(f"{path}/")
-            elif os.path.splitext(path)[1].lower() in IMG_EXTENSIONS and _leads_to_file(entry):
-                found.append(path)
-    return sorted(found)
-
-
-def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in ``folder`` and of the links to folders, sorted, without the hidden ones.
-
-    Raises:
-        InputError: ``folder`` cannot be read.
-    """
-    return sorted(
-        entry.name
-        for entry in _shown(folder)
-        if (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False))
-    )
-
-
-def _shown(folder: Path) -> "list[os.DirEntry[str]]":
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-
-
-def _leads_to_file(entry: "os.DirEntry[str]") -> bool:
-    # os.path knows of links in a circle, which an entry fails on
-    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file(follow_symlinks=False)

@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, Subset
 from datamodules.base import ImageSet, Replay, Task, is_template
 from datamodules.damage import DamagedImages, damaged_paths
 from datamodules.decoded import decoded_bytes, decoded_images
-from datamodules.label_space import AmongTasks, LabelSpace
+from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
 from datamodules.selection import FewShot, everything
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from datamodules.substitutes import Substitutes
 from gift_lightning.errors import InputError
+from gift_lightning.names import alike, fault_of, fault_of_task
 
 
 class TaskSequence(LightningDataModule):
@@ -145,7 +146,8 @@ class TaskSequence(LightningDataModule):
     def notes(self) -> list[str]:
         """What a user should know of the data, each sentence once; after ``setup``."""
         sources: list[Task | Replay] = [*self.tasks] if self.replay is None else [*self.tasks, self.replay]
-        return list(dict.fromkeys(sentence for source in sources for sentence in source.notes()))
+        told = [sentence for source in sources for sentence in source.notes()]
+        return list(dict.fromkeys([*told, *notes_on_names(self.tasks, self.label_space)]))
 
     def candidates(self, task: int, learned: int) -> Task | None:
         """Task number ``task`` with the classes that its images are told apart from after ``learned`` tasks.
@@ -275,9 +277,7 @@ class TaskSequence(LightningDataModule):
     def _check_arguments(self) -> None:
         if not self.tasks:
             raise InputError("data.tasks is empty: name at least one task.")
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
-        if repeated:
-            raise InputError(f"data.tasks has more than one task named '{repeated[0]}': give each task its own name.")
+        self._check_names()
         if self._steps != "epoch" and int(self._steps) < 1:
             raise InputError(f"data.steps is {self._steps}: give at least 1 optimiser step per task, or 'epoch'.")
         if self.batch_size < 1:
@@ -288,6 +288,19 @@ class TaskSequence(LightningDataModule):
                 raise InputError(f"{key} is {shots}: give at least 1 image of each class, or null for all.")
         if self.num_workers < 0:
             raise InputError(f"data.num_workers is {self.num_workers}: give 0 (load while training) or more.")
+
+    def _check_names(self) -> None:
+        known: dict[str, str] = {}
+        for name in self.names:
+            if fault := fault_of_task(name):
+                raise InputError(f"The name {name!r} of a task {fault}: give it a short name, which folders can have.")
+            if alike(name) in known:
+                other = known[alike(name)]
+                told = f"more than one task named '{name}'"
+                if name != other:
+                    told = f"tasks named '{other}' and '{name}', which some file systems take for the same"
+                raise InputError(f"data.tasks has {told}: give each task its own name.")
+            known[alike(name)] = name
 
     def _check_division(self, split: Split) -> None:
         parts = split.world_size * split.accumulate
@@ -324,6 +337,9 @@ def _check_task(task: Task) -> None:
             raise InputError(f"Task '{task.name}' has no {split} images: check its folder and its settings.")
     if len(task.class_names) < 2:
         raise InputError(f"Task '{task.name}' has {len(task.class_names)} class names: give at least two.")
+    for name in task.class_names:
+        if fault := fault_of(name):
+            raise InputError(f"Task '{task.name}' has a class whose name {name!r} {fault}: give it another one.")
     wrong = [template for template in task.templates if not is_template(template)]
     if wrong or not task.templates:
         raise InputError(f"Task '{task.name}' needs templates with one {{}} for the class name, not {wrong or 'none'}.")

@@ -39,9 +39,9 @@ def program() -> NoReturn:
 
 
 def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None]) -> int:
-    stray = stray_package()
-    if stray:
-        sys.stderr.write(f"error: {stray}\n")
+    fault = stray_package() or _fault_of_bytes(arguments)
+    if fault:
+        sys.stderr.write(f"error: {fault}\n")
         return 2
     if "--download" in arguments:
         os.environ["HF_HUB_OFFLINE"] = "0"
@@ -55,6 +55,12 @@ def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None])
     return run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
 
 
+def _fault_of_bytes(arguments: Sequence[str]) -> str:
+    """Say which argument is no text, as paths on a disk may be; a config cannot hold it. Empty if none is."""
+    wrong = next((word for word in arguments if any("\ud800" <= letter <= "\udfff" for letter in word)), None)
+    return "" if wrong is None else f"The argument {wrong!r} is no text in UTF-8: rename the file or folder."
+
+
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
     """Look for no garbage among what is imported: it is kept, and the search takes a fifth of the time."""
@@ -66,6 +72,7 @@ def _without_collection() -> Iterator[None]:
 
 def _plain(command: str, *arguments: str) -> int:
     """A command that needs no trainer: it works on the folders of finished runs."""
+    from gift_lightning.console import tell
     from gift_lightning.errors import InputError
 
     try:
@@ -78,7 +85,7 @@ def _plain(command: str, *arguments: str) -> int:
 
             export(arguments)
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        tell(f"error: {error}", "red")
         return 2
     return 0
 

@@ -16,8 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf.errors import OmegaConfBaseException
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
@@ -27,6 +27,7 @@ from gift_lightning import metrics
 from gift_lightning.checkpoint import AtomicCheckpointIO, load_tensors
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.config_files import with_bases
+from gift_lightning.console import plain_console, tell
 from gift_lightning.doctor import doctor
 from gift_lightning.errors import InputError
 from gift_lightning.generate import generate
@@ -126,7 +127,7 @@ def _tell(sentence: str) -> None:
     first = not ranks or ranks[0] == "0"
     if first or torch.distributed.is_initialized():
         told = sentence if first else f"rank {ranks[0]}: {sentence}"
-        Console(stderr=True, soft_wrap=True).print(told, style="red", markup=False, highlight=False)
+        tell(told, "red")
 
 
 class SequenceCLI(LightningCLI):
@@ -269,7 +270,7 @@ class SequenceCLI(LightningCLI):
                 f" {self.datamodule.num_tasks} tasks: go on with --ckpt_path last."
             )
         if self.trainer.is_global_zero:
-            Console().print(f"Results: {self.folder.path}", soft_wrap=True, highlight=False, markup=False)
+            plain_console().print(f"Results: {self.folder.path}", soft_wrap=True)
 
     def _last_checkpoint(self, results: dict[str, Any] | None) -> str | None:
         """The checkpoint to go on from; none if the run was stopped before the first one."""
@@ -299,9 +300,9 @@ class SequenceCLI(LightningCLI):
 
     def _show(self, results: dict[str, Any]) -> None:
         if self.trainer.is_global_zero:
-            console = Console()
+            console = plain_console()
             console.print(accuracy_table(results))
-            console.print(f"This run is complete: {self.folder.path}", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"This run is complete: {self.folder.path}", soft_wrap=True)
 
     def _config_text(self) -> str:
         """The whole config of this command as YAML, less what only says how the command was typed."""
@@ -341,15 +342,15 @@ class SequenceCLI(LightningCLI):
         if self.trainer.is_global_zero:
             sequence, row = self.datamodule, callback_of(self.trainer, AccuracyMatrix).rows[-1]
             sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
-            Console().print(_row_table(sequence.names, row, metrics.last([row], sizes)))
+            plain_console().print(_row_table(sequence.names, row, metrics.last([row], sizes)))
 
 
 def _row_table(names: list[str], row: list[float], mean: float) -> Table:
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("task")
+    table.add_column("task", overflow="fold")
     table.add_column("accuracy", justify="right")
     for name, accuracy in zip(names, row, strict=True):
-        table.add_row(name, f"{accuracy:.2f}")
+        table.add_row(Text(name), f"{accuracy:.2f}")
     table.add_section()
     table.add_row("mean", f"{mean:.2f}")
     return table

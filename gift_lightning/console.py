@@ -1,18 +1,35 @@
-"""What a run tells beside its results: one sentence a line, on standard error, as it is."""
+"""What is printed: text is data, never markup, an emoji's code or a command to the terminal."""
+
+import unicodedata
+from typing import Any
 
 from rich.console import Console
 
 
+def plain_console(stderr: bool = False, **options: Any) -> Console:
+    """A console that prints each text as it is, also where a library makes a cell of a table of it."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+
+
 def note(sentence: str) -> None:
     """Print what a user should know of a run that goes on: an assumption, or images that are left out."""
-    _print(f"note: {sentence}", "yellow")
+    tell(f"note: {sentence}", "yellow")
 
 
 def warn(sentence: str) -> None:
     """Print what may make a result wrong."""
-    _print(f"warning: {sentence}", "yellow")
+    tell(f"warning: {sentence}", "yellow")
 
 
-def _print(line: str, style: str) -> None:
-    # names are data: no markup, and no line break of ours
-    Console(stderr=True, soft_wrap=True).print(line, style=style, markup=False, highlight=False)
+def tell(line: str, style: str) -> None:
+    """Print one line on standard error, without a line break of ours."""
+    plain_console(stderr=True, soft_wrap=True).print(visible(line), style=style)
+
+
+def visible(text: str) -> str:
+    r"""A text on one line, what a terminal would obey or cannot write as an escape.
+
+    >>> visible("a\nb [v2]")
+    'a\\nb [v2]'
+    """
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)

@@ -19,9 +19,10 @@ from datamodules import SyntheticReplay, TaskSequence
 from datamodules.base import Replay, Task
 from datamodules.decoded import KEPT_BYTES
 from datamodules.inspection import Inspection
+from datamodules.label_space import notes_on_names
 from datamodules.mtil.task import MTILTask
 from gift_lightning.clip import CLIPSource
-from gift_lightning.console import note
+from gift_lightning.console import note, plain_console, visible
 from gift_lightning.errors import InputError
 from gift_lightning.estimate import Need, Size, common_folder, data_needs, image_bytes, machine_memory
 from gift_lightning.generation import DiffusionGenerator
@@ -43,7 +44,7 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     """
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
         return 0  # the first process does it for all
-    console = Console()
+    console = plain_console()
     clip = CLIPSource(**config.model.init_args.clip)
     tasks, weights = list(dict.fromkeys(task.origin for task in sequence.tasks)), _weights(clip, sequence, config.model)
     if config.download:
@@ -69,7 +70,7 @@ def _notes(tasks: Sequence[Task], sequence: TaskSequence) -> list[str]:
     """What a user should know of the data that is there."""
     there = [task for task in tasks if hasattr(task, "train_set")]
     sources: list[Task | Replay] = [*there] if sequence.replay is None else [*there, sequence.replay]
-    return [sentence for source in sources for sentence in source.notes()]
+    return [sentence for source in sources for sentence in source.notes()] + notes_on_names(there, sequence.label_space)
 
 
 def _weights(clip: CLIPSource, sequence: TaskSequence, model: Namespace) -> list[Source]:
@@ -91,7 +92,7 @@ def _download(sources: Sequence[Source], console: Console) -> None:
         found = source.inspect()
         if found.status == "present" or not found.automatic:
             continue
-        console.print(f"{source.name}: fetching ({found.source})", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"{source.name}: fetching ({found.source})", soft_wrap=True)
         line = console.status("")
         try:
             source.download(partial(_report, line, source.name))
@@ -101,7 +102,7 @@ def _download(sources: Sequence[Source], console: Console) -> None:
         finally:
             line.stop()
         told, style = (fault, "red") if fault else (f"{source.name}: fetched.", "green")
-        console.print(told, style=style, soft_wrap=True, markup=False, highlight=False)
+        console.print(visible(told), style=style, soft_wrap=True)
 
 
 def _report(line: Status, name: str, text: str) -> None:
@@ -159,15 +160,15 @@ def _show_data(data: Sequence[Inspection], console: Console) -> None:
     places = [each.where for each in data if each.where]
     above = common_folder(places) if places else None
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("data set", no_wrap=True)
+    table.add_column("data set", overflow="fold")
     table.add_column("state", no_wrap=True)
     for title in ("train", "test"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column(Text(f"in {above}" if above else "in"), overflow="fold")
+    table.add_column(Text(visible(f"in {above}" if above else "in")), overflow="fold")
     table.add_column("download", justify="right")
     for each in data:
         where = str(each.where.absolute().relative_to(above)) if each.where and above else ""
-        table.add_row(Text(each.name), _state(each.status), *_counts(each), Text(where), _offer(each))
+        table.add_row(Text(each.name), _state(each.status), *_counts(each), Text(visible(where)), _offer(each))
     console.print(table)
     _show_sentences([(each.name, _advice(each)) for each in data if each.status != "present"], console)
 
@@ -180,7 +181,8 @@ def _show_needed(needed: Sequence[Inspection], console: Console) -> None:
     table.add_column("where", overflow="fold")
     table.add_column("download", justify="right")
     for each in needed:
-        table.add_row(each.name, _state(each.status), Text(str(each.where or each.source or "")), _offer(each))
+        place = Text(visible(str(each.where or each.source or "")))
+        table.add_row(each.name, _state(each.status), place, _offer(each))
     console.print()
     console.print(table)
     _show_sentences([(each.name, _advice(each)) for each in needed if each.status != "present"], console)
@@ -194,7 +196,7 @@ def _show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, 
     table.add_column("there is", justify="right", no_wrap=True)
     table.add_column("in", overflow="fold")
     for need in needs:
-        table.add_row(need.what, _bytes(need.bytes), _bytes(need.free), Text(str(need.folder)))
+        table.add_row(need.what, _bytes(need.bytes), _bytes(need.free), Text(visible(str(need.folder))))
     memory = machine_memory(accelerator)
     if size is not None and memory is not None:
         table.add_row("memory without activations", _bytes(size.memory), _bytes(memory[1]), memory[0])
@@ -225,7 +227,7 @@ def _show_sentences(rows: Sequence[tuple[str, str]], console: Console) -> None:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for name, sentence in rows:
-        table.add_row(Text(name), Text(sentence))
+        table.add_row(Text(name), Text(visible(sentence)))
     if rows:
         console.print()
         console.print(table)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
-from rich.console import Console
 
 from gift_lightning.checkpoint import load_tensors, save_checkpoint, save_tensors
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.clip import CLIPSource
+from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError
 from gift_lightning.files import package_file
 from gift_lightning.methods import ContinualCLIP
@@ -85,7 +85,7 @@ def export(arguments: Sequence[str]) -> None:
         save_tensors(model.state_dict(), options.out)
         lines = ["  import open_clip", *_for_open_clip(source, options.out)]
     lines = [f"{options.out} is written. It is loaded by", "", *lines]
-    Console().print(*lines, sep="\n", soft_wrap=True, highlight=False, markup=False)
+    plain_console().print(*lines, sep="\n", soft_wrap=True)
 
 
 def _for_openai(path: Path) -> list[str]:

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from datamodules import SyntheticReplay, TaskSequence
 from datamodules.replay.drawing import Progress, follow, lines, print_line
 from datamodules.stream import Split
+from gift_lightning.console import plain_console, tell
 from gift_lightning.errors import InputError
 
 
@@ -31,13 +33,13 @@ def generate(sequence: TaskSequence) -> None:
             " conf/mini/gift.yaml."
         )
     split = _share()
-    console = Console(quiet=split.rank > 0)
+    console = plain_console(quiet=split.rank > 0)
     try:
         with _bars(console) as bars:
             rows = [_generate(replay, task, split, bars) for task in range(sequence.num_tasks)]
     except InputError as error:
         if split.rank > 0:  # what is wrong on the first process, or on all of them, the command line tells
-            Console(stderr=True, soft_wrap=True).print(f"error in process {split.rank}: {error}", markup=False)
+            tell(f"error in process {split.rank}: {error}", "red")
         raise
     _summarise(replay, rows, console)
 
@@ -70,8 +72,12 @@ def _share() -> Split:
 
 
 def _bars(console: Console) -> Bars:
-    columns = [TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()]
-    rate = TextColumn("[dim]{task.fields[rate]}")
+    columns = [
+        TextColumn("{task.description}", style="bold", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+    ]
+    rate = TextColumn("{task.fields[rate]}", style="dim", markup=False)
     return Bars(*columns, TimeRemainingColumn(), rate, console=console, expand=True, disable=not console.is_terminal)
 
 
@@ -83,13 +89,13 @@ def _bar(bars: Bars, name: str, total: int) -> Callable[[Progress], None]:
 
 def _summarise(replay: SyntheticReplay, rows: list[Progress], console: Console) -> None:
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("task")
+    table.add_column("task", overflow="fold")
     for title in ("images", "new", "images/s"):
         table.add_column(title, justify="right")
     for row in rows:
-        table.add_row(row.name, str(row.there), str(row.new), f"{row.rate:.1f}" if row.new else "")
+        table.add_row(Text(row.name), str(row.there), str(row.new), f"{row.rate:.1f}" if row.new else "")
     console.print(table)
     left = sum(row.total - row.there for row in rows)
     if left:
         console.print(f"{left} images are left to the other processes; the same command makes what they do not.")
-    console.print(f"Images: {replay.root}", soft_wrap=True, highlight=False)
+    console.print(f"Images: {replay.root}", soft_wrap=True)

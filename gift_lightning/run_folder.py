@@ -1,13 +1,14 @@
 """The folder that a run leaves."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
 from gift_lightning.errors import InputError
 from gift_lightning.files import read_json
+from gift_lightning.names import fault_of
 
 SCHEMA = 1
 """Version of ``results.json``; raised when a field changes its meaning."""
@@ -30,6 +31,9 @@ class RunFolder:
     def __post_init__(self) -> None:
         if not self.name.strip("./ "):
             raise InputError(f"run.name is '{self.name}': give the run a name, as in --run.name first.")
+        parts = PurePath(self.name).parts
+        if PurePath(self.name).is_absolute() or ".." in parts or parts[0] == "~" or fault_of(self.name):
+            raise InputError(f"run.name is {self.name!r}: give the name of a folder below run.root, '{self.root}'.")
         if self.checkpoint_every < 1:
             raise InputError(f"run.checkpoint_every is {self.checkpoint_every}: give at least 1 optimiser step.")
 

@@ -81,6 +81,8 @@ class SequenceWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        # W&B takes an asterisk for a pattern; this one looks like it
+        metrics = {name.replace("*", "∗"): value for name, value in metrics.items()}
         self._put_on_task_axis(metrics)
         super().log_metrics(metrics, step)
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import random_split
 
 from datamodules.image_files import Sample
-from datamodules.images import class_folders, image_paths
+from datamodules.listing import class_folders, image_paths
 from datamodules.mtil.checks import DataError, check_label_file, check_listed, check_total
 from datamodules.mtil.task import Contents, MTILTask
 

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from datamodules.replay.folder import ReplayFolder, is_blank
 from datamodules.stream import Split
+from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError
 from gift_lightning.generation import ImageGenerator
 from gift_lightning.seeding import stream_seed
@@ -158,4 +157,4 @@ def lines() -> Callable[[Progress], None]:
 
 def print_line(progress: Progress) -> None:
     """Print how far a drawing is."""
-    Console().print(str(progress), soft_wrap=True, markup=False, highlight=False)
+    plain_console().print(str(progress), soft_wrap=True)

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import torch
 
 from datamodules.base import Replay, is_template
+from datamodules.folder_layout import splits_in
 from datamodules.image_files import ImageFiles
-from datamodules.images import class_folders, image_paths
 from datamodules.inspection import Inspection, Status
+from datamodules.listing import Passed, class_folders, list_images, note_of_passed
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import package_file, read_lines
+from gift_lightning.names import fault_of
 from gift_lightning.seeding import stream_seed
 
 RANDOM_WORDS = 10
@@ -72,6 +74,7 @@ class Reference(Replay):
         self.images, self.sentences = Path(images), sentences
         self.num_images, self.num_sentences = num_images, num_sentences
         self.template = template
+        self._passed: list[Passed] = []
         self._check_arguments()
 
     def setup(self, stage: str) -> None:
@@ -100,6 +103,10 @@ class Reference(Replay):
         status: Status = "present" if not detail else "incomplete" if found else "missing"
         return Inspection("reference", status, detail, found=(found, 0), where=self.images)
 
+    def notes(self) -> list[str]:
+        """What of the folder was passed over."""
+        return note_of_passed(self._passed, _IMAGES, self.images)
+
     def prepare_task(self, task: int) -> None:
         """Nothing: the set is that of all tasks."""
 
@@ -116,13 +123,8 @@ class Reference(Replay):
     def _list_images(self) -> tuple[Path, list[str]]:
         """Where the paths start, and all paths, sorted."""
         if self.images.is_dir():
-            parts = {"train", "test", "val"}.intersection(class_folders(self.images))
-            if len(parts) > 1:
-                raise InputError(
-                    f"{_IMAGES}: {self.images} has the folders {' and '.join(sorted(parts))}: name the one to take,"
-                    f" e.g. {self.images / min(parts & {'train', 'val'})}."
-                )
-            folder, paths = self.images, _paths_by_class(self.images)
+            self._check_splits()
+            (paths, self._passed), folder = _list_by_class(self.images), self.images
         elif self.images.exists():
             lines = (line.strip() for line in read_lines(self.images, _IMAGES))
             folder, paths = self.images.parent, sorted({line for line in lines if line})
@@ -134,6 +136,17 @@ class Reference(Replay):
         if not paths:
             raise InputError(f"{_IMAGES}: there are no images in {self.images}: add some, or name another place.")
         return folder, paths
+
+    def _check_splits(self) -> None:
+        """Raise an ``InputError`` if the folder is that above a training and a test set, of which one is meant."""
+        splits, flat = splits_in(self.images)
+        if len(set(splits.values())) < 2 or (len(flat) == len(splits) < len(class_folders(self.images))):
+            return
+        first = min(splits, key=lambda name: ("train", "val", "test").index(splits[name]))
+        raise InputError(
+            f"{_IMAGES}: {self.images} has the folders {' and '.join(splits)}: name the one to take, e.g."
+            f" {self.images / first}."
+        )
 
     def _check_listed(self, folder: Path, paths: list[str]) -> None:
         missing = [path for path in paths if not os.path.isfile(folder / path)]
@@ -173,6 +186,12 @@ class Reference(Replay):
                 f"{_SENTENCES} is 'classes', but the folders in {self.images} have WordNet's numbers for names, as"
                 f" {names[0]}: choose 'imagenet', or other sentences."
             )
+        for name in names:
+            if fault := fault_of(name.replace("_", " ")):
+                raise InputError(
+                    f"{_SENTENCES} is 'classes', but the name {name!r} of a folder in {self.images} {fault}: give it"
+                    " another one."
+                )
         return [self.template.format(name.replace("_", " ")) for name in names]
 
     def _choose(self, entries: list[T], count: int | None, name: str) -> list[T]:
@@ -202,11 +221,13 @@ class Reference(Replay):
             )
 
 
-def _paths_by_class(folder: Path) -> list[str]:
+def _list_by_class(folder: Path) -> tuple[list[str], list[Passed]]:
     """Images below a folder, those of classes that are links to folders too, unless they lead back up."""
-    links = [name for name in class_folders(folder) if (folder / name).is_symlink()]
-    linked = [name for name in links if not folder.resolve().is_relative_to((folder / name).resolve())]
-    return sorted([*image_paths(folder), *(f"{name}/{path}" for name in linked for path in image_paths(folder / name))])
+    names = [name for name in class_folders(folder) if (folder / name).is_symlink()]
+    linked = [name for name in names if not folder.resolve().is_relative_to((folder / name).resolve())]
+    listings = [list_images(folder), *(list_images(folder / name).below(name) for name in linked)]
+    images = sorted(path for listing in listings for path in listing.images)
+    return images, sorted(each for listing in listings for each in listing.passed if each.path not in linked)
 
 
 def _read_sentences(file: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """What all methods share: the task loss, the optimiser, the hooks of a task, evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from datamodules.images import upright_rgb
 from datamodules.shard import TestShard
 from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource, cosine
 from gift_lightning.errors import InputError, nearest
+from gift_lightning.names import fault_of
 from gift_lightning.schedule import warmup_cosine
 
 
@@ -178,7 +179,7 @@ class ContinualCLIP(LightningModule):
 
         Args:
             images: a list of them.
-            class_names: a list of what may be on them.
+            class_names: a list, or an array, of what may be on them.
             templates: prompts with one ``{}`` for the class name; their features are averaged.
 
         Raises:
@@ -187,12 +188,16 @@ class ContinualCLIP(LightningModule):
         """
         if not isinstance(images, Sequence) or not all(isinstance(image, Image.Image) for image in images):
             raise InputError("predict needs a list of PIL images, as PIL.Image.open gives them.")
-        if isinstance(class_names, str) or not class_names:
+        names, prompts = _texts(class_names), _texts(templates)
+        if not names:
             raise InputError("predict needs a list of class names.")
-        if isinstance(templates, str) or not templates or not all(map(is_template, templates)):
+        for name in names:
+            if fault := fault_of(name):
+                raise InputError(f"predict needs names of classes: {name!r} {fault}.")
+        if not prompts or not all(map(is_template, prompts)):
             raise InputError("predict needs a list of templates, each with one {} for the class name.")
         task = Task()
-        task.name, task.class_names, task.templates = "predict", list(class_names), list(templates)
+        task.name, task.class_names, task.templates = "predict", names, prompts
         pairs = [(upright_rgb(image, f"predict: image {index}"), 0) for index, image in enumerate(images)]
         shard = TestShard(pairs, self.clip.test_geometry, self.clip.normalize, device=self.device)
         return self.evaluate(task, shard).softmax(1)
@@ -263,6 +268,7 @@ class ContinualCLIP(LightningModule):
         if not isinstance(self.lr, dict):
             return
         names = self.sequence.names
+        self.lr = {str(name): rate for name, rate in self.lr.items()}  # a task may be called 2024
         for name in self.lr:
             if name not in names:
                 raise InputError(f"model.lr names a task '{name}' that is not in the sequence{nearest(name, names)}.")
@@ -274,6 +280,15 @@ class ContinualCLIP(LightningModule):
     def sequence(self) -> Any:
         """The ``TaskSequence`` of the run."""
         return self.trainer.datamodule  # type: ignore[attr-defined]
+
+
+def _texts(given: Any) -> list[str]:
+    """The texts of a list or an array, as plain strings; none if it is something else or holds something else."""
+    # a set has no order, so that nobody knows which class is which
+    if isinstance(given, str | bytes | Set | Mapping) or not isinstance(given, Iterable):
+        return []
+    texts = list(given)
+    return [str(text) for text in texts] if all(isinstance(text, str) for text in texts) else []
 
 
 class FrozenCopy(nn.Module):

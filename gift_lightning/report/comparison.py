@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gift_lightning.report.formats import markdown_table
+from gift_lightning.report.formats import markdown, markdown_table
 from gift_lightning.report.words import UNKNOWN, metrics_of
 
 COLUMNS = ("Method", "Transfer", "Avg", "Last", "Seconds", "Seeds")
@@ -24,7 +24,10 @@ def comparison_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
+        if column == COLUMNS[0]:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     for row in _rows(runs):
         table.add_row(*(Text(cell) for cell in row))
     return table
@@ -32,7 +35,7 @@ def comparison_table(runs: Sequence[Mapping[str, Any]]) -> Table:
 
 def comparison_markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     """The rows of :func:`comparison_table` as a Markdown table, without a line end after the last row."""
-    return markdown_table(COLUMNS, _rows(runs))
+    return markdown_table(COLUMNS, [[markdown(cell) for cell in row] for row in _rows(runs)])
 
 
 def total_seconds(cost: Mapping[str, Any]) -> float | None:

@@ -1,8 +1,21 @@
 """A table of texts in Markdown and in LaTeX."""
 
+import re
 from collections.abc import Sequence
 
-_LATEX = {"\\": r"\textbackslash{}", "–": "--"} | {character: f"\\{character}" for character in "_%&#${}"}
+_LATEX = {
+    **{character: f"\\{character}" for character in "_%&#${}"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "`": r"\textasciigrave{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "–": "--",
+    "[": "{[}",
+    "*": "{*}",  # at the beginning of a row, options of the row or rule before it
+}
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -35,10 +48,22 @@ def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
+def markdown(text: str) -> str:
+    r"""A text as Markdown writes it, in a table or elsewhere.
+
+    >>> print(markdown("birds [v2] | a_b _c_"))
+    birds \[v2\] \| a_b \_c\_
+    """
+    # an underscore within a word marks nothing
+    return re.sub(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
+
+
 def latex(text: str) -> str:
     r"""A text as LaTeX writes it.
 
     >>> latex("wise_ft – 50%")
     'wise\\_ft -- 50\\%'
     """
-    return "".join(_LATEX.get(character, character) for character in text)
+    # two dashes, quotes or commas would become another character
+    parts = re.finditer(r"([-–](?=[-–])|'(?=')|,(?=,))|.", text)
+    return "".join(_LATEX.get(part[0], part[0]) + ("{}" if part[1] else "") for part in parts)

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from gift_lightning.files import atomic_write
-from gift_lightning.report.words import metrics_of, percent, run_name
+from gift_lightning.report.words import any_letters, cut, metrics_of, percent, run_name
 
 _CELL = 0.62  # inches
 _GAP = 0.3  # space between the zero-shot row and the matrix, in cells
@@ -24,6 +24,7 @@ _SCALE = Normalize(0, 100)  # fixed, so that the pictures of two runs can be lai
 _UNKNOWN = "#ededed"
 _INK = "#000000"
 _FRAME = "#e8590c"
+_LONGEST = 40  # characters of a name beside the matrix
 
 
 def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
@@ -61,8 +62,8 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     bar.set_label("accuracy (%)", fontsize=9)
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(labelsize=8, length=2)
-    _title(figure, axes, results)
-    with atomic_write(path) as temporary:
+    with any_letters(), atomic_write(path) as temporary:
+        _title(figure, axes, results)
         # without the version of matplotlib in its metadata, the same run gives the same bytes
         figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
@@ -90,15 +91,16 @@ def _ink_on(colour: tuple[float, ...]) -> str:
 
 
 def _label(axes: Axes, tasks: list[str], top: float) -> None:
-    n = len(tasks)
+    n, tasks = len(tasks), [cut(name, _LONGEST) for name in tasks]
     axes.set_xlim(-0.04, n + 0.04)
     axes.set_ylim(top + n + 0.04, -0.04)
     axes.set_aspect("equal")
-    axes.set_xticks([j + 0.5 for j in range(n)], tasks, rotation=40, ha="left", rotation_mode="anchor", fontsize=9)
+    plain: dict[str, Any] = {"fontsize": 9, "parse_math": False}  # a dollar sign is one
+    axes.set_xticks([j + 0.5 for j in range(n)], tasks, rotation=40, ha="left", rotation_mode="anchor", **plain)
     rows = [(top + i + 0.5, name) for i, name in enumerate(tasks)]
     if top:
         rows.insert(0, (0.5, "zero-shot"))
-    axes.set_yticks([y for y, _ in rows], [name for _, name in rows], fontsize=9)
+    axes.set_yticks([y for y, _ in rows], [name for _, name in rows], **plain)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("accuracy on", fontsize=9, color="#555555")
@@ -111,6 +113,6 @@ def _title(figure: Figure, axes: Axes, results: Mapping[str, Any]) -> None:
     values = metrics_of(results)
     parts = [f"{name} {percent(values.get(name.lower()))}" for name in ("Transfer", "Avg", "Last")]
     axes.set_title("     ".join(parts), fontsize=9.5, loc="left", pad=8)
-    title = figure.suptitle(run_name(results), fontsize=11.5, fontweight="bold", ha="left")
+    title = figure.suptitle(run_name(results), fontsize=11.5, fontweight="bold", ha="left", parse_math=False)
     figure.draw_without_rendering()  # lays out the axes, with whose left edge the title is to line up
     title.set_x(axes.get_position().x0)

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gift_lightning.files import atomic_write
+from gift_lightning.report.words import any_letters
 
 _COLUMNS, _ROWS = 10, 5
 
@@ -34,8 +35,8 @@ def plot_replay_grid(path: str | Path, pairs: Any, prompts: Sequence[str], title
         axes.set_axis_off()
         text = prompts[prompt] if prompt >= 0 else ""
         axes.set_title("\n".join(textwrap.wrap(text, 19)[:2]), fontsize=6.5, pad=3, parse_math=False)
-    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-    with atomic_write(path) as temporary:
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    with any_letters(), atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from gift_lightning import published
+from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.report.formats import latex, latex_table, markdown_table
+from gift_lightning.report.formats import markdown as escaped
 from gift_lightning.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
 from gift_lightning.run_folder import RunFolder
 
@@ -124,18 +127,18 @@ def terminal(comparison: SideBySide, width: int = 80) -> Group:
     """The table for a terminal of ``width`` columns: if it is too narrow for the tasks, the metrics alone."""
     labels = [row.label for section in comparison.sections for row in section]
     count, metrics = len(comparison.tasks), comparison.heads[-len(_METRICS) :]
-    taken = max(map(len, labels)) + sum(max(len(name), _CELL) + 1 for name in metrics)
+    taken = max(map(cell_len, labels)) + sum(max(len(name), _CELL) + 1 for name in metrics)
     room = (width - taken) // count - 1
     first = 0 if room >= _CELL else count
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for head in [*short_names(comparison.tasks, max(room, _CELL)), *metrics][first:]:
-        table.add_column(head, justify="right", no_wrap=True, min_width=_CELL)
+        table.add_column(Text(head), justify="right", no_wrap=True, min_width=_CELL)
     for section in comparison.sections:
         for row in section:
             usual = "dim" if row.is_zero_shot else ""
             cells = [Text(text, "bold green" if is_best else usual) for text, is_best in comparison.marked(row)]
-            table.add_row(row.label, *cells[first:], end_section=row is section[-1])
+            table.add_row(Text(row.label), *cells[first:], end_section=row is section[-1])
     parts: list[Any] = ["", Text(comparison.title, style="bold"), table]
     if first:
         needed = taken + count * (_CELL + 1)
@@ -146,11 +149,11 @@ def terminal(comparison: SideBySide, width: int = 80) -> Group:
 def markdown(comparison: SideBySide) -> str:
     """The table in Markdown, the best of each column in bold."""
     rows = [
-        [row.label, *(f"**{text}**" if is_best else text for text, is_best in comparison.marked(row))]
+        [escaped(row.label), *(f"**{text}**" if is_best else text for text, is_best in comparison.marked(row))]
         for section in comparison.sections
         for row in section
     ]
-    return markdown_table(["Method", *comparison.heads], rows)
+    return markdown_table(["Method", *map(escaped, comparison.heads)], rows)
 
 
 def latex_tabular(comparison: SideBySide) -> str:
@@ -185,12 +188,15 @@ def main(argv: Sequence[str]) -> None:
     if options.format not in formats:
         hint = nearest(options.format, formats)
         raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
-    comparison, console = side_by_side([_finished(folder) for folder in options.runs], options.published), Console()
+    comparison, console = (
+        side_by_side([_finished(folder) for folder in options.runs], options.published),
+        plain_console(),
+    )
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
         text = markdown(comparison) if options.format == "markdown" else latex_tabular(comparison)
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
+        console.print(text, soft_wrap=True)
 
 
 def _finished(folder: Path) -> dict[str, Any]:

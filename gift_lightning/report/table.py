@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -36,7 +37,7 @@ def accuracy_table(results: Mapping[str, Any]) -> Group:
 
 def _wide(results: Mapping[str, Any], tasks: list[str]) -> Table | None:
     """A column for each task, if they fit."""
-    first = max(len(name) for name in [*tasks, "zero-shot"])
+    first = max(cell_len(name) for name in [*tasks, "zero-shot"])
     share = (_WIDTH - first) // len(tasks)  # characters per column with the space before it
     if share <= _CELL:
         return None
@@ -44,21 +45,21 @@ def _wide(results: Mapping[str, Any], tasks: list[str]) -> Table | None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding, 0, 0))
     table.add_column("after", no_wrap=True)
     for name in short_names(tasks, max(_CELL, share - 1 - padding)):
-        table.add_column(name, justify="right", no_wrap=True, min_width=_CELL)
+        table.add_column(Text(name), justify="right", no_wrap=True, min_width=_CELL)
     if results.get("zero_shot"):
         table.add_row("zero-shot", *_cells(results["zero_shot"], -1), end_section=True)
     for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
-        table.add_row(name, *_cells(row, task))
+        table.add_row(Text(name), *_cells(row, task))
     return table
 
 
 def _narrow(results: Mapping[str, Any], tasks: list[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("after", no_wrap=True)
+    table.add_column("after", overflow="fold")
     for head in ("on itself", "mean"):
         table.add_column(head, justify="right", no_wrap=True)
     for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
-        table.add_row(name, *_cells([row[task]], 0), percent(row_mean(results, row)))
+        table.add_row(Text(name), *_cells([row[task]], 0), percent(row_mean(results, row)))
     return table
 
 

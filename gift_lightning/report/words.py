@@ -1,8 +1,12 @@
 """How the reports name things and write numbers: one rule for the terminal, the heatmap and the comparison."""
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from rich.cells import cell_len, set_cell_size
 
 from gift_lightning import metrics
 
@@ -55,7 +59,7 @@ def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:
 
 
 def short_names(names: Sequence[str], width: int) -> list[str]:
-    """Column heads of at most ``width`` characters (at least 3), all different.
+    """Column heads that take at most ``width`` characters (at least 3) of a terminal, all different.
 
     A name that fits stays; else its digits at the end go, else its last word is taken, else it is cut. Names that
     would then look the same become numbers from 1, the position in the sequence.
@@ -72,6 +76,25 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
 def _short(name: str, width: int) -> str:
     words = re.findall(r"[A-Z][a-z]+$", name)
     for candidate in (name, name.rstrip("0123456789"), *words):
-        if 0 < len(candidate) <= width:
+        if 0 < cell_len(candidate) <= width:  # a Chinese character takes two
             return candidate
-    return name[: width - 1] + "."
+    return cut(name, width, ".")
+
+
+@contextlib.contextmanager
+def any_letters() -> Iterator[None]:
+    """Draw a box for each letter that no font has, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s)Glyph .* missing from")
+        yield
+
+
+def cut(name: str, width: int, end: str = "…") -> str:
+    """A name, or so much of it as takes ``width`` characters of a terminal with ``end`` after it.
+
+    >>> cut("Caltech101", 8), cut("DTD", 8)
+    ('Caltech…', 'DTD')
+    """
+    if cell_len(name) <= width:
+        return name
+    return set_cell_size(name, width - cell_len(end)).rstrip() + end

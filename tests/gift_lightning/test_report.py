@@ -2,11 +2,14 @@
 
 import io
 import math
+import re
+import warnings
 from importlib import resources
 
 import matplotlib.image
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from gift_lightning import published
@@ -98,6 +101,23 @@ def test_short_names_fit_and_differ():
     assert len(set(short)) == 11 and max(map(len, short)) <= 5
     assert short_names(MINI, 8) == MINI
     assert short_names([f"ImageNet_{i:03}" for i in range(3)], 5) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("name", ["abcdefghij" * 15, "鳥の写真を集めたもの" * 6])
+def test_a_long_name_is_shown_whole_and_in_the_width_of_the_terminal(name):
+    text = rendered(accuracy_table(results_of([name, "B"], [[90.0, 61.0], [80.0, 70.0]])))
+    assert name in re.sub(r"[\s\d.]", "", text)
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert all(cell_len(short) <= 7 for short in short_names([name, f"{name}x"], 7))
+
+
+def test_a_dollar_in_a_name_is_no_formula_and_a_letter_without_a_font_no_warning(tmp_path):
+    tasks = ["Ba$$in", "US$ and CA$", "鳥 🐦"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_accuracy_matrix(tmp_path / "R.png", results_of(tasks, [[50.0] * 3] * 3, method="$x$"))
+        plot_accuracy_matrix(tmp_path / "other.png", results_of(["Ba$$in", "USandCA", "鳥 🐦"], [[50.0] * 3] * 3))
+    assert (tmp_path / "R.png").read_bytes() != (tmp_path / "other.png").read_bytes()
 
 
 # --- CSV ---

@@ -1,0 +1,90 @@
+"""What a user should know of a folder of images: images that belong to no class, and those that are there twice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.duplicates import equal_files
+from datamodules.folder_layout import Layout
+from datamodules.image_files import Sample
+from datamodules.listing import broken_links, images_beside
+
+COMPARED = 50_000
+"""Images of a task up to which equal ones are looked for: each file is asked for its size."""
+
+
+def notes_of_folders(
+    layout: Layout, classes: Sequence[str], train: Sequence[Sample], test: Sequence[Sample]
+) -> list[str]:
+    """Sentences, without their full stops, on images without a class and classes without images.
+
+    Args:
+        layout: where the folders of classes are.
+        classes: their names, in the order of the labels.
+        train: the training images.
+        test: the test images.
+    """
+    notes = []
+    beside = [layout.train] if layout.test is None else [layout.train.parent, layout.train, layout.test]
+    for folder in beside:
+        stray = images_beside(folder)
+        if stray:
+            notes.append(
+                f"{_count(stray, 'image')} directly in {folder} {_are(stray)} passed over, being of no class; the first"
+                f" one is {stray[0]}"
+            )
+        if broken := broken_links(folder):
+            leads = "leads" if len(broken) == 1 else "lead"
+            notes.append(f"{_count(broken, 'link')} in {folder} {leads} to nothing, the first one is {broken[0]}")
+    tested = {label for _, label in test}
+    untested = [name for label, name in enumerate(classes) if label not in tested]
+    if untested:
+        has = "has" if len(untested) == 1 else "have"
+        notes.append(f"{_count(untested, 'class', 'classes')} {has} no test images, the first one is '{untested[0]}'")
+    depth = 1 if layout.test is None else 2  # of the images in <class>/ and in <split>/<class>/
+    parts = [path.split("/")[depth:-1] for path, _ in [*train, *test]]
+    nested = sorted({inner[0] for inner in parts if inner})
+    if all(parts) and len(nested) > 1:
+        example = Path(train[0][0])
+        notes.append(
+            f"all images lie in folders within those of the classes, as {example.parent}, and these ('{nested[0]}',"
+            f" '{nested[1]}', ...) are not told apart: the class is '{example.parts[depth - 1]}'"
+        )
+    return notes
+
+
+def notes_of_copies(folder: Path, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
+    """Sentences, without their full stops, on images that are there twice, byte for byte: in two classes, in both sets.
+
+    Of more than ``COMPARED`` images none is looked for.
+    """
+    samples = [*train, *test]
+    if len(samples) > COMPARED:
+        return []
+    groups = equal_files([folder / path for path, _ in samples])
+    torn, leaked = [], []
+    for group in groups:
+        first = samples[group[0]]
+        torn += [(first, samples[index]) for index in group if samples[index][1] != first[1]][:1]
+        leaked += [(first, samples[index]) for index in group if group[0] < len(train) <= index]
+    notes = []
+    if torn:
+        (one, _), (other, _) = torn[0]
+        notes.append(
+            f"{_count(torn, 'image')} {_are(torn)} in more than one class, byte for byte; the first one is"
+            f" {folder / one} and {folder / other}"
+        )
+    if leaked:
+        (one, _), (other, _) = leaked[0]
+        notes.append(
+            f"{_count(leaked, 'test image')} {_are(leaked)} among the training images too, byte for byte, so that the"
+            f" accuracy says less: the first one is {folder / other}, as {folder / one}"
+        )
+    return notes
+
+
+def _count(things: Sequence[object], one: str, many: str = "") -> str:
+    return f"{len(things)} {one if len(things) == 1 else many or one + 's'}"
+
+
+def _are(things: Sequence[object]) -> str:
+    return "is" if len(things) == 1 else "are"

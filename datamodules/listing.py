@@ -1,0 +1,151 @@
+"""What lies in a folder: images, folders of classes, and files that are neither."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from gift_lightning.errors import InputError
+
+_NO_PICTURES = {"BUFR", "CUR", "EPS", "FITS", "FLI", "GRIB", "HDF5", "ICNS", "ICO", "IPTC", "MPEG", "PDF", "WMF"}
+"""Formats of Pillow that are documents, films, measurements, drawings, or icons of folders."""
+
+_SYSTEM_NAMES = {
+    *("@eadir", "#recycle", "#snapshot", "@recycle", "@__thumb"),  # network storage: thumbnails, bins
+    *("__macosx", "icon\r"),
+    *("$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+    "lost+found",
+}
+"""Files and folders, in lower case, that systems leave in the folders of their users."""
+
+
+class Passed(NamedTuple):
+    """A file that is passed over."""
+
+    path: str
+    kind: str
+    """Its suffix, or what else it is."""
+
+
+class Listing(NamedTuple):
+    """Images below a folder, and what else is there; paths from the folder, sorted as text."""
+
+    images: list[str]
+    passed: list[Passed]
+
+    def below(self, folder: str) -> "Listing":
+        """The same listing, as seen from further up: ``folder`` is put before each path."""
+        return Listing(
+            [f"{folder}/{path}" for path in self.images],
+            [Passed(f"{folder}/{path}", kind) for path, kind in self.passed],
+        )
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The ends of names, as ``.jpg``, of all images that the installed Pillow reads, in lower case."""
+    Image.init()
+    formats = {suffix: name for suffix, name in Image.registered_extensions().items() if name not in _NO_PICTURES}
+    # .mpo is opened as the JPEG that it begins with; .pfm holds numbers of 32 bits
+    return frozenset(suffix for suffix, name in formats.items() if name in {*Image.OPEN, "MPO"}) - {".pfm"}
+
+
+def list_images(folder: Path) -> Listing:
+    """The files below ``folder``, at any depth, that are images by their name, and those that are passed over.
+
+    Hidden files and folders, and those of systems (``@eaDir``, ``Thumbs.db``), are in neither list. Links to files
+    count, links to folders do not: they may lead in circles. No file is opened or, unless it is a link, looked at: a
+    million of them take seconds.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    images: list[str] = []
+    passed: list[Passed] = []
+    pending = [""]
+    while pending:
+        above = pending.pop()
+        for entry in _entries(folder / above):
+            path = above + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(f"{path}/")
+            elif kind := _why_passed(entry):
+                passed.append(Passed(path, kind))
+            else:
+                images.append(path)
+    return Listing(sorted(images), sorted(passed))
+
+
+def image_paths(folder: Path) -> list[str]:
+    """Paths below ``folder``, at any depth, of the files that are images by their name: see ``list_images``."""
+    return list_images(folder).images
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the folders in ``folder`` and of the links to folders, sorted, without those of systems and hidden ones.
+
+    Raises:
+        InputError: ``folder`` cannot be read.
+    """
+    return sorted(entry.name for entry in _entries(folder) if _is_folder(entry))
+
+
+def images_beside(folder: Path) -> list[str]:
+    """Names of the images directly in ``folder``, sorted."""
+    return sorted(entry.name for entry in _entries(folder) if not _is_folder(entry) and not _why_passed(entry))
+
+
+def broken_links(folder: Path) -> list[str]:
+    """Names of the links directly in ``folder`` that lead to nothing, sorted."""
+    return sorted(entry.name for entry in _entries(folder) if entry.is_symlink() and not os.path.exists(entry.path))
+
+
+def note_of_passed(passed: Sequence[Passed], where: str, folder: Path) -> list[str]:
+    """A sentence on the files that are passed over, if there are any.
+
+    Args:
+        passed: these files.
+        where: the beginning of the sentence, as ``Task 'birds'``.
+        folder: where their paths start.
+    """
+    if not passed:
+        return []
+    kinds = Counter(kind for _, kind in passed).most_common()
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds[:_MOST])
+    more = f" and {sum(count for _, count in kinds[_MOST:])} others" if len(kinds) > _MOST else ""
+    what = "1 file that is no image is" if len(passed) == 1 else f"{len(passed)} files that are no images are"
+    return [f"{where}: {what} passed over: {counts}{more}; the first one is {folder / passed[0].path}."]
+
+
+_MOST = 6  # kinds of files that a sentence counts
+
+
+def _entries(folder: Path) -> "list[os.DirEntry[str]]":
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not _is_hidden(entry.name)]
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    # os.path knows of links in a circle, which an entry fails on
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
+
+
+def _why_passed(entry: "os.DirEntry[str]") -> str:
+    """What a file that is no folder is, if it is no image; else empty."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if entry.is_symlink() and not os.path.isfile(entry.path):
+        return "links to folders" if os.path.isdir(entry.path) else "links to nothing"
+    if not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
+        return "pipes or devices"
+    return "" if suffix in image_suffixes() else suffix or "without a suffix"
