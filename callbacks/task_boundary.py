@@ -35,10 +35,11 @@ class TaskBoundary(Callback):
 
     Args:
         folder: where weights and checkpoints go; ``None`` writes nothing.
+        config: the config of the run as YAML, kept in each checkpoint.
     """
 
-    def __init__(self, folder: RunFolder | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
+        self.folder, self.config = folder, config
         self.opened = False
         self.started = self.finished = -1
         self.protocol: dict[str, Any] = {}
@@ -48,7 +49,7 @@ class TaskBoundary(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
-        return progress | {"protocol": self.protocol["id"], "stream": self.stream}
+        return progress | {"protocol": self.protocol["id"], "stream": self.stream, "config": self.config}
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""

@@ -11,6 +11,7 @@ from datamodules.image_files import ImageFiles, Sample, samples_hash
 from datamodules.images import class_folders, image_paths
 from datamodules.inspection import Inspection
 from gift_lightning.errors import InputError, first_line, nearest
+from gift_lightning.files import path_of
 from gift_lightning.seeding import stream_seed
 
 
@@ -35,6 +36,9 @@ class ImageFolderTask(Task):
             asked for that does not decode.
     """
 
+    INDIFFERENT = frozenset({"folder"})
+    """See ``gift_lightning.same_run``; what is in it has a fingerprint."""
+
     train_set: ImageFiles
     test_set: ImageFiles
 
@@ -51,7 +55,7 @@ class ImageFolderTask(Task):
         super().__init__()
         if not 0 < test_share < 1:
             raise InputError(f"test_share is {test_share}: give a number between 0 and 1.")
-        self.folder = Path(folder)
+        self.folder = path_of(folder)
         self.name = name or self.folder.resolve().name
         self.templates, self._given_names = list(templates), class_names
         self.test_share, self.split_seed, self.shots = test_share, split_seed, shots
@@ -129,7 +133,7 @@ class ImageFolderTask(Task):
     def _class_names(self, classes: list[str]) -> list[str]:
         given = self._given_names or {}
         if isinstance(given, str):
-            given = self._read_names(Path(given))
+            given = self._read_names(path_of(given))
         for name in given:
             if name not in classes:
                 raise InputError(

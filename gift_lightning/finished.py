@@ -12,7 +12,7 @@ from gift_lightning.checkpoint import load_tensors, save_checkpoint, save_tensor
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
-from gift_lightning.files import package_file
+from gift_lightning.files import package_file, path_of
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.weights import openai_names
@@ -71,6 +71,7 @@ def export(arguments: Sequence[str]) -> None:
         "--out", type=Path, required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code"
     )
     options = parser.parse_args(arguments)
+    options.out = path_of(options.out)
     if options.out.suffix not in (".safetensors", ".pth"):
         raise InputError(f"--out is {options.out}: end it in .safetensors, or in .pth for OpenAI's code.")
     folder = RunFolder.at(options.run)

@@ -18,6 +18,7 @@ from datamodules.shard import TestShard
 from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource, cosine
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.schedule import warmup_cosine
+from gift_lightning.weights import mismatch
 
 
 class ContinualCLIP(LightningModule):
@@ -39,6 +40,9 @@ class ContinualCLIP(LightningModule):
         betas: of AdamW.
         eval_batch_size: test images in one forward pass.
     """
+
+    INDIFFERENT = frozenset({"eval_batch_size"})
+    """Arguments that change no number, see ``gift_lightning.same_run``; all others are decisive."""
 
     replays = False
     """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
@@ -120,10 +124,25 @@ class ContinualCLIP(LightningModule):
                 f"The weights are not finite at step {checkpoint['global_step']}: lower model.lr, or look for broken"
                 " images; the checkpoint before it is kept."
             )
-        checkpoint["knowledge"] = self.knowledge()
+        checkpoint |= {"method": type(self).__name__, "knowledge": self.knowledge()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.load_knowledge(checkpoint.get("knowledge", {}))
+        """Refuse what a run of another method, or with another CLIP, has saved."""
+        method = type(self).__name__
+        if "knowledge" not in checkpoint:
+            raise InputError("The checkpoint was not written by a run of this program: resume from that of a run.")
+        if checkpoint.get("method", method) != method:
+            raise InputError(
+                f"The checkpoint is of a run of {checkpoint['method']}, and this is {method}: resume with the config of"
+                " that run."
+            )
+        misfit = mismatch(checkpoint["state_dict"], self.state_dict())
+        if misfit:
+            raise InputError(
+                f"The checkpoint is of another CLIP, or of {method} with other settings ({misfit}): resume with the"
+                " config of that run."
+            )
+        self.load_knowledge(checkpoint["knowledge"])
 
     def knowledge(self) -> dict[str, Tensor]:
         """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
