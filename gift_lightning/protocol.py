@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 from gift_lightning.clip import CLIP
+from gift_lightning.describe import describe
+from gift_lightning.errors import InputError
 
 
 def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
@@ -16,6 +18,9 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
     Args:
         sequence: the ``TaskSequence``, set up.
         clip: the model with its starting weights.
+
+    Raises:
+        InputError: the test transform cannot be described, see ``describe``.
     """
     label_space, tasks = sequence.label_space, sequence.tasks
     weights = clip.fingerprint()
@@ -24,7 +29,14 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
         if shots := sequence.shots_of(task):
             prints[task.name] += f", {shots} shots"
     described = [[task.name, prints[task.name], task.class_names, task.templates, len(task.test_set)] for task in tasks]
-    canonical = json.dumps([described, label_space, repr(clip.test_transform), weights], separators=(",", ":"))
+    try:
+        transform = describe(clip.test_transform)
+    except InputError as error:
+        raise InputError(
+            f"The CLIP's test transform cannot be told from another, so that nobody can say what was evaluated: {error}"
+            " Let it hold numbers, texts, tensors, functions and other transforms alone."
+        ) from error
+    canonical = json.dumps([described, label_space, transform, weights], separators=(",", ":"))
     return {
         "id": hashlib.sha256(canonical.encode()).hexdigest(),
         "label_space": label_space,
