@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
+from callbacks.learned import Learned
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from gift_lightning.checkpoint import save_tensors
 from gift_lightning.errors import InputError
@@ -44,12 +45,14 @@ class TaskBoundary(Callback):
         self.started = self.finished = -1
         self.protocol: dict[str, Any] = {}
         self.stream: dict[str, Any] = {}
+        self.learned = Learned()
 
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
-        return progress | {"protocol": self.protocol["id"], "stream": self.stream, "config": self.config}
+        run = {"protocol": self.protocol["id"], "stream": self.stream, "config": self.config}
+        return progress | run | {"start": self.learned.start}
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""
@@ -68,6 +71,7 @@ class TaskBoundary(Callback):
                 f" {self.stream[changed[0]]}: a run continues only with the same training stream."
             )
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
+        self.learned.start = state.get("start", {})
         module.task = max(self.started, 0)
         if self.finished == self.started or self._is_trained(trainer.datamodule, checkpoint["global_step"]):
             # the last epoch stays open: of a loop that is done, Lightning does not even call on_train_start
@@ -142,6 +146,8 @@ class TaskBoundary(Callback):
         self.started = module.task = task
         trainer.datamodule.prepare_task(task)
         self._send(trainer, "on_task_start", task)
+        if task == 0:
+            self.learned.begin(module)
         trainer.strategy.setup_optimizers(trainer)
         self._send(trainer, "prepare_task", task, but=trainer.datamodule)
 
@@ -152,6 +158,7 @@ class TaskBoundary(Callback):
     def _finish_undisturbed(self, trainer: Trainer, module: Module, task: int) -> None:
         self._send(trainer, "on_task_trained", task)
         self._send(trainer, "on_task_end", task)
+        self.learned.check(module)
         self.finished = task
         self._send(trainer, "on_task_evaluate", task)
         self._send(trainer, "on_task_report", task)

@@ -50,6 +50,10 @@ class ContinualCLIP(LightningModule):
     learns = True
     """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
 
+    not_in_knowledge: tuple[str, ...] = ()
+    """Parameters, buffers and submodules that change and that ``knowledge`` does not give as they are: only training
+    needs them, or their content is there in another form."""
+
     def __init__(
         self,
         clip: CLIPSource,
@@ -131,7 +135,7 @@ class ContinualCLIP(LightningModule):
         method = type(self).__name__
         if "knowledge" not in checkpoint:
             raise InputError("The checkpoint was not written by a run of this program: resume from that of a run.")
-        if checkpoint.get("method", method) != method:
+        if checkpoint.get("method", method) not in [kind.__name__ for kind in type(self).__mro__]:
             raise InputError(
                 f"The checkpoint is of a run of {checkpoint['method']}, and this is {method}: resume with the config of"
                 " that run."
@@ -147,7 +151,8 @@ class ContinualCLIP(LightningModule):
     def knowledge(self) -> dict[str, Tensor]:
         """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
 
-        A method that has some leaves it in the run's folder instead of the CLIP's weights after each task.
+        A method that has some leaves it in the run's folder instead of the CLIP's weights after each task. All that
+        changed since the first task began has to be in it, see ``not_in_knowledge``.
         """
         return {}
 

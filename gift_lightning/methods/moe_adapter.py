@@ -69,6 +69,8 @@ class MoEAdapter(ContinualCLIP):
         kwargs: see ``ContinualCLIP``.
     """
 
+    not_in_knowledge = ("adapters.counts", "adapters.listed")  # which experts are frozen
+
     INDIFFERENT = frozenset()
     """Not even ``eval_batch_size``: with ``official_quirks`` it decides the routes."""
 
