@@ -73,11 +73,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def path_of(text: str | Path) -> Path:
-    """The path that a user means: ``~`` at its beginning is the home folder, as in a shell.
+    """The path that a user means: ``~`` at its beginning is the home folder, as in a shell; ``./~`` is not.
 
     Raises:
         InputError: it begins with ``~name``, and there is no such user.
     """
+    if str(text).startswith("."):
+        return Path.cwd() / text if str(Path(text)).startswith("~") else Path(text)
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -66,12 +66,11 @@ def export(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m gift_lightning export", description="Write the final CLIP of a run for other programs."
     )
-    parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
+    parser.add_argument("--run", type=path_of, required=True, help="the folder of a finished run")
     parser.add_argument(
-        "--out", type=Path, required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code"
+        "--out", type=path_of, required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code"
     )
     options = parser.parse_args(arguments)
-    options.out = path_of(options.out)
     if options.out.suffix not in (".safetensors", ".pth"):
         raise InputError(f"--out is {options.out}: end it in .safetensors, or in .pth for OpenAI's code.")
     folder = RunFolder.at(options.run)

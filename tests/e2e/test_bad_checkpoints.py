@@ -21,7 +21,7 @@ FIT = {
     "ConDU for L2": (
         "condu.ckpt",
         [],
-        "a run with another model.class_path (gift_lightning.methods.condu.ConDU there,",
+        "another model.class_path (gift_lightning.methods.condu.ConDU there,",
     ),
     "L2 for ConDU": ("l2.ckpt", CONDU, "gift_lightning.methods.l2.L2 there, gift_lightning.methods.condu.ConDU here)"),
     "another CLIP": ("vit.ckpt", [], "of a run with another model.init_args.clip.name (local-dir:"),
@@ -34,7 +34,7 @@ FIT = {
     "weights of a task": (
         "task03.safetensors",
         [],
-        "holds weights alone, and no progress to resume from: give the last",
+        "holds weights alone, and no progress to resume from: give",
     ),
     "knowledge": ("knowledge.safetensors", CONDU, "holds weights alone, and no progress to resume from"),
     "weights of torch": ("weights.pt", [], "holds weights alone, and no progress to resume from"),
@@ -49,7 +49,7 @@ FIT = {
     "home of nobody": (
         "~nobody_of_this_name/last.ckpt",
         [],
-        "begins with the home folder of a user who does not exist",
+        "begins with the home folder of a user who does not",
     ),
     "of an older version, another method": ("old_condu.ckpt", [], "of another CLIP, or of L2 with other settings (it"),
     "of an older version, another CLIP": ("old_vit.ckpt", [], "of another CLIP, or of L2 with other settings ("),
@@ -66,14 +66,14 @@ TEST = {
     "knowledge of another method": (
         "knowledge.safetensors",
         [],
-        "The run kept more than weights, which L2 has no use for",
+        "kept more than weights, which L2 has no use for",
     ),
     "knowledge of yet another": ("knowledge.safetensors", MOE, "What the run kept is not of a MoEAdapter"),
-    "checkpoint with it": ("condu.ckpt", [], "The run kept more than weights, which L2 has no use for"),
+    "checkpoint with it": ("condu.ckpt", [], "kept more than weights, which L2 has no use for"),
     "home of nobody": (
         "~nobody_of_this_name/last.ckpt",
         [],
-        "begins with the home folder of a user who does not exist",
+        "begins with the home folder of a user who does not",
     ),
 }
 
