@@ -100,6 +100,28 @@ def test_where_and_how_fast_a_run_runs_does_not_matter() -> None:
         assert difference(CONFIG, changed(key, value)) is None, key
 
 
+def test_data_that_no_fingerprint_identifies_is_decisive() -> None:
+    source = {"class_path": "datamodules.mtil.CIFAR100", "init_args": {"root": "a"}}
+    task = {"class_path": "datamodules.ClassIncremental", "init_args": {"source": source, "num_tasks": 10}}
+    known = changed("data.tasks", [task])
+    assert (
+        difference(known, changed("data.tasks", [{**task, "init_args": {**task["init_args"], "num_tasks": 5}}]))
+        is not None
+    )
+    moved = {**source, "init_args": {"root": "b"}}
+    assert (
+        difference(known, changed("data.tasks", [{**task, "init_args": {**task["init_args"], "source": moved}}]))
+        is None
+    )
+    for key in (
+        "data.replay.init_args.images",
+        "data.replay.init_args.folder",
+        "model.init_args.alexnet",
+        "data.shots",
+    ):
+        assert difference(changed(key, "a/x"), changed(key, "b/x")) is not None, key
+
+
 def test_values_are_compared_by_what_they_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
