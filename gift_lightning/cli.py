@@ -32,7 +32,7 @@ from gift_lightning.files import path_of
 from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import ContinualCLIP
-from gift_lightning.protocol import protocol
+from gift_lightning.protocol import other_images, protocol
 from gift_lightning.report import accuracy_table
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.same_run import difference
@@ -280,8 +280,11 @@ class SequenceCLI(LightningCLI):
             raise self._other_run(differing)
         self.datamodule.prepare_data()
         self.datamodule.setup("validate")
-        if protocol(self.datamodule, self.model.clip)["id"] != results["protocol"]["id"]:
+        there, here = results["protocol"], protocol(self.datamodule, self.model.clip)
+        if there["id"] != here["id"]:
             raise self._other_run("protocol (its data, prompts or starting weights have changed)")
+        if task := other_images(there.get("sizes", {}), here["sizes"]):
+            raise self._other_run(f"content of the images of task '{task}' (files of the same names have other sizes)")
 
     def _check_checkpoint(self, file: Path) -> None:
         """Raise an ``InputError`` unless the file is a checkpoint of the run asked for, as far as it tells."""
