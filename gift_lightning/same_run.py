@@ -42,7 +42,9 @@ TRAINER = frozenset(
 _OBSERVERS = (
     lightning_callbacks.DeviceStatsMonitor,
     lightning_callbacks.LearningRateMonitor,
+    lightning_callbacks.ModelCheckpoint,
     lightning_callbacks.ModelSummary,
+    lightning_callbacks.OnExceptionCheckpoint,
     lightning_callbacks.RichModelSummary,
     lightning_callbacks.RichProgressBar,
     lightning_callbacks.ThroughputMonitor,
@@ -130,7 +132,7 @@ def _class_of(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError, ValueError, TypeError):  # of a name that is none, such as ".."
         return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lightning import Trainer
 
 import datamodules
@@ -18,6 +19,8 @@ from gift_lightning.generation import ImageGenerator
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.same_run import TRAINER, difference
+from tests.e2e.conftest import CONFIG as CONFIG_FILE
+from tests.e2e.conftest import call
 
 CONFIG: dict[str, Any] = {
     "seed_everything": 3,
@@ -230,6 +233,17 @@ def test_every_option_is_decisive_or_declared_by_its_owner() -> None:
         ("OracleGenerator", "batch_size"),
         ("NoiseGenerator", "batch_size"),
     }
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_every_option_of_a_command_is_one_of_these(command: str) -> None:
+    """And those that say how a command was typed, or what it evaluates, are no part of a stored config."""
+    typed = {"config", "base", "ckpt_path", "weights"}
+    _, out, err = call(command, "--config", CONFIG_FILE, "--print_config")
+    config = yaml.safe_load(out)
+    assert config.keys() - typed == {"seed_everything", "run", "model", "data", "trainer"}, err
+    for part, kind in {"run": RunFolder, "data": TaskSequence, "trainer": Trainer}.items():
+        assert config[part].keys() <= options(kind), part
 
 
 def test_what_is_declared_exists() -> None:
