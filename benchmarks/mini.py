@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from gift_lightning.errors import InputError, nearest
-from gift_lightning.files import read_json, write_json, write_text
+from gift_lightning.files import path_of, read_json, write_json, write_text
 from gift_lightning.report import comparison_markdown, comparison_table
+from gift_lightning.same_run import decisive
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "conf" / "mini"
@@ -73,9 +74,12 @@ def config_files(method: str) -> list[Path]:
 
 
 def settings_of(method: str) -> str:
-    """Hash of what the files of ``method`` say about model and data."""
+    """Hash of what the files of ``method`` say about model and data, and of what decides of the trainer."""
     configs = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in config_files(method)]
-    parts = [{key: config.get(key) for key in ("model", "data")} for config in configs]
+    parts = []
+    for config in configs:
+        trainer = decisive({"trainer": config["trainer"]}) if config.get("trainer") else {}
+        parts.append({key: config.get(key) for key in ("model", "data")} | ({"trainer": trainer} if trainer else {}))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -172,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _path(text: str) -> Path:
-    return Path(text).resolve()  # the runs start in the repository root, wherever this was called from
+    return path_of(text).resolve()  # the runs start in the repository root, wherever this was called from
 
 
 if __name__ == "__main__":

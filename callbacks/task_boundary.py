@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
+from callbacks.learned import Learned
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from gift_lightning.checkpoint import save_tensors
 from gift_lightning.errors import InputError
-from gift_lightning.protocol import protocol
+from gift_lightning.protocol import other_images, protocol
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.seeding import stream_seed
 
@@ -35,20 +36,24 @@ class TaskBoundary(Callback):
 
     Args:
         folder: where weights and checkpoints go; ``None`` writes nothing.
+        config: the config of the run as YAML, kept in each checkpoint.
     """
 
-    def __init__(self, folder: RunFolder | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
+        self.folder, self.config = folder, config
         self.opened = False
         self.started = self.finished = -1
         self.protocol: dict[str, Any] = {}
         self.stream: dict[str, Any] = {}
+        self.learned = Learned()
 
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
-        return progress | {"protocol": self.protocol["id"], "stream": self.stream}
+        run = {"protocol": self.protocol["id"], "sizes": self.protocol["sizes"]}
+        run |= {"stream": self.stream, "config": self.config}
+        return progress | run | {"start": self.learned.start}
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""
@@ -60,6 +65,11 @@ class TaskBoundary(Callback):
                 "The checkpoint belongs to another sequence: its tasks, data, prompts or starting weights differ from"
                 " those of the config. Resume with the config of that run, or start a new run.name."
             )
+        if name := other_images(state.get("sizes", {}), self.protocol["sizes"]):
+            raise InputError(
+                f"The checkpoint belongs to a run on other images of task '{name}': files of the same names have other"
+                " sizes. Restore them, or start a new run.name."
+            )
         changed = [key for key, value in self.stream.items() if state["stream"][key] != value]
         if changed:
             raise InputError(
@@ -67,6 +77,7 @@ class TaskBoundary(Callback):
                 f" {self.stream[changed[0]]}: a run continues only with the same training stream."
             )
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
+        self.learned.start = state.get("start", {})
         module.task = max(self.started, 0)
         if self.finished == self.started or self._is_trained(trainer.datamodule, checkpoint["global_step"]):
             # the last epoch stays open: of a loop that is done, Lightning does not even call on_train_start
@@ -141,6 +152,8 @@ class TaskBoundary(Callback):
         self.started = module.task = task
         trainer.datamodule.prepare_task(task)
         self._send(trainer, "on_task_start", task)
+        if task == 0:
+            self.learned.begin(module)
         trainer.strategy.setup_optimizers(trainer)
         self._send(trainer, "prepare_task", task, but=trainer.datamodule)
 
@@ -151,6 +164,7 @@ class TaskBoundary(Callback):
     def _finish_undisturbed(self, trainer: Trainer, module: Module, task: int) -> None:
         self._send(trainer, "on_task_trained", task)
         self._send(trainer, "on_task_end", task)
+        self.learned.check(module)
         self.finished = task
         self._send(trainer, "on_task_evaluate", task)
         self._send(trainer, "on_task_report", task)

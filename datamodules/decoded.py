@@ -25,6 +25,7 @@ from datamodules.image_files import UNREAD
 from datamodules.replay.in_step import in_step, on_first_rank
 from datamodules.shard import Decoded
 from datamodules.stream import Split
+from gift_lightning.describe import can_be_described, describe
 from gift_lightning.errors import InputError
 
 SCHEMA = 2
@@ -42,7 +43,8 @@ Geometry = Callable[[Any], Tensor]
 def decoded_bytes(task: Task, geometry: Geometry) -> int:
     """Size of the file with the test images of ``task``, known before it is made; 0 if none is.
 
-    None is made of few images (``KEPT_BYTES``), and where ``geometry`` does not end in uint8.
+    None is made of few images (``KEPT_BYTES``), where ``geometry`` does not end in uint8, and where nothing tells it
+    from another one.
 
     Args:
         task: set up.
@@ -50,7 +52,7 @@ def decoded_bytes(task: Task, geometry: Geometry) -> int:
     """
     image = geometry(Image.new("RGB", (8, 8)))
     size = _file_size(len(task.test_set), tuple(image.shape))
-    return size if image.dtype == torch.uint8 and size > KEPT_BYTES else 0
+    return size if image.dtype == torch.uint8 and size > KEPT_BYTES and can_be_described(geometry) else 0
 
 
 def decoded_images(
@@ -119,8 +121,7 @@ class DecodedFile:
         """The file of a task's test set."""
         # two folders may hold other images under the same names: the fingerprint does not tell, but sizes and times do
         content = getattr(task.test_set, "content", None)
-        described = re.sub(r" at 0x[0-9a-f]+", "", repr(geometry))
-        facts = [SCHEMA, task.fingerprint, described, PIL.__version__, content() if content else None]
+        facts = [SCHEMA, task.fingerprint, describe(geometry), PIL.__version__, content() if content else None]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         name = re.sub(r"[^\w.-]", "_", task.name)
         shape = tuple(geometry(Image.new("RGB", (8, 8))).shape)

@@ -13,6 +13,7 @@ from datamodules.image_files import ImageFiles, Sample, samples_hash
 from datamodules.inspection import Inspection
 from datamodules.listing import Passed, class_folders, list_images, note_of_passed
 from gift_lightning.errors import InputError, first_line, nearest
+from gift_lightning.files import path_of
 from gift_lightning.names import alike, fault_of
 from gift_lightning.seeding import stream_seed
 
@@ -40,6 +41,9 @@ class ImageFolderTask(Task):
             of two classes; when an image is asked for that does not decode.
     """
 
+    INDIFFERENT = frozenset({"folder"})
+    """See ``gift_lightning.same_run``; what is in it has a fingerprint."""
+
     train_set: ImageFiles
     test_set: ImageFiles
 
@@ -56,7 +60,7 @@ class ImageFolderTask(Task):
         super().__init__()
         if not 0 < test_share < 1:
             raise InputError(f"test_share is {test_share}: give a number between 0 and 1.")
-        self.folder = Path(folder)
+        self.folder = path_of(folder)
         self.name = self.folder.resolve().name if name is None else name
         self.templates, self._given_names = list(templates), class_names
         self.test_share, self.split_seed, self.shots = test_share, split_seed, shots
@@ -142,7 +146,7 @@ class ImageFolderTask(Task):
     def _class_names(self) -> list[str]:
         given = self._given_names or {}
         if isinstance(given, str):
-            given = self._read_names(Path(given))
+            given = self._read_names(path_of(given))
         given = {str(folder): name for folder, name in given.items()}  # a folder may be called 0
         for folder in given:
             if folder not in self._folders:

@@ -39,6 +39,11 @@ class Selection(Dataset[tuple[Any, int]]):
         known: Any = self.whole
         return known.content
 
+    @property
+    def sizes(self) -> Any:
+        known: Any = self.whole
+        return known.sizes
+
     def __len__(self) -> int:
         return len(self.indices)
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +19,7 @@ from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from datamodules.substitutes import Substitutes
 from gift_lightning.errors import InputError
+from gift_lightning.files import path_of
 from gift_lightning.names import alike, fault_of, fault_of_task
 
 
@@ -51,6 +51,9 @@ class TaskSequence(LightningDataModule):
         preparation_seconds: how long the replay set of the current task took to make or read.
     """
 
+    INDIFFERENT = frozenset({"num_workers", "root", "cache"})
+    """See ``gift_lightning.same_run``; what is in the data sets has a fingerprint."""
+
     def __init__(
         self,
         tasks: list[Task],
@@ -68,7 +71,7 @@ class TaskSequence(LightningDataModule):
     ) -> None:
         super().__init__()
         for task in tasks:
-            task.root = task.root or Path(root).expanduser()
+            task.root = task.root or path_of(root)
         self.tasks = [step for task in tasks for step in task.steps()]
         self.batch_size, self._steps = batch_size, steps
         self.label_space, self.shots = label_space, shots
@@ -253,7 +256,7 @@ class TaskSequence(LightningDataModule):
         if self.cache is None or limit is not None or not decoded_bytes(task, clip.test_geometry):
             geometry, normalize = clip.test_geometry, clip.normalize
             return TestShard(task.test_set, geometry, normalize, rank, ranks, workers, limit, self._device)
-        folder = Path(self.cache).expanduser()
+        folder = path_of(self.cache)
         content = decoded_images(self.trainer, folder, task, clip.test_geometry, workers, self.report)
         images, labels, damage = content
         self._damaged.add(task.name, damaged_paths(task.test_set, damage))

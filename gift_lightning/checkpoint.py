@@ -16,6 +16,11 @@ from torch import Tensor
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write
 
+_WEIGHTS_ALONE = (
+    "holds weights alone, and no progress to resume from: give the last.ckpt beside it; to start a new run from these"
+    " weights, name it as model.clip.weights"
+)
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside the old one and then renames it, so that ``last.ckpt`` is always a whole checkpoint.
@@ -28,12 +33,53 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         save_checkpoint(checkpoint, path)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        if not Path(path).is_file():
-            raise InputError(f"Checkpoint {path} does not exist.")
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; no code in it is run.
+
+    Args:
+        path: the file.
+        lazy: tensors are read when they are used: for a look at the rest.
+
+    Raises:
+        InputError: the file is missing or damaged, or is no checkpoint.
+    """
+    if path.is_dir():
+        raise InputError(f"Checkpoint {path} is a folder: name the file in it, such as checkpoints/last.ckpt of a run.")
+    if not path.is_file():
+        raise InputError(f"Checkpoint {path} does not exist: give a file, or 'last'.")
+    if path.suffix == ".safetensors":
+        raise InputError(f"Checkpoint {path} {_WEIGHTS_ALONE}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy or None)
+    except Exception as error:
+        raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"Checkpoint {path} cannot be read: it holds a {type(content).__name__}, not a checkpoint.")
+    return content
+
+
+def config_in(checkpoint: Mapping[str, Any], path: Path) -> str:
+    """The config of the run that wrote a checkpoint, as YAML; empty if an older version wrote it.
+
+    Args:
+        checkpoint: its content.
+        path: its file, for messages.
+
+    Raises:
+        InputError: no run wrote it.
+    """
+    callbacks = checkpoint.get("callbacks")
+    if not isinstance(callbacks, Mapping) and "loops" not in checkpoint:
+        raise InputError(f"Checkpoint {path} {_WEIGHTS_ALONE}.")
+    if not isinstance(callbacks, Mapping) or "TaskBoundary" not in callbacks:
+        raise InputError(
+            f"Checkpoint {path} was not written by a run of this program: resume from a run's checkpoints/last.ckpt; to"
+            " start from its weights, name it as model.clip.weights."
+        )
+    return str(callbacks["TaskBoundary"].get("config", ""))
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:

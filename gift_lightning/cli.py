@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import signal
 import warnings
 from pathlib import Path
@@ -24,18 +23,20 @@ from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoin
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
 from gift_lightning import metrics
-from gift_lightning.checkpoint import AtomicCheckpointIO, load_tensors
+from gift_lightning.checkpoint import AtomicCheckpointIO, config_in, load_tensors, read_checkpoint
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.config_files import with_bases
 from gift_lightning.console import plain_console, tell
 from gift_lightning.doctor import doctor
 from gift_lightning.errors import InputError
+from gift_lightning.files import path_of
 from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import ContinualCLIP
-from gift_lightning.protocol import protocol
+from gift_lightning.protocol import other_images, protocol
 from gift_lightning.report import accuracy_table
 from gift_lightning.run_folder import RunFolder
+from gift_lightning.same_run import difference
 from gift_lightning.weights import read_file
 
 SEQUENCE_DEFAULTS = {
@@ -45,15 +46,6 @@ SEQUENCE_DEFAULTS = {
     "limit_val_batches": 0,
     "enable_model_summary": False,
 }
-
-DECISIVE = ("model.", "data.", "seed_everything", "trainer.precision", "trainer.gradient_clip")
-"""Config keys that change the numbers of a run; the rest says where and how fast it runs."""
-
-INDIFFERENT = re.compile(
-    r"data\.(num_workers|cache|on_bad_image)|model\.init_args\.eval_batch_size"
-    r"|data\.replay\.init_args\.generator\.init_args\.(batch_size|device)"
-    r"|data\.root|data\.tasks\.\d+\.init_args\.(source\.init_args\.)?(folder|root)"  # what is in it has a fingerprint
-)
 
 COMMANDS = {
     "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
@@ -222,7 +214,8 @@ class SequenceCLI(LightningCLI):
         self.folder: RunFolder = self._get(self.config_init, "run")
         writes = self.subcommand == "fit" and not config.get("fast_dev_run")
         folder = self.folder if writes else None
-        own: list[Any] = [TaskBoundary(folder), AccuracyMatrix(), RunRecord(folder, self._config_text())]
+        text = self._config_text()
+        own: list[Any] = [TaskBoundary(folder, text), AccuracyMatrix(), RunRecord(folder, text)]
         if config.get("enable_progress_bar") is not False:
             own.insert(0, SequenceProgress())  # shows what the boundary does at the start
         if folder is not None:
@@ -244,8 +237,9 @@ class SequenceCLI(LightningCLI):
     def before_fit(self) -> None:
         """Show a finished run instead of repeating it; go on with an unfinished one only if asked to."""
         config = self.config_init[self.subcommand]
-        if config.get("ckpt_path") not in (None, "last") and not Path(config.ckpt_path).is_file():
-            raise InputError(f"Checkpoint {config.ckpt_path} does not exist: give a file, or 'last'.")
+        if config.get("ckpt_path") not in (None, "last"):
+            config["ckpt_path"] = str(path_of(config.ckpt_path))
+            self._check_checkpoint(Path(config.ckpt_path))
         results = None if self.trainer.fast_dev_run else self.folder.read_results()
         if results is not None:
             self._check_difference(results)
@@ -282,15 +276,26 @@ class SequenceCLI(LightningCLI):
 
     def _check_difference(self, results: dict[str, Any]) -> None:
         """Raise an ``InputError`` if the run in the folder is not the one asked for."""
-        old = _flat(self.folder.read_config())
-        new = _flat(yaml.safe_load(self._config_text()))
-        for key in sorted(old.keys() | new.keys()):
-            if key.startswith(DECISIVE) and not INDIFFERENT.fullmatch(key) and old.get(key) != new.get(key):
-                raise self._other_run(f"{key} ({old.get(key)} there, {new.get(key)} here)")
+        differing = difference(self.folder.read_config(), yaml.safe_load(self._config_text()))
+        if differing is not None:
+            raise self._other_run(differing)
         self.datamodule.prepare_data()
         self.datamodule.setup("validate")
-        if protocol(self.datamodule, self.model.clip)["id"] != results["protocol"]["id"]:
+        there, here = results["protocol"], protocol(self.datamodule, self.model.clip)
+        if there["id"] != here["id"]:
             raise self._other_run("protocol (its data, prompts or starting weights have changed)")
+        if task := other_images(there.get("sizes", {}), here["sizes"]):
+            raise self._other_run(f"content of the images of task '{task}' (files of the same names have other sizes)")
+
+    def _check_checkpoint(self, file: Path) -> None:
+        """Raise an ``InputError`` unless the file is a checkpoint of the run asked for, as far as it tells."""
+        text = config_in(read_checkpoint(file, lazy=True), file)
+        differing = difference(yaml.safe_load(text), yaml.safe_load(self._config_text())) if text else None
+        if differing is not None:
+            raise InputError(
+                f"Checkpoint {file} is of a run with another {differing}: resume with the config of that run, or start"
+                " anew without --ckpt_path."
+            )
 
     def _other_run(self, difference: str) -> InputError:
         return InputError(
@@ -321,7 +326,7 @@ class SequenceCLI(LightningCLI):
             raise InputError("--weights and --ckpt_path both name what to evaluate: give one of them.")
         if not path:
             return
-        file = folder.last_checkpoint if path == "last" else Path(path)
+        file = folder.last_checkpoint if path == "last" else path_of(path)
         if file.name == folder.knowledge.name:
             self.knowledge = load_tensors(file)
         else:
@@ -354,14 +359,6 @@ def _row_table(names: list[str], row: list[float], mean: float) -> Table:
     table.add_section()
     table.add_row("mean", f"{mean:.2f}")
     return table
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested config as ``{"data.steps": 100, ...}``."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if items is None:
-        return {prefix: value}
-    return {key: leaf for name, part in items for key, leaf in _flat(part, f"{prefix}.{name}".lstrip(".")).items()}
 
 
 def _fixed_seed(seed: bool | int) -> int:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchvision.transforms import Compose, Normalize, PILToTensor
 
 from gift_lightning.errors import InputError
+from gift_lightning.files import path_of
 from gift_lightning.outline import outline, outline_name
 from gift_lightning.pretrained import check, open_parts, settings
 
@@ -212,6 +213,12 @@ class CLIPSource:
         # what the parser makes of `--model.clip.pretrained null`
         self.pretrained = None if self.pretrained == "None" else self.pretrained
         self.weights = None if self.weights == "None" else self.weights
+        # a path alone: tags and names of models stay as they are
+        if self.name.startswith("local-dir:~"):
+            self.name = f"local-dir:{path_of(self.name.removeprefix('local-dir:'))}"
+        for field in ("pretrained", "weights"):
+            if str(getattr(self, field)).startswith("~"):
+                setattr(self, field, str(path_of(getattr(self, field))))
 
     def load(self) -> CLIP:
         """The model in float32 on the CPU; under ``torch.device("meta")`` its outline, without weights or tokenizer.

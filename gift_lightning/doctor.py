@@ -25,6 +25,7 @@ from gift_lightning.clip import CLIPSource
 from gift_lightning.console import note, plain_console, visible
 from gift_lightning.errors import InputError
 from gift_lightning.estimate import Need, Size, common_folder, data_needs, image_bytes, machine_memory
+from gift_lightning.files import path_of
 from gift_lightning.generation import DiffusionGenerator
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.outline import outline_name
@@ -82,7 +83,7 @@ def _weights(clip: CLIPSource, sequence: TaskSequence, model: Namespace) -> list
         if images.status != "present" or not pipeline.inspect().automatic:  # not fetched if nothing is to be drawn
             weights.append(pipeline)
     if alexnet := model.init_args.get("alexnet"):
-        weights.append(AlexNet(Path(alexnet)))
+        weights.append(AlexNet(path_of(alexnet)))
     return weights
 
 
@@ -128,7 +129,7 @@ def _needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence
     if sequence.cache is not None:
         counts = [counted[1] for each in data if (counted := each.expected or each.found)]
         files = sum(count * size.image for count in counts if count * size.image > KEPT_BYTES)
-        folder = Path(sequence.cache).expanduser()
+        folder = path_of(sequence.cache)
         files -= sum(file.stat().st_size for file in folder.glob("*")) if folder.is_dir() else 0
         needs += [Need("decoded test images", files, folder)] if files > 0 else []
     return needs

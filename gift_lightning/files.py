@@ -74,18 +74,32 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def path_of(text: str | Path) -> Path:
+    """The path that a user means: ``~`` at its beginning is the home folder, as in a shell; ``./~`` is not.
+
+    Raises:
+        InputError: it begins with ``~name``, and there is no such user.
+    """
+    if str(text).startswith("."):
+        return Path.cwd() / text if str(Path(text)).startswith("~") else Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{text} begins with the home folder of a user who does not exist here.") from error
+
+
 def package_file(name: str, setting: str) -> Path:
     """The path that a name means: ``package:<module>`` or ``package:<module>/<file>`` lies in an installed package.
 
     Args:
-        name: any other name is a path already.
+        name: any other name is a path, see ``path_of``.
         setting: the config key that has this name, for messages.
 
     Raises:
         InputError: there is no such package.
     """
     if not name.startswith("package:"):
-        return Path(name)
+        return path_of(name)
     module_name, _, file = name.removeprefix("package:").partition("/")
     try:
         module = importlib.import_module(module_name)

@@ -12,7 +12,7 @@ from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.clip import CLIPSource
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError
-from gift_lightning.files import package_file
+from gift_lightning.files import package_file, path_of
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.weights import openai_names
@@ -66,9 +66,9 @@ def export(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m gift_lightning export", description="Write the final CLIP of a run for other programs."
     )
-    parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
+    parser.add_argument("--run", type=path_of, required=True, help="the folder of a finished run")
     parser.add_argument(
-        "--out", type=Path, required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code"
+        "--out", type=path_of, required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code"
     )
     options = parser.parse_args(arguments)
     if options.out.suffix not in (".safetensors", ".pth"):

@@ -84,6 +84,9 @@ class DiffusionGenerator(ImageGenerator):
             to image; a prompt that is longer than it reads; not enough memory.
     """
 
+    INDIFFERENT = frozenset({"batch_size", "device"})
+    """See ``gift_lightning.same_run``: they change the rounding alone, and are no part of ``identity`` either."""
+
     def __init__(
         self,
         name: str = STABLE_DIFFUSION,

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from gift_lightning.files import write_text
+from gift_lightning.files import path_of, write_text
 
 
 class MetricsCSV(Logger):
@@ -24,7 +24,7 @@ class MetricsCSV(Logger):
 
     def __init__(self, save_dir: str) -> None:
         super().__init__()
-        self._folder = Path(save_dir)
+        self._folder = path_of(save_dir)
         self._rows: list[dict[str, Any]] | None = None
 
     @property

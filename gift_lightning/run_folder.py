@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from gift_lightning.errors import InputError
-from gift_lightning.files import read_json
+from gift_lightning.files import path_of, read_json
 from gift_lightning.names import fault_of
 
 SCHEMA = 1
@@ -23,6 +23,8 @@ class RunFolder:
         name: name of this run, a folder below ``root``.
         checkpoint_every: optimiser steps between two checkpoints within a task; a task's end always writes one.
     """
+
+    INDIFFERENT: ClassVar[frozenset[str]] = frozenset({"root", "name", "checkpoint_every"})  # see same_run
 
     root: str = "runs"
     name: str = "run"
@@ -40,12 +42,13 @@ class RunFolder:
     @classmethod
     def at(cls, path: str | Path) -> "RunFolder":
         """The folder of a run by its path."""
-        path = Path(path) if Path(path).name.strip(".") else Path(path).resolve()
+        path = path_of(path)
+        path = path if path.name.strip(".") else path.resolve()
         return cls(root=str(path.parent), name=path.name)
 
     @property
     def path(self) -> Path:
-        return Path(self.root) / self.name
+        return path_of(self.root) / self.name
 
     @property
     def config(self) -> Path:

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from gift_lightning.errors import InputError, first_line
-from gift_lightning.files import write_text
+from gift_lightning.files import path_of, write_text
 from gift_lightning.report.replay_grid import spread
 from gift_lightning.report.words import metrics_of
 
@@ -47,7 +47,9 @@ class SequenceWandbLogger(WandbLogger):
         tags: list[str] | None = None,
         offline: bool = False,
     ) -> None:
-        super().__init__(name=name, save_dir=save_dir, project=project, entity=entity, group=group, tags=tags)
+        super().__init__(
+            name=name, save_dir=str(path_of(save_dir)), project=project, entity=entity, group=group, tags=tags
+        )
         self._wandb_init.pop("anonymous", None)  # W&B warns of it, whatever its value
         self._stay_offline = offline
         self._on_task_axis: set[str] = set()

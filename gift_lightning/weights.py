@@ -41,7 +41,8 @@ def read_file(path: Path) -> Any:
         InputError: the file is missing or damaged, or cannot be read without running code.
     """
     if not path.is_file():
-        raise InputError(f"Weights file {path} does not exist.")
+        amiss = "is a folder: name a file in it" if path.is_dir() else "does not exist"
+        raise InputError(f"Weights file {path} {amiss}.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -91,16 +92,16 @@ def load_weights(model: nn.Module, path: Path) -> None:
         state = {f"text.{name}" if name.startswith(_TEXT) else name: tensor for name, tensor in state.items()}
     if "logit_scale" in state and state["logit_scale"].numel() == 1 and "logit_scale" in own:
         state["logit_scale"] = state["logit_scale"].reshape(own["logit_scale"].shape)
-    difference = _difference(state, own)
-    if difference:
+    misfit = mismatch(state, own)
+    if misfit:
         raise InputError(
-            f"Weights file {path} does not fit the model: {difference}; give the weights of this model, or name theirs"
+            f"Weights file {path} does not fit the model: {misfit}; give the weights of this model, or name theirs"
             " in model.clip.name."
         )
     model.load_state_dict(state)
 
 
-def _difference(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> str:
+def mismatch(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> str:
     """What tells the weights in a file from those of a model; empty if they have the same names and shapes."""
     for name in here:
         if name in there and here[name].shape != there[name].shape:

@@ -22,6 +22,8 @@ class OracleGenerator(ImageGenerator):
         batch_size: how many images to ask for at a time; it changes none of them.
     """
 
+    INDIFFERENT = frozenset({"batch_size"})
+
     def __init__(self, batch_size: int = 64) -> None:
         self.batch_size = batch_size
 
@@ -46,6 +48,8 @@ class NoiseGenerator(ImageGenerator):
         size: width and height in pixels.
         batch_size: how many images to ask for at a time; it changes none of them.
     """
+
+    INDIFFERENT = frozenset({"batch_size"})
 
     def __init__(self, size: int = SIZE, batch_size: int = 64) -> None:
         self.size, self.batch_size = size, batch_size

@@ -12,6 +12,7 @@ from datamodules.mtil.checks import DataError, check_place
 from datamodules.mtil.download import install
 from datamodules.mtil.facts import FACTS, Facts
 from gift_lightning.errors import InputError, first_line
+from gift_lightning.files import path_of
 
 
 class Contents(NamedTuple):
@@ -38,6 +39,9 @@ class MTILTask(Task):
         InputError: in ``setup``, the data is missing or not whole; when an image is asked for that does not decode.
     """
 
+    INDIFFERENT = frozenset({"root"})
+    """See ``gift_lightning.same_run``; what is in it has a fingerprint."""
+
     folder: str
     markers: tuple[str, ...]
     lookalikes: tuple[str, ...] = ()
@@ -47,7 +51,7 @@ class MTILTask(Task):
     def __init__(self, root: str | None = None, shots: int | None = None) -> None:
         super().__init__()
         self.shots = shots
-        self.root = Path(root).expanduser() if root else None
+        self.root = path_of(root) if root else None
         self.templates = list(self.facts.templates)
 
     @property

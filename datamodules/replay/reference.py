@@ -16,7 +16,7 @@ from datamodules.image_files import ImageFiles
 from datamodules.inspection import Inspection, Status
 from datamodules.listing import Passed, class_folders, list_images, note_of_passed
 from gift_lightning.errors import InputError, nearest
-from gift_lightning.files import package_file, read_lines
+from gift_lightning.files import package_file, path_of, read_lines
 from gift_lightning.names import fault_of
 from gift_lightning.seeding import stream_seed
 
@@ -71,7 +71,7 @@ class Reference(Replay):
         template: str = "a photo of a {}.",
     ) -> None:
         super().__init__(batch_size)
-        self.images, self.sentences = Path(images), sentences
+        self.images, self.sentences = path_of(images), sentences
         self.num_images, self.num_sentences = num_images, num_sentences
         self.template = template
         self._passed: list[Passed] = []

@@ -16,7 +16,7 @@ from datamodules.replay.folder import RESTORE, ReplayFolder
 from datamodules.replay.in_step import in_step
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
-from gift_lightning.files import package_file, read_lines
+from gift_lightning.files import package_file, path_of, read_lines
 from gift_lightning.generation import ImageGenerator
 from gift_lightning.seeding import stream_seed
 
@@ -57,7 +57,7 @@ class SyntheticReplay(Replay):
         super().__init__(batch_size)
         if images_per_task < 1:
             raise InputError(f"data.replay.images_per_task is {images_per_task}: give at least 1.")
-        self.root, self.generator = Path(folder), generator
+        self.root, self.generator = path_of(folder), generator
         self.images_per_task = images_per_task
         self.initial_prompts = _read_prompts(initial_prompts)
 

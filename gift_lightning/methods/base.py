@@ -19,6 +19,7 @@ from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource, cosine
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.names import fault_of
 from gift_lightning.schedule import warmup_cosine
+from gift_lightning.weights import mismatch
 
 
 class ContinualCLIP(LightningModule):
@@ -41,11 +42,18 @@ class ContinualCLIP(LightningModule):
         eval_batch_size: test images in one forward pass.
     """
 
+    INDIFFERENT = frozenset({"eval_batch_size"})
+    """Arguments that change no number, see ``gift_lightning.same_run``; all others are decisive."""
+
     replays = False
     """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
 
     learns = True
     """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
+
+    not_in_knowledge: tuple[str, ...] = ()
+    """Parameters, buffers and submodules that change and that ``knowledge`` does not give as they are: only training
+    needs them, or their content is there in another form."""
 
     def __init__(
         self,
@@ -121,15 +129,31 @@ class ContinualCLIP(LightningModule):
                 f"The weights are not finite at step {checkpoint['global_step']}: lower model.lr, or look for broken"
                 " images; the checkpoint before it is kept."
             )
-        checkpoint["knowledge"] = self.knowledge()
+        checkpoint |= {"method": type(self).__name__, "knowledge": self.knowledge()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.load_knowledge(checkpoint.get("knowledge", {}))
+        """Refuse what a run of another method, or with another CLIP, has saved."""
+        method = type(self).__name__
+        if "knowledge" not in checkpoint:
+            raise InputError("The checkpoint was not written by a run of this program: resume from that of a run.")
+        if checkpoint.get("method", method) not in [kind.__name__ for kind in type(self).__mro__]:
+            raise InputError(
+                f"The checkpoint is of a run of {checkpoint['method']}, and this is {method}: resume with the config of"
+                " that run."
+            )
+        misfit = mismatch(checkpoint["state_dict"], self.state_dict())
+        if misfit:
+            raise InputError(
+                f"The checkpoint is of another CLIP, or of {method} with other settings ({misfit}): resume with the"
+                " config of that run."
+            )
+        self.load_knowledge(checkpoint["knowledge"])
 
     def knowledge(self) -> dict[str, Tensor]:
         """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
 
-        A method that has some leaves it in the run's folder instead of the CLIP's weights after each task.
+        A method that has some leaves it in the run's folder instead of the CLIP's weights after each task. All that
+        changed since the first task began has to be in it, see ``not_in_knowledge``.
         """
         return {}
 

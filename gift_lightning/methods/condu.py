@@ -51,6 +51,8 @@ class ConDU(ContinualCLIP):
         kwargs: see ``ContinualCLIP``.
     """
 
+    not_in_knowledge = ("lora",)  # its products are, as parts of the unified delta
+
     def __init__(
         self,
         task_id: Literal["known", "unknown"] = "known",

@@ -1,6 +1,5 @@
 """MoE-Adapters: experts and routers beside the blocks of a frozen CLIP, and a selector of the router."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from gift_lightning.adapters import Adapters, Draws, ExpertSettings
 from gift_lightning.checkpoint import hash_of
 from gift_lightning.clip import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
+from gift_lightning.files import path_of
 from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
 from gift_lightning.seeding import stream_seed
 from gift_lightning.selector import PLAIN, Selector, choose_routes, load_alexnet, squashed
@@ -69,6 +69,11 @@ class MoEAdapter(ContinualCLIP):
         kwargs: see ``ContinualCLIP``.
     """
 
+    not_in_knowledge = ("adapters.counts", "adapters.listed")  # which experts are frozen
+
+    INDIFFERENT = frozenset()
+    """Not even ``eval_batch_size``: with ``official_quirks`` it decides the routes."""
+
     def __init__(
         self,
         experts: int = 22,
@@ -105,7 +110,7 @@ class MoEAdapter(ContinualCLIP):
         self.code, self.official_quirks = code, official_quirks
         self.selector_steps, self.reference_steps, self.selector_lr = selector_steps, reference_steps, selector_lr
         self.clip.requires_grad_(False)
-        self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(Path(alexnet)), is_stored=True)
+        self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(path_of(alexnet)), is_stored=True)
         seen_by = [*self.clip.model.parameters(), *(self.alexnet.parameters() if self.alexnet else [])]
         self.start_hash = hash_of(seen_by)  # here: later they may be in another precision
         self.adapters: Adapters | None = None

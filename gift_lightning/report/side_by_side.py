@@ -14,6 +14,7 @@ from rich.text import Text
 from gift_lightning import published
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
+from gift_lightning.files import path_of
 from gift_lightning.report.formats import latex, latex_table, markdown_table
 from gift_lightning.report.formats import markdown as escaped
 from gift_lightning.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
@@ -179,7 +180,7 @@ def main(argv: Sequence[str]) -> None:
         InputError: a folder holds no finished run, or the runs cannot be compared.
     """
     parser = argparse.ArgumentParser(prog="python -m gift_lightning report", description="Show runs side by side.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, as in runs/quickstart")
+    parser.add_argument("runs", nargs="+", type=path_of, metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside what was published: {orders}")
     formats = ("terminal", "markdown", "latex")

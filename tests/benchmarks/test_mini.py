@@ -141,3 +141,13 @@ def test_runs_of_another_benchmark_are_not_mixed_in(bench, capsys):
     assert bench("--methods", "finetune", "--seeds", "0", "1") == 2
     assert "holds runs of another MiniMTIL" in " ".join(capsys.readouterr().out.split())
     assert bench.runs() == [entry("finetune", 0) | {"protocol": "older tasks"}]
+
+
+def test_settings_of_the_trainer_that_decide_are_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(mini, "CONFIGS", tmp_path)
+    seen = {}
+    for trainer in ("{}", "{devices: 1}", "{devices: 4, log_every_n_steps: 5}", "{accumulate_grad_batches: 2}"):
+        (tmp_path / "own.yaml").write_text(f"model: {{class_path: X}}\ntrainer: {trainer}\n")
+        seen[trainer] = mini.settings_of("own")
+    assert len({*seen.values()}) == 2
+    assert list(seen.values()).count(seen["{accumulate_grad_batches: 2}"]) == 1

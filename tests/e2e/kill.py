@@ -22,6 +22,8 @@ class KillAt(TaskCallback):
         signal_number: of SIGKILL, or of another signal.
     """
 
+    INDIFFERENT = frozenset({"*"})  # the run that goes on is the same without it
+
     def __init__(self, event: str, number: int, signal_number: int = int(signal.SIGKILL)) -> None:
         self.event, self.number, self.signal_number = event, number, signal_number
 
@@ -75,6 +77,8 @@ class StopAt(TaskCallback):
     Args:
         step: the global step after which it stops.
     """
+
+    INDIFFERENT = frozenset({"*"})
 
     def __init__(self, step: int) -> None:
         self.step = step

@@ -214,17 +214,18 @@ def test_debug_shows_what_lies_behind_the_sentence(tmp_path: Path) -> None:
 def test_checkpoint_of_another_sequence(reference: Path, tmp_path: Path) -> None:
     path = str(reference / "checkpoints" / "last.ckpt")
     shorter = "[{class_path: datamodules.mini.Flags, init_args: {train_size: 45, test_size: 43}}]"
-    status, _, err = fit_here(tmp_path, "--ckpt_path", path, "--data.tasks", shorter, "--model.lr", "1e-3")
+    status, _, err = fit_here(tmp_path, "--ckpt_path", path, "--data.tasks", shorter)
     assert status == 2
-    assert "The checkpoint belongs to another sequence" in err
+    assert "is of a run with another data.tasks.1.class_path (datamodules.mini.tasks.Shapes there, None here)" in err
 
 
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--data.steps", "4"], "written with steps [6, 10, 8], the config has [4, 4, 4]"),
-        (["--seed_everything", "4"], "written with seed 3, the config has 4"),
-        (["--data.batch_size", "4"], "written with batch size 8, the config has 4"),
+        (["--data.steps", "4"], "is of a run with another data.steps (epoch there, 4 here)"),
+        (["--seed_everything", "4"], "is of a run with another seed_everything (3 there, 4 here)"),
+        (["--data.batch_size", "4"], "is of a run with another data.batch_size (8 there, 4 here)"),
+        (["--model.label_smoothing", "0.3"], "another model.init_args.label_smoothing (0.2 there, 0.3 here)"),
     ],
 )
 def test_checkpoint_of_another_training_stream(flags: list[str], told: str, reference: Path, tmp_path: Path) -> None:
@@ -263,11 +264,12 @@ def test_nothing_to_run() -> None:
     assert "give a config, as in --config conf/quickstart.yaml" in err
 
 
-def test_explicit_checkpoint_does_not_override_the_config(reference: Path, tmp_path: Path) -> None:
+def test_explicit_checkpoint_goes_on_in_another_folder(reference: Path, tmp_path: Path) -> None:
     path = str(reference / "checkpoints" / "last.ckpt")
-    assert fit_here(tmp_path, "--ckpt_path", path, "--model.label_smoothing", "0.3")[0] == 0
-    config = yaml.safe_load((tmp_path / "three_tasks" / "config.yaml").read_text())
-    assert config["model"]["init_args"]["label_smoothing"] == 0.3
+    assert fit_here(tmp_path, "--ckpt_path", path, "--data.num_workers", "1", "--run.name", "other")[0] == 0
+    config = yaml.safe_load((tmp_path / "other" / "config.yaml").read_text())
+    assert config["data"]["num_workers"] == 1
+    assert (tmp_path / "other" / "results.json").is_file()
 
 
 def test_no_command() -> None:
