@@ -56,7 +56,7 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
         needed[0] = replace(needed[0], bytes=size.weights)
     _show_data(data, console)
     _show_needed(needed, console)
-    for sentence in _notes(tasks, sequence):
+    for sentence in [*clip.notes(), *_notes(tasks, sequence)]:
         note(sentence)
     needs = _needs(data, needed)
     if size is not None:

@@ -13,8 +13,8 @@ from gift_lightning.errors import InputError
 from gift_lightning.fetch import Report, fetch
 from gift_lightning.files import file_hash, read_json
 from gift_lightning.generation import STABLE_DIFFUSION, DiffusionGenerator
-from gift_lightning.hub import HUB_CONFIG, cached_file
-from gift_lightning.pretrained import HUB_WEIGHTS, tag_files
+from gift_lightning.hub import HUB_CONFIG, HUB_WEIGHTS, cached_file
+from gift_lightning.origin import tag_files
 
 _SUFFIXES = (".safetensors", ".bin", ".pth")
 _ON_ITS_PAGE = "on its page"

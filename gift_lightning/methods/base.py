@@ -121,6 +121,7 @@ class ContinualCLIP(LightningModule):
                 " images; the checkpoint before it is kept."
             )
         checkpoint["knowledge"] = self.knowledge()
+        checkpoint.update(self.clip.origin.metadata)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.load_knowledge(checkpoint.get("knowledge", {}))
@@ -245,7 +246,7 @@ class ContinualCLIP(LightningModule):
 
     def notes(self) -> list[str]:
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
-        return []
+        return self.clip.origin.notes
 
     def _check_prompts(self, task: Task) -> None:
         too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])
