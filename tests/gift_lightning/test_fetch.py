@@ -55,11 +55,13 @@ def server() -> Iterator[Server]:
 
 
 def whole(body: bytes = CONTENT, **headers: str) -> Answer:
-    return (
-        200,
-        {"Content-Length": str(len(body)), **{key.replace("_", "-"): text for key, text in headers.items()}},
-        body,
-    )
+    named = {key.replace("_", "-"): text for key, text in headers.items()}
+    return 200, {"Content-Length": str(len(body)), **named}, body
+
+
+def broken_off(**headers: str) -> Answer:
+    """The first 1000 bytes of a whole answer."""
+    return (*whole(CONTENT, **headers)[:2], CONTENT[:1000])
 
 
 def rest(start: int, body: bytes = CONTENT, told: int | None = None, **headers: str) -> Answer:
