@@ -10,6 +10,9 @@ HUB_CONFIG = "open_clip_config.json"
 HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Hold its weights there, the best first."""
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+"""Files of which every tokenizer there has one."""
+
 HOW_TO_FETCH = "fetch it with 'python -m gift_lightning doctor --config FILE --download'"
 
 
