@@ -37,7 +37,8 @@ class CLIP(nn.Module):
         origin: who trained the weights.
 
     Raises:
-        InputError: the model has a logit bias (SigLIP) or BatchNorm, whose state the methods would not carry over.
+        InputError: the model has a logit bias (SigLIP), a decoder beside its towers (CoCa), or BatchNorm, whose state
+            the methods would not carry over.
     """
 
     def __init__(
@@ -51,6 +52,11 @@ class CLIP(nn.Module):
         super().__init__()
         if getattr(model, "logit_bias", None) is not None:
             raise InputError("This CLIP has a logit bias (a sigmoid loss): choose one trained with the softmax loss.")
+        if any(getattr(tower, "output_tokens", False) for tower in (model.visual, getattr(model, "text", None))):
+            raise InputError(
+                "This CLIP has towers that give their tokens to a decoder (CoCa), which the methods do not train:"
+                " choose a model without 'output_tokens'."
+            )
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
             raise InputError(
                 "This CLIP has BatchNorm layers, whose running statistics the methods do not carry from task to task:"
@@ -228,18 +234,25 @@ class CLIPSource:
             InputError: no such model, or weights that are missing, cannot be downloaded, or do not fit the model.
         """
         if torch.get_default_device().type == "meta":
-            return CLIP(outline(outline_name(self.name) or self.name), *[_nothing] * 3)
+            return self._outline()
+        self.check()
         return CLIP(*open_parts(self.name, self.pretrained, self.weights, self.origin))
 
     def check(self) -> str:
         """The name as open_clip takes it.
 
         Raises:
-            InputError: no such model, no such tag of it, a file that is missing, or one whose origin is not clear.
+            InputError: no such model, no such tag of it, a file that is missing, or one whose origin is not clear; or
+                a model of open_clip that the methods do not take.
         """
         name = check(self.name, self.pretrained, self.weights)
         self.find_origin()
+        if ":" not in name and outline_name(name):  # others show it when they are loaded
+            self._outline()
         return name
+
+    def _outline(self) -> CLIP:
+        return CLIP(outline(outline_name(self.name) or self.name), *[_nothing] * 3)
 
     def find_origin(self) -> Origin:
         """Who trained the weights.
