@@ -15,7 +15,7 @@ from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import file_hash
 from gift_lightning.hub import HUB_WEIGHTS
 from gift_lightning.torchscript import is_torchscript
-from gift_lightning.weights import SIZES, read_file, state_in
+from gift_lightning.weights import SIZES, is_safetensors, read_file, state_in
 
 OPENAI = "openai"
 KEY = "origin"
@@ -163,7 +163,7 @@ def tag_files(name: str, tag: str) -> tuple[str, tuple[str, ...]]:
 def _look(file: Path) -> tuple[str | None, frozenset[str]]:
     """The origin that this package wrote into a file, and the names in its state dict."""
     try:
-        if file.suffix == ".safetensors":
+        if is_safetensors(file):
             with safe_open(file, "pt") as opened:
                 return (opened.metadata() or {}).get(KEY), frozenset(opened.keys())
         if is_torchscript(file):

@@ -68,14 +68,15 @@ def check(name: str, pretrained: str | None, weights: str | None) -> str:
     # importing the package may register the model's vision tower with timm
     name = f"local-dir:{package_file(name, 'model.clip.name')}" if name.startswith("package:") else name
     if weights is not None and not Path(weights).is_file():
-        raise InputError(f"model.clip.weights '{weights}' does not exist: give a weights file or null.")
+        raise InputError(f"model.clip.weights '{weights}' {_not_a_file(weights)}: give a weights file or null.")
     is_missing = pretrained is not None and weights is None and not Path(pretrained).is_file()
     if ":" in name:
         folder = Path(name.removeprefix("local-dir:"))
         if name.startswith("local-dir:") and not (folder / HUB_CONFIG).is_file():
             raise InputError(f"model.clip.name is '{name}', but there is no {folder / HUB_CONFIG}.")
         if is_missing:
-            raise InputError(f"model.clip.pretrained '{pretrained}' does not exist: give a weights file or null.")
+            told = _not_a_file(str(pretrained))
+            raise InputError(f"model.clip.pretrained '{pretrained}' {told}: give a weights file or null.")
         return name
     known, name = open_clip.list_models(), name.replace("/", "-")
     if name not in known:
@@ -89,6 +90,10 @@ def check(name: str, pretrained: str | None, weights: str | None) -> str:
         hint = nearest(str(pretrained), tags)
         raise InputError(f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}{hint}.")
     return name
+
+
+def _not_a_file(name: str) -> str:
+    return "is a folder" if Path(name).is_dir() else "does not exist"
 
 
 def _tokenizer_files(name: str) -> dict[str, str]:

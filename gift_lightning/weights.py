@@ -41,6 +41,12 @@ _OPENAI = re.compile(
 )
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is safetensors, whatever its name is: a header in JSON follows its own length in eight bytes."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def read_file(path: Path, device: str = "cpu") -> Any:
     """The content of safetensors, of a TorchScript archive, or of what ``torch.save`` wrote; no code in it is run.
 
@@ -54,7 +60,7 @@ def read_file(path: Path, device: str = "cpu") -> Any:
     if not path.is_file():
         raise InputError(f"Weights file {path} does not exist.")
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             return load_file(path)
         if is_torchscript(path):
             return read_torchscript(path)
