@@ -252,7 +252,7 @@ class CLIPSource:
         return name
 
     def _outline(self) -> CLIP:
-        return CLIP(outline(outline_name(self.name) or self.name), *[_nothing] * 3)
+        return CLIP(outline(outline_name(self.name) or self.name), _nothing, _nothing, _nothing)
 
     def find_origin(self) -> Origin:
         """Who trained the weights.
