@@ -146,6 +146,8 @@ class DiffusionGenerator(ImageGenerator):
                 f"{pipeline.device} has not enough memory to draw {self.batch_size} images at a time: lower"
                 f" {_KEY}.batch_size."
             ) from error
+        except Exception as error:  # of settings that do not go together, or a config that is damaged
+            raise InputError(f"{_KEY}.name: {self.name} cannot draw: {first_line(error)}") from error
         images: list[Image.Image] = drawn.images[: len(prompts)]
         return images
 

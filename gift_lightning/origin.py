@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import open_clip
 from open_clip.transform import PreprocessCfg
@@ -171,7 +170,7 @@ def _look(file: Path) -> tuple[str | None, frozenset[str]]:
         content = read_file(file, "meta")
         written = content.get(KEY) if isinstance(content, Mapping) else None
         return written if isinstance(written, str) else None, frozenset(state_in(content))
-    except (InputError, SafetensorError, BadZipFile, OSError):
+    except (InputError, SafetensorError, OSError):
         return None, frozenset()  # what is amiss is said where its weights are read
 
 
