@@ -173,7 +173,8 @@ class TaskBoundary(Callback):
             if knowledge:
                 save_tensors(knowledge, self.folder.knowledge)
             else:
-                save_tensors(module.clip.model.state_dict(), self.folder.task_weights(task))
+                weights, path = module.clip.model.state_dict(), self.folder.task_weights(task)
+                save_tensors(weights, path, module.clip.origin.metadata)
         self._save_checkpoint(trainer)
         if task == trainer.datamodule.num_tasks - 1:
             self._send(trainer, "on_sequence_end")

@@ -88,11 +88,11 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         torch.save(checkpoint, temporary)
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors by name, a state dict for instance, as safetensors, atomically."""
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors by name, a state dict for instance, as safetensors with metadata, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary, _as_os_error(SafetensorError):
-        save_file(state, temporary)
+        save_file(state, temporary, dict(metadata) if metadata else None)
 
 
 @contextlib.contextmanager

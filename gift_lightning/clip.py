@@ -16,8 +16,9 @@ from torchvision.transforms import Compose, Normalize, PILToTensor
 
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
+from gift_lightning.origin import Origin, find_origin, settings
 from gift_lightning.outline import outline, outline_name
-from gift_lightning.pretrained import check, open_parts, settings
+from gift_lightning.pretrained import check, open_parts
 
 TEST_LOGIT_SCALE = 100.0
 """Scale of the logits in testing: accuracies are those of 100 x cosine, whatever scale the model was trained with."""
@@ -34,9 +35,11 @@ class CLIP(nn.Module):
         train_transform: PIL image to ``[3, H, W]`` with augmentation.
         test_transform: PIL image to ``[3, H, W]`` without.
         tokenizer: list of ``n`` texts to ``[n, context length]`` token ids, padded with 0.
+        origin: who trained the weights.
 
     Raises:
-        InputError: the model has a logit bias (SigLIP) or BatchNorm, whose state the methods would not carry over.
+        InputError: the model has a logit bias (SigLIP), a decoder beside its towers (CoCa), or BatchNorm, whose state
+            the methods would not carry over.
     """
 
     def __init__(
@@ -45,10 +48,16 @@ class CLIP(nn.Module):
         train_transform: Callable[[Any], Tensor],
         test_transform: Callable[[Any], Tensor],
         tokenizer: Callable[[list[str]], Tensor],
+        origin: Origin = Origin(),  # noqa: B008
     ) -> None:
         super().__init__()
         if getattr(model, "logit_bias", None) is not None:
             raise InputError("This CLIP has a logit bias (a sigmoid loss): choose one trained with the softmax loss.")
+        if any(getattr(tower, "output_tokens", False) for tower in (model.visual, getattr(model, "text", None))):
+            raise InputError(
+                "This CLIP has towers that give their tokens to a decoder (CoCa), which the methods do not train:"
+                " choose a model without 'output_tokens'."
+            )
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
             raise InputError(
                 "This CLIP has BatchNorm layers, whose running statistics the methods do not carry from task to task:"
@@ -56,6 +65,7 @@ class CLIP(nn.Module):
             )
         self.model: Any = model
         self.train_transform, self.test_transform, self.tokenizer = train_transform, test_transform, tokenizer
+        self.origin = origin
         self.test_geometry, self.normalize = split_transform(test_transform)
         self._words: tuple[list[str], int] | None = None
         model.logit_scale.requires_grad_(False)  # never trained by the methods' authors either
@@ -200,19 +210,23 @@ class CLIPSource:
             ``open_clip_config.json``, or ``package:<module>`` for such a folder inside an installed Python package.
         pretrained: an open_clip tag (``openai``), a weights file, or ``null`` for the weights that come with the name.
             A file is safetensors, OpenAI's own (``ViT-B-16.pt``), or a state dict with names of open_clip or OpenAI,
-            plain or under ``state_dict``. For a model that OpenAI trained it has OpenAI's activation.
+            plain or under a usual key (``state_dict``, ``model``), not an average (EMA) beside it.
         weights: a file whose weights take the place of those, a checkpoint of a run for instance; activation and image
             preprocessing stay those of ``pretrained``.
+        origin: the open_clip tag of the weights that a file began with: their activation and image preprocessing hold.
+            By default it is what the file shows, else OpenAI, and a run says what it took.
     """
 
     name: str = "ViT-B-16"
     pretrained: str | None = None
     weights: str | None = None
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         # what the parser makes of `--model.clip.pretrained null`
         self.pretrained = None if self.pretrained == "None" else self.pretrained
         self.weights = None if self.weights == "None" else self.weights
+        self.origin = None if self.origin == "None" else self.origin
         # a path alone: tags and names of models stay as they are
         if self.name.startswith("local-dir:~"):
             self.name = f"local-dir:{path_of(self.name.removeprefix('local-dir:'))}"
@@ -227,20 +241,44 @@ class CLIPSource:
             InputError: no such model, or weights that are missing, cannot be downloaded, or do not fit the model.
         """
         if torch.get_default_device().type == "meta":
-            return CLIP(outline(outline_name(self.name) or self.name), *[_nothing] * 3)
-        return CLIP(*open_parts(self.name, self.pretrained, self.weights))
+            return self._outline()
+        self.check()
+        return CLIP(*open_parts(self.name, self.pretrained, self.weights, self.origin))
 
     def check(self) -> str:
         """The name as open_clip takes it.
 
         Raises:
-            InputError: no such model, no such tag of it, or a file that is missing.
+            InputError: no such model, no such tag of it, a file that is missing, or one whose origin is not clear; or
+                a model of open_clip that the methods do not take.
         """
-        return check(self.name, self.pretrained, self.weights)
+        name = check(self.name, self.pretrained, self.weights)
+        self.find_origin()
+        if ":" not in name and outline_name(name):  # others show it when they are loaded
+            self._outline()
+        return name
+
+    def _outline(self) -> CLIP:
+        return CLIP(outline(outline_name(self.name) or self.name), _nothing, _nothing, _nothing)
+
+    def find_origin(self) -> Origin:
+        """Who trained the weights.
+
+        Raises:
+            InputError: see ``gift_lightning.origin.find_origin``.
+        """
+        return find_origin(self.name, self.pretrained, self.weights, self.origin)
+
+    def notes(self) -> list[str]:
+        """What a user should know of the weights before they are read; nothing if their origin is not clear."""
+        try:
+            return self.find_origin().notes
+        except InputError:  # as ``check`` says
+            return []
 
     def settings(self) -> dict[str, Any]:
         """Activation and preprocessing, as arguments of open_clip for weights that come without their tag."""
-        return settings(self.name, self.pretrained)
+        return settings(self.name, self.find_origin().tag)
 
 
 def _nothing(_: Any) -> Tensor:

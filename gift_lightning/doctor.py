@@ -41,24 +41,25 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
         config: of the command. With ``download``, what is missing is fetched first.
 
     Raises:
-        InputError: the settings of the method do not go together.
+        InputError: the settings of the method do not go together, or it cannot have this CLIP.
     """
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
         return 0  # the first process does it for all
     console = plain_console()
     clip = CLIPSource(**config.model.init_args.clip)
     tasks, weights = list(dict.fromkeys(task.origin for task in sequence.tasks)), _weights(clip, sequence, config.model)
+    size = _size(clip, config.model, sequence)  # first: a CLIP that no method takes is not fetched
     if config.download:
         _download([*(task for task in tasks if isinstance(task, MTILTask)), *weights], console)
     data, needed = [task.inspect() for task in tasks], [each.inspect() for each in weights]
     if images := sequence.replay and sequence.replay.inspect():
         needed.append(images)
-    size = _size(clip, config.model, sequence)
+    size = size or _size(clip, config.model, sequence)
     if size is not None and needed[0].bytes is None:
         needed[0] = replace(needed[0], bytes=size.weights)
     _show_data(data, console)
     _show_needed(needed, console)
-    for sentence in _notes(tasks, sequence):
+    for sentence in [*clip.notes(), *_notes(tasks, sequence)]:
         note(sentence)
     needs = _needs(data, needed)
     if size is not None:

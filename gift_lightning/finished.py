@@ -77,12 +77,13 @@ def export(arguments: Sequence[str]) -> None:
     source = final_clip(folder)
     if folder.knowledge.is_file():
         raise InputError(f"{options.run} ended with more than one model: use it with gift_lightning.load.")
-    model = source.load().model
+    clip = source.load()
+    model, metadata = clip.model, clip.origin.metadata
     if options.out.suffix == ".pth":
-        save_checkpoint({"state_dict": openai_names(model)}, options.out)
+        save_checkpoint({"state_dict": openai_names(model), **metadata}, options.out)
         lines = _for_openai(options.out)
     else:
-        save_tensors(model.state_dict(), options.out)
+        save_tensors(model.state_dict(), options.out, metadata)
         lines = ["  import open_clip", *_for_open_clip(source, options.out)]
     lines = [f"{options.out} is written. It is loaded by", "", *lines]
     plain_console().print(*lines, sep="\n", soft_wrap=True)

@@ -1,6 +1,5 @@
 """Text to image: what replay asks of a generator, and any text-to-image pipeline of diffusers as one."""
 
-import hashlib
 import re
 import warnings
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from PIL import Image
 
 from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import package_file, read_json
-from gift_lightning.hub import HOW_TO_FETCH, cached_file
+from gift_lightning.hub import HOW_TO_FETCH, cached_file, is_offline
+from gift_lightning.pipeline_files import INDEX, Contents, contents, contents_of, fingerprint
 
 FEW_STEPS = 50
 """Below this number of denoising steps DPM-Solver++ draws better than the scheduler that comes with a pipeline."""
@@ -23,7 +23,6 @@ COMMITS = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}
 """Versions of repositories that images are drawn with unless another is named: the same for everybody, at any time."""
 
 _KEY = "data.replay.generator"
-_UNUSED = ("safety_checker", "feature_extractor")
 
 
 class ImageGenerator:
@@ -57,7 +56,8 @@ class DiffusionGenerator(ImageGenerator):
     """Any text-to-image pipeline of diffusers; with few steps, those of DPM-Solver++ (Lu et al., arXiv 2211.01095).
 
     With 50 steps or more a pipeline keeps its own scheduler, as the authors of GIFT have it (Stable Diffusion v1.5 has
-    PNDM). With fewer DPM-Solver++ takes its place, unless it does not fit the model's schedule (flow matching).
+    PNDM). With fewer DPM-Solver++ takes its place, unless it does not fit the model's schedule (flow matching), or
+    ``scheduler`` is ``own``, which models for few steps need (Turbo, Lightning).
 
     Each image starts from the noise of its own seed, drawn on the CPU, and batches are filled up to ``batch_size``, so
     that no image depends on how many are asked for, or on its neighbours. Another batch size may round differently,
@@ -65,8 +65,8 @@ class DiffusionGenerator(ImageGenerator):
     of 8 to 64 give the same bits, smaller ones the same but for about one value in 20,000, by one level of 255. In
     half precision on a GPU more may differ.
 
-    Weights are read from safetensors
-    alone, a repository's own code is never run, and the safety checker, which blackens images, is left out.
+    Weights are read from safetensors alone, in a variant (``fp16``) if there are no others. A repository's own code is
+    never run, and the safety checker, which blackens images, is left out.
 
     Args:
         name: a folder, the id of a repository on the Hugging Face hub, or ``package:<module>`` for a folder in an
@@ -75,6 +75,7 @@ class DiffusionGenerator(ImageGenerator):
             others the main branch.
         steps: denoising steps.
         guidance: scale of classifier-free guidance; 1 is without.
+        scheduler: ``own`` is the pipeline's, with any number of steps; ``auto`` as above.
         dtype: of the model; ``auto`` is float16 on a CUDA device, else float32.
         batch_size: images drawn at a time.
         device: where it runs; ``auto`` is the best device that there is.
@@ -96,21 +97,23 @@ class DiffusionGenerator(ImageGenerator):
         dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
         batch_size: int = 8,
         device: str = "auto",
+        scheduler: Literal["auto", "own"] = "auto",
     ) -> None:
         for key, value in {"steps": steps, "batch_size": batch_size}.items():
             if value < 1:
                 raise InputError(f"{_KEY}.{key} is {value}: give at least 1.")
         self.name, self.revision = name, revision or COMMITS.get(name)
         self.steps, self.guidance = steps, guidance
-        self.dtype, self.batch_size, self.device = dtype, batch_size, device
+        self.dtype, self.batch_size, self.device, self.scheduler = dtype, batch_size, device, scheduler
         self._pipeline: Any = None
 
     def identity(self) -> dict[str, Any]:
         folder = self._folder()
         # a folder is what it holds, wherever it lies
-        origin = {"weights": _fingerprint(folder)} if folder else {"name": self.name, "revision": self.revision}
+        origin = {"weights": fingerprint(folder)} if folder else {"name": self.name, "revision": self.revision}
         dtype = str(_dtype(self.dtype, self._device())).removeprefix("torch.")  # "auto" means another on each machine
-        return {**origin, "steps": self.steps, "guidance": self.guidance, "dtype": dtype}
+        scheduler = {"scheduler": "own"} if self.scheduler == "own" and self.steps < FEW_STEPS else {}
+        return {**origin, "steps": self.steps, "guidance": self.guidance, "dtype": dtype, **scheduler}
 
     def check(self, prompts: list[str]) -> None:
         with _quiet():
@@ -146,6 +149,8 @@ class DiffusionGenerator(ImageGenerator):
                 f"{pipeline.device} has not enough memory to draw {self.batch_size} images at a time: lower"
                 f" {_KEY}.batch_size."
             ) from error
+        except Exception as error:  # of settings that do not go together, or a config that is damaged
+            raise InputError(f"{_KEY}.name: {self.name} cannot draw: {first_line(error)}") from error
         images: list[Image.Image] = drawn.images[: len(prompts)]
         return images
 
@@ -158,28 +163,46 @@ class DiffusionGenerator(ImageGenerator):
 
     def prepare(self) -> None:
         """Look for the pipeline; where the environment lets it, one that is on the hub alone is fetched."""
-        if self.find() is None:
-            self._load()
-            self.release()
+        self.download()
 
     def download(self) -> Path:
         """The folder of the whole pipeline, which is fetched from the hub if it is nowhere else.
 
         Raises:
-            InputError: it is neither a folder nor on the hub, or the hub cannot be asked.
+            InputError: it is neither a folder nor on the hub, it is not whole there, or the hub cannot be asked.
         """
         if (folder := self.find()) is not None:
             return folder
-        from diffusers import DiffusionPipeline
-
+        if is_offline():
+            raise InputError(
+                f"{_KEY}.name: there is no folder {self.name}, and it is not whole in the cache of the Hugging Face hub"
+                f" on this machine: {HOW_TO_FETCH}, or check name and revision."
+            )
         try:
-            with _quiet():
-                parts = DiffusionPipeline.download(
-                    self.name, revision=self.revision, use_safetensors=True, safety_checker=None
-                )
+            return self._fetch()
+        except InputError:
+            raise
         except Exception as error:  # of many kinds
             raise InputError(f"{self.name} cannot be fetched ({first_line(error).rstrip('.')}).") from error
-        return Path(parts)
+
+    def _fetch(self) -> Path:
+        from diffusers import DiffusionPipeline
+        from huggingface_hub import hf_hub_download, model_info
+
+        files = [file.rfilename for file in model_info(self.name, revision=self.revision).siblings or []]
+        found = contents(read_json(hf_hub_download(self.name, INDEX, revision=self.revision)), files)
+        if found.lacking:
+            raise InputError(f"{self.name} cannot be fetched: the hub has no {found.lacking[0]} of it.")
+        with _quiet():
+            return Path(
+                DiffusionPipeline.download(
+                    self.name,
+                    revision=self.revision,
+                    variant=found.variant,
+                    use_safetensors=True,
+                    safety_checker=None,
+                )
+            )
 
     def find(self) -> Path | None:
         """The folder of the whole pipeline, its own or in the cache of the hub; ``None`` if it has to be fetched.
@@ -189,20 +212,25 @@ class DiffusionGenerator(ImageGenerator):
         """
         folder = self._folder()
         if folder is None:
-            index = cached_file(self.name, "model_index.json", self.revision)
-            return index.parent if index is not None and not _lacking(index.parent) else None
-        lacking = _lacking(folder)
+            index = cached_file(self.name, INDEX, self.revision)
+            return index.parent if index is not None and not self._contents(index.parent).lacking else None
+        lacking = self._contents(folder).lacking
         if lacking:
-            raise InputError(f"{self._not_loaded(folder)}: it has no {lacking[0]}, or no weights of it.")
+            raise InputError(f"{self._not_loaded(folder)}: it has no {lacking[0]}.")
         return folder
 
     def _folder(self) -> Path | None:
         """The folder of the pipeline; ``None`` for a repository on the hub."""
         folder = package_file(self.name, f"{_KEY}.name")
         if folder.is_dir():
-            if not (folder / "model_index.json").is_file():
-                raise InputError(f"{_KEY}.name: {folder} is no pipeline of diffusers, it has no model_index.json.")
+            if not (folder / INDEX).is_file():
+                raise InputError(f"{_KEY}.name: {folder} is no pipeline of diffusers, it has no {INDEX}.")
             return folder
+        if folder.is_file():
+            raise InputError(
+                f"{_KEY}.name: {folder} is a single file: write the folder of its pipeline once, as in diffusers."
+                f"StableDiffusionPipeline.from_single_file('{folder}').save_pretrained('FOLDER'), and give that folder."
+            )
         if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.name):
             raise InputError(
                 f"{_KEY}.name: {folder} does not exist; give the folder of a pipeline, or the id of one on the hub."
@@ -221,7 +249,8 @@ class DiffusionGenerator(ImageGenerator):
                 pipeline.to(device)
             except (RuntimeError, AssertionError) as error:  # AssertionError: of a torch without CUDA
                 raise InputError(f"{_KEY}.device: the pipeline cannot go to {device}: {first_line(error)}") from error
-            if self.steps < FEW_STEPS and DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
+            replaces = self.scheduler == "auto" and self.steps < FEW_STEPS
+            if replaces and DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
                 pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline
@@ -236,17 +265,17 @@ class DiffusionGenerator(ImageGenerator):
     def _read(self, dtype: torch.dtype) -> Any:
         from diffusers import AutoPipelineForText2Image
 
-        folder = self._folder()
+        folder = self.download()
         try:
             pipeline = AutoPipelineForText2Image.from_pretrained(
-                str(folder or self.name),
-                revision=self.revision,
+                str(folder),
                 torch_dtype=dtype,
+                variant=self._contents(folder).variant,
                 use_safetensors=True,
                 safety_checker=None,
                 requires_safety_checker=False,
             )
-        except Exception as error:  # of many kinds: no network, a damaged file, a library that is too old
+        except Exception as error:  # of many kinds: a damaged file, a library that is too old
             if "can't find a pipeline linked" in str(error):
                 raise InputError(f"{_KEY}.name: {self.name} is no text-to-image pipeline: give another one.") from error
             raise InputError(f"{self._not_loaded(folder)}: {first_line(error)}") from error
@@ -255,12 +284,13 @@ class DiffusionGenerator(ImageGenerator):
                 raise InputError(f"{self._not_loaded(folder)}: its tokenizer has no vocabulary.")
         return pipeline
 
-    def _not_loaded(self, folder: Path | None) -> str:
-        if folder is None:
-            return (
-                f"{_KEY}.name: there is no folder {self.name}, and it cannot be loaded from the Hugging Face hub or its"
-                f" cache on this machine ({HOW_TO_FETCH}, or check name and revision)"
-            )
+    def _contents(self, folder: Path) -> Contents:
+        try:
+            return contents_of(folder)
+        except InputError as error:
+            raise InputError(f"{self._not_loaded(folder)}: its {INDEX} is damaged.") from error
+
+    def _not_loaded(self, folder: Path) -> str:
         return f"{_KEY}.name: the pipeline in {folder} cannot be loaded (get it again if it is not complete)"
 
 
@@ -280,44 +310,6 @@ def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())  # in a run of several ranks, that of this rank
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _parts(folder: Path) -> list[str]:
-    """The folders of what a pipeline is made of; the safety checker is left out."""
-    index = read_json(folder / "model_index.json")
-    return [
-        name for name, part in index.items() if isinstance(part, list) and part[0] is not None and name not in _UNUSED
-    ]
-
-
-def _lacking(folder: Path) -> list[str]:
-    """The parts of a pipeline that are not there, or models without their weights."""
-    lacking = []
-    for name in _parts(folder):
-        is_model = (folder / name / "config.json").is_file()
-        if not (folder / name).is_dir() or (is_model and not _has_weights(folder / name)):
-            lacking.append(name)
-    return lacking
-
-
-def _has_weights(folder: Path) -> bool:
-    """Whether all weights of a model are there, in one file or in those that an index names."""
-    indices = list(folder.glob("*.safetensors.index.json"))
-    named = {file for index in indices for file in read_json(index)["weight_map"].values()}
-    files = [folder / file for file in named] or list(folder.glob("*.safetensors"))
-    return bool(files) and all(file.is_file() for file in files)  # the cache of the hub has links, also to nothing
-
-
-def _fingerprint(folder: Path) -> str:
-    """Tells pipelines apart: sizes and first MiB of the files of its parts, whatever else lies in the folder."""
-    digest, index = hashlib.sha256(), folder / "model_index.json"
-    parts = [folder / name for name, part in read_json(index).items() if isinstance(part, list)]
-    files = (file for part in parts for kind in ("*.json", "*.safetensors") for file in part.rglob(kind))
-    for path in [index, *sorted(files)]:
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}".encode())
-        with open(path, "rb") as file:
-            digest.update(file.read(1 << 20))
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -7,6 +7,12 @@ from huggingface_hub import constants, try_to_load_from_cache
 HUB_CONFIG = "open_clip_config.json"
 """Describes a model of open_clip, in its repository or folder."""
 
+HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""Hold its weights there, the best first."""
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+"""Files of which every tokenizer there has one."""
+
 HOW_TO_FETCH = "fetch it with 'python -m gift_lightning doctor --config FILE --download'"
 
 

@@ -3,23 +3,20 @@
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import open_clip
 from huggingface_hub import model_info
-from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.files import package_file
-from gift_lightning.hub import HOW_TO_FETCH, HUB_CONFIG, cached_file, is_offline
+from gift_lightning.hub import HOW_TO_FETCH, HUB_CONFIG, HUB_WEIGHTS, cached_file, is_offline
+from gift_lightning.origin import Origin, find_origin, settings, tag_files, tags_of
 from gift_lightning.weights import load_weights
 
-_OPENAI = "openai"
-HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HUB_SECONDS = 10.0
 
 
@@ -30,18 +27,19 @@ class Parts(NamedTuple):
     train_transform: Callable[[Any], Tensor]
     test_transform: Callable[[Any], Tensor]
     tokenizer: Callable[[list[str]], Tensor]
+    origin: Origin
 
 
-def open_parts(name: str, pretrained: str | None, weights: str | None) -> Parts:
+def open_parts(name: str, pretrained: str | None, weights: str | None, origin: str | None = None) -> Parts:
     """The parts of a CLIP in float32 on the CPU; the arguments are those of ``gift_lightning.clip.CLIPSource``.
 
     Raises:
         InputError: no such model, weights that are missing, cannot be downloaded, or do not fit the model.
     """
-    source = check(name, pretrained, weights)
+    source, found = check(name, pretrained, weights), find_origin(name, pretrained, weights, origin)
     if source.startswith("hf-hub:"):
         _check_hub(source.removeprefix("hf-hub:"), needs_weights=pretrained is None and weights is None)
-    is_tag = pretrained is not None and pretrained in _tags(source)
+    is_tag = pretrained is not None and pretrained in tags_of(source)
     file = weights or (None if is_tag else pretrained)
     of_tag = _tag_file(source, pretrained or "") if is_tag and file is None else None
     try:
@@ -49,7 +47,7 @@ def open_parts(name: str, pretrained: str | None, weights: str | None) -> Parts:
             # a folder or a hub id has weights of its own; open_clip would only warn if it found none
             own = file is None and of_tag is None
             model, train_transform, test_transform = open_clip.create_model_and_transforms(
-                source, load_weights=own, require_pretrained=own, pretrained_text=own, **settings(name, pretrained)
+                source, load_weights=own, require_pretrained=own, pretrained_text=own, **settings(name, found.tag)
             )
             if of_tag is not None:
                 open_clip.load_checkpoint(model, of_tag)
@@ -58,26 +56,7 @@ def open_parts(name: str, pretrained: str | None, weights: str | None) -> Parts:
         raise InputError(f"CLIP '{name}' cannot be loaded: {first_line(error)}") from error
     if file is not None:
         load_weights(model, Path(file))
-    return Parts(model, train_transform, test_transform, tokenizer)
-
-
-def settings(name: str, pretrained: str | None) -> dict[str, Any]:
-    """Activation and preprocessing of a model, as arguments of open_clip for weights that come without their tag.
-
-    A tag says both. A file says neither: for a model that OpenAI trained it is taken for one of its weights, or for one
-    that was made of them, as those of all methods here are.
-    """
-    name = name.replace("/", "-")
-    tag: dict[str, Any] = open_clip.get_pretrained_cfg(name, pretrained if pretrained in _tags(name) else _OPENAI) or {}
-    own = (open_clip.get_model_config(name) or {}) if tag else {}
-    activation = {"force_quick_gelu": True} if tag.get("quick_gelu") and not own.get("quick_gelu") else {}
-    usual = vars(PreprocessCfg())
-    names = ("mean", "std", "interpolation", "resize_mode")
-    return activation | {f"image_{key}": tag[key] for key in names if key in tag and tag[key] != usual[key]}
-
-
-def _tags(name: str) -> list[str]:
-    return open_clip.list_pretrained_tags_by_model(name.replace("/", "-"))
+    return Parts(model, train_transform, test_transform, tokenizer, found)
 
 
 def check(name: str, pretrained: str | None, weights: str | None) -> str:
@@ -89,19 +68,20 @@ def check(name: str, pretrained: str | None, weights: str | None) -> str:
     # importing the package may register the model's vision tower with timm
     name = f"local-dir:{package_file(name, 'model.clip.name')}" if name.startswith("package:") else name
     if weights is not None and not Path(weights).is_file():
-        raise InputError(f"model.clip.weights '{weights}' does not exist: give a weights file or null.")
+        raise InputError(f"model.clip.weights '{weights}' {_not_a_file(weights)}: give a weights file or null.")
     is_missing = pretrained is not None and weights is None and not Path(pretrained).is_file()
     if ":" in name:
         folder = Path(name.removeprefix("local-dir:"))
         if name.startswith("local-dir:") and not (folder / HUB_CONFIG).is_file():
             raise InputError(f"model.clip.name is '{name}', but there is no {folder / HUB_CONFIG}.")
         if is_missing:
-            raise InputError(f"model.clip.pretrained '{pretrained}' does not exist: give a weights file or null.")
+            told = _not_a_file(str(pretrained))
+            raise InputError(f"model.clip.pretrained '{pretrained}' {told}: give a weights file or null.")
         return name
     known, name = open_clip.list_models(), name.replace("/", "-")
     if name not in known:
         raise InputError(f"model.clip.name '{name}' is not a model of open_clip{nearest(name, known)}.")
-    tags = _tags(name)
+    tags = tags_of(name)
     if pretrained is None and weights is None:
         raise InputError(
             f"model.clip.pretrained is not set: give a weights file or a tag of {name} ({', '.join(tags[:6])})."
@@ -110,6 +90,10 @@ def check(name: str, pretrained: str | None, weights: str | None) -> str:
         hint = nearest(str(pretrained), tags)
         raise InputError(f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}{hint}.")
     return name
+
+
+def _not_a_file(name: str) -> str:
+    return "is a folder" if Path(name).is_dir() else "does not exist"
 
 
 def _tokenizer_files(name: str) -> dict[str, str]:
@@ -123,12 +107,6 @@ def _tokenizer_files(name: str) -> dict[str, str]:
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------
-
-
-def tag_files(name: str, tag: str) -> tuple[str, tuple[str, ...]]:
-    """The repository on the hub with the weights of a tag, and the files in it that may hold them, the best first."""
-    repository, file = os.path.split(open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)["hf_hub"])
-    return repository, (f"{os.path.splitext(file)[0]}.safetensors", file) if file else HUB_WEIGHTS
 
 
 def _tag_file(name: str, tag: str) -> str:

@@ -13,15 +13,12 @@ from gift_lightning.errors import InputError
 from gift_lightning.fetch import Report, fetch
 from gift_lightning.files import file_hash, read_json
 from gift_lightning.generation import STABLE_DIFFUSION, DiffusionGenerator
-from gift_lightning.hub import HUB_CONFIG, cached_file
-from gift_lightning.pretrained import HUB_WEIGHTS, tag_files
+from gift_lightning.hub import HUB_CONFIG, HUB_WEIGHTS, TOKENIZER_FILES, cached_file
+from gift_lightning.origin import tag_files
 
 _SUFFIXES = (".safetensors", ".bin", ".pth")
 _ON_ITS_PAGE = "on its page"
 _SMALL = 5_000_000  # bytes of a tokenizer, a config and the like, at most
-
-_TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
-"""Files of which every tokenizer of the hub has one."""
 
 _ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 """Its name ends in the first digits of its SHA-256."""
@@ -88,7 +85,7 @@ class CLIPWeights:
 
     def _with_text_tower(self, weights: Path, text: dict[str, Any], has_tokenizer: bool = False) -> Inspection:
         """The verdict on a CLIP whose weights are there: its text tower and its tokenizer may be other repositories."""
-        parts = {"hf_model_name": ("config.json",)} | ({} if has_tokenizer else {"hf_tokenizer_name": _TOKENIZER})
+        parts = {"hf_model_name": ("config.json",)} | ({} if has_tokenizer else {"hf_tokenizer_name": TOKENIZER_FILES})
         for key, files in parts.items():
             if text.get(key) and not any(cached_file(text[key], file) for file in files):
                 return _to_fetch(self.name, text[key], bytes=_SMALL)

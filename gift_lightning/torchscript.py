@@ -1,6 +1,7 @@
 """The tensors in a TorchScript archive, the form of OpenAI's own CLIP files, without running the code in it."""
 
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -26,11 +27,12 @@ _DTYPES = {
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive."""
-    if not zipfile.is_zipfile(path):
+    """Whether a file is a TorchScript archive; a damaged archive is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, ValueError, struct.error):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:

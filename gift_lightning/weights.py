@@ -2,7 +2,7 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,18 @@ from gift_lightning.torchscript import is_torchscript, read_torchscript
 _RUN = "clip.model."
 """Where the CLIP is in the state dict of a run's checkpoint."""
 
-_WRAPPERS = ("module.", "model.")
-"""What DataParallel and other wrappers put before every name."""
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "module")
+"""Where programs keep a state dict beside other things; an average of the weights (EMA) has other names."""
 
-_NO_WEIGHTS = re.compile(r"input_resolution|context_length|vocab_size|(.*\.)?attn_mask")
-"""What old files keep among the weights, and the architecture says anyway."""
+_WITHIN = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile and others put into names, also in their middle."""
+
+_TOWERS = ("visual", "text", "transformer")
+
+SIZES = frozenset({"input_resolution", "context_length", "vocab_size"})
+"""What OpenAI's own files keep among the weights, and the architecture says anyway."""
+
+_NO_WEIGHTS = re.compile(rf"{'|'.join(sorted(SIZES))}|(.*\.)?attn_mask")
 
 _TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
 """Parts of the text tower, which OpenAI's models have beside ``visual``, and others of open_clip in ``text``."""
@@ -34,8 +41,18 @@ _OPENAI = re.compile(
 )
 
 
-def read_file(path: Path) -> Any:
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is safetensors, whatever its name is: a header in JSON follows its own length in eight bytes."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def read_file(path: Path, device: str = "cpu") -> Any:
     """The content of safetensors, of a TorchScript archive, or of what ``torch.save`` wrote; no code in it is run.
+
+    Args:
+        path: the file.
+        device: ``meta`` reads no tensor of what ``torch.save`` wrote, only what there is.
 
     Raises:
         InputError: the file is missing or damaged, or cannot be read without running code.
@@ -44,12 +61,12 @@ def read_file(path: Path) -> Any:
         amiss = "is a folder: name a file in it" if path.is_dir() else "does not exist"
         raise InputError(f"Weights file {path} {amiss}.")
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             return load_file(path)
         if is_torchscript(path):
             return read_torchscript(path)
         with torch.serialization.safe_globals([Namespace]):  # the arguments of a program: values alone
-            return torch.load(path, "cpu", weights_only=True)
+            return torch.load(path, device, weights_only=True)
     except Exception as error:  # of many kinds
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code:
@@ -60,23 +77,41 @@ def read_file(path: Path) -> Any:
         raise InputError(f"Weights file {path} cannot be read: it is damaged, or holds no weights.") from error
 
 
+def state_in(content: Any) -> dict[str, Tensor]:
+    """The state dict in the content of a file; empty if there is none.
+
+    It may lie beside other things (the state of an optimiser, the arguments of a program) under ``state_dict``,
+    ``model`` or another usual name, in any nesting. Of a run's checkpoint it is that of its CLIP. What a wrapper puts
+    before every name (``module.``) or into names (``_orig_mod.``) is left out.
+    """
+    while isinstance(content, Mapping):
+        inner = (content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping))
+        container = next(inner, None)
+        if container is None:
+            break
+        content = container
+    tensors = content.items() if isinstance(content, Mapping) else ()
+    state = {_WITHIN.sub("", str(name)): tensor for name, tensor in tensors if isinstance(tensor, Tensor)}
+    if any(name.startswith(_RUN) for name in state):  # beside frozen copies
+        state = {name: tensor for name, tensor in state.items() if name.startswith(_RUN)}
+    while prefix := _common_prefix(state):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _common_prefix(names: Iterable[str]) -> str:
+    """The first part of all names, with its dot; empty if they differ, or it is a tower of a CLIP."""
+    firsts = {name.partition(".")[0] if "." in name else "" for name in names}
+    first = firsts.pop() if len(firsts) == 1 else ""
+    return f"{first}." if first and first not in _TOWERS else ""
+
+
 def weights_in(content: Any) -> dict[str, Tensor]:
     """The weights of a CLIP in the content of a file, with the names of open_clip or OpenAI; empty if there are none.
 
-    Taken are plain state dicts, and those under ``state_dict`` beside other things (the state of an optimiser, the
-    arguments of a program); of a run's checkpoint its CLIP; with or without what a wrapper puts before every name.
+    See ``state_in``; what is no weight is left out.
     """
-    if isinstance(content, Mapping) and "state_dict" in content:
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        return {}
-    state = {str(name): tensor for name, tensor in content.items()}
-    if any(name.startswith(_RUN) for name in state):  # beside frozen copies
-        state = {name.removeprefix(_RUN): tensor for name, tensor in state.items() if name.startswith(_RUN)}
-    for prefix in _WRAPPERS:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return {name: tensor for name, tensor in state.items() if not _NO_WEIGHTS.fullmatch(name)}
+    return {name: tensor for name, tensor in state_in(content).items() if not _NO_WEIGHTS.fullmatch(name)}
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -87,7 +122,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     state, own = weights_in(read_file(path)), model.state_dict()
     if not state:
-        raise InputError(f"Weights file {path} holds no weights: give a state dict, plain or under 'state_dict'.")
+        raise InputError(
+            f"Weights file {path} holds no weights: give a state dict, plain or under 'state_dict' or 'model'."
+        )
     if "text.positional_embedding" in own and "positional_embedding" in state:
         state = {f"text.{name}" if name.startswith(_TEXT) else name: tensor for name, tensor in state.items()}
     if "logit_scale" in state and state["logit_scale"].numel() == 1 and "logit_scale" in own:

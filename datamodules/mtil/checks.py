@@ -62,10 +62,10 @@ def check_label_file(path: Path, lists: str, expected: int | None) -> None:
     Raises:
         DataError: it is missing, damaged, or of another length.
     """
+    if not path.is_file():  # asked first: what reads a .mat tells it in its own way
+        raise DataError("incomplete", f"{path} is missing: unpack its archive again.")
     try:
         length = _length(path)
-    except FileNotFoundError:
-        raise DataError("incomplete", f"{path} is missing: unpack its archive again.") from None
     except Exception as error:  # of many kinds: a damaged .mat fails in any way
         raise DataError("incomplete", f"{path} is damaged ({first_line(error)[:-1]}): unpack it again.") from error
     if expected is not None and length != expected:

@@ -129,7 +129,7 @@ class ContinualCLIP(LightningModule):
                 f"The weights are not finite at step {checkpoint['global_step']}: lower model.lr, or look for broken"
                 " images; the checkpoint before it is kept."
             )
-        checkpoint |= {"method": type(self).__name__, "knowledge": self.knowledge()}
+        checkpoint |= {"method": type(self).__name__, "knowledge": self.knowledge(), **self.clip.origin.metadata}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse what a run of another method, or with another CLIP, has saved."""
@@ -275,7 +275,7 @@ class ContinualCLIP(LightningModule):
 
     def notes(self) -> list[str]:
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
-        return []
+        return self.clip.origin.notes
 
     def _check_prompts(self, task: Task) -> None:
         too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])

@@ -236,7 +236,7 @@ def test_fit_looks_for_the_pipeline_before_the_first_task(tmp_path: Path, monkey
     assert status == 1 and "40 of 120 images are to be drawn" in out
     status, _, err = call("fit", *other)
     assert status == 2
-    assert f"there is no folder {STABLE_DIFFUSION}, and it cannot be loaded from the Hugging Face hub" in err
+    assert f"there is no folder {STABLE_DIFFUSION}, and it is not whole in the cache of the Hugging Face hub" in err
     assert not list((tmp_path / "gift").glob("checkpoints/*"))
 
 

@@ -118,7 +118,7 @@ def test_weights_in_the_place_of_a_tag_keep_its_activation_and_preprocessing() -
     assert CLIPSource("ViT-B-16-quickgelu", "openai").settings() == {}
     assert CLIPSource("ViT-B-16", "weights/model.pth").settings() == {"force_quick_gelu": True}
     assert CLIPSource("ViT-B-16", None, "weights/model.pth").settings() == {"force_quick_gelu": True}
-    assert CLIPSource("ViT-H-14", "weights/model.pth").settings() == {}
+    assert CLIPSource("ViT-H-14", "weights/model.pth", origin="laion2b_s32b_b79k").settings() == {}
     assert CLIPSource("local-dir:folder", "weights/model.pth").settings() == {}
     assert CLIPSource("ViT-B-16", "laion2b_s34b_b88k").settings() == {}
     half = (0.5, 0.5, 0.5)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import CONFIG, write_vit
+from tests.gift_lightning.test_stable_diffusion import MODELS, renamed
 from tests.gift_lightning.test_stable_diffusion import folder as pipeline  # noqa: F401 (a fixture)
 from tests.serving import serving
 
@@ -76,7 +78,10 @@ def hub(tmp_path: Path, pipeline: Path) -> Iterator[Hub]:  # noqa: F811
     clip.mkdir()
     write_vit(clip, image_size=32, layers=1, patch_size=16)
     server = Hub()
-    server.repositories = {CLIP: clip, PIPELINE: pipeline}
+    variant = tmp_path / "diffusion"  # its weights have the names of a variant
+    shutil.copytree(pipeline, variant)
+    renamed("fp16", *MODELS)(variant)
+    server.repositories = {CLIP: clip, PIPELINE: variant}
     with serving(server):
         yield server
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import torch
 from PIL import Image
 
 from datamodules.mini.generator.text import write_tokenizer
+from gift_lightning.errors import InputError
 from gift_lightning.generation import COMMITS, STABLE_DIFFUSION, DiffusionGenerator
+from gift_lightning.pipeline_files import contents_of
+from gift_lightning.sources import Pipeline
 
 PROMPTS, SEEDS = ["a red star", "two blue houses"], [3, 4]
 PARTS = {
@@ -132,3 +136,105 @@ def test_the_default_is_a_fixed_commit() -> None:
     assert DiffusionGenerator().identity()["revision"] == COMMITS[STABLE_DIFFUSION]
     assert DiffusionGenerator(revision="main").identity()["revision"] == "main"
     assert DiffusionGenerator("some-one/something").identity()["revision"] is None
+
+
+# --- what a folder holds ----------------------------------------------------------------------------------------------
+
+
+def renamed(variant: str, *parts: str) -> Callable[[Path], None]:
+    """Gives weights the name of a variant."""
+
+    def rename(folder: Path) -> None:
+        for path in [path for part in parts for path in (folder / part).glob("*.safetensors")]:
+            path.rename(path.with_suffix(f".{variant}.safetensors"))
+
+    return rename
+
+
+def saved_in_pieces(variant: str | None) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        from diffusers import UNet2DConditionModel
+
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True)
+        (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+        unet.save_pretrained(folder / "unet", variant=variant, max_shard_size="60KB")
+        assert len(list((folder / "unet").glob("*-of-*.safetensors"))) > 1
+
+    return save
+
+
+MODELS = ("text_encoder", "unet", "vae")
+VARIANTS: dict[str, Callable[[Path], None]] = {
+    "fp16": renamed("fp16", *MODELS),
+    "fp16 of one part": renamed("fp16", "unet"),
+    "bf16": renamed("bf16", *MODELS),
+    "not averaged": renamed("non_ema", "unet"),
+    "pieces": saved_in_pieces(None),
+    "pieces of a variant": saved_in_pieces("fp16"),
+    "other weights beside it": lambda folder: (folder / "unet" / "pytorch_lora_weights.safetensors").touch(),
+}
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+def test_weights_are_read_by_whatever_name_they_have(case: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    VARIANTS[case](tmp_path / "copy")
+    generator = DiffusionGenerator(str(tmp_path / "copy"))
+    generator.prepare()
+    assert Pipeline(generator).inspect().status == "present"
+    assert (drawn(tmp_path / "copy", steps=2)[0] == drawn(folder, steps=2)[0]).all()
+
+
+def test_usual_weights_are_read_before_variants(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    unet = tmp_path / "copy" / "unet" / "diffusion_pytorch_model.safetensors"
+    for variant in ("fp16", "non_ema"):
+        unet.with_suffix(f".{variant}.safetensors").write_bytes(b"not read")
+    assert (drawn(tmp_path / "copy", steps=2)[0] == drawn(folder, steps=2)[0]).all()
+    unet.unlink()
+    assert contents_of(tmp_path / "copy").variant == "fp16"
+
+
+def mixed(folder: Path) -> None:
+    renamed("fp16", "unet")(folder)
+    renamed("bf16", "vae")(folder)
+
+
+def without_a_piece(folder: Path) -> None:
+    saved_in_pieces("fp16")(folder)
+    next((folder / "unet").glob("*-of-*.safetensors")).unlink()
+
+
+def without_the_index(folder: Path) -> None:
+    saved_in_pieces(None)(folder)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").unlink()
+
+
+def of_other_weights(folder: Path) -> None:
+    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    unet.rename(unet.with_name("pytorch_lora_weights.safetensors"))
+
+
+@pytest.mark.parametrize("damage", [mixed, without_a_piece, without_the_index, of_other_weights])
+def test_weights_that_are_not_whole_are_named_by_doctor_and_by_a_run(
+    damage: Callable[[Path], None], folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    damage(tmp_path / "copy")
+    generator = DiffusionGenerator(str(tmp_path / "copy"))
+    for ask in (generator.prepare, lambda: generator.check(PROMPTS)):
+        with pytest.raises(InputError, match=r"it has no unet/diffusion_pytorch_model\.safetensors\.") as told:
+            ask()
+        assert str(told.value) == Pipeline(generator).inspect().detail
+
+
+def test_a_pipeline_keeps_its_own_scheduler_if_it_is_asked_to(folder: Path) -> None:
+    images, pipeline = drawn(folder, steps=4, scheduler="own")
+    assert type(pipeline.scheduler).__name__ == "PNDMScheduler"
+    usual = drawn(folder, steps=4)
+    assert type(usual[1].scheduler).__name__ == "DPMSolverMultistepScheduler" and (images != usual[0]).any()
+    identity = DiffusionGenerator(str(folder), steps=4).identity()
+    assert identity.keys() == {"weights", "steps", "guidance", "dtype"}  # as in the manifests that there are
+    assert DiffusionGenerator(str(folder), steps=4, scheduler="own").identity() == identity | {"scheduler": "own"}
+    many = [DiffusionGenerator(str(folder), scheduler=name).identity() for name in ("own", "auto")]  # type: ignore[arg-type]
+    assert many[0] == many[1]  # with 50 steps it is the same

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from argparse import Namespace
@@ -82,7 +83,39 @@ def run(state: dict[str, Tensor], path: Path) -> None:
     )
 
 
-FILES = [plain, authors, parallel, wrapped, with_sizes, half, before_1_6, run]
+def compiled(state: dict[str, Tensor], path: Path) -> None:
+    torch.save({f"_orig_mod.{name}": tensor for name, tensor in state.items()}, path)
+
+
+def compiled_in_parallel(state: dict[str, Tensor], path: Path) -> None:
+    own = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": own, "scaler": {"scale": 65536.0}}, path)
+
+
+def tower_compiled(state: dict[str, Tensor], path: Path) -> None:
+    torch.save({"model": {re.sub(r"^visual\.", "visual._orig_mod.", name): t for name, t in state.items()}}, path)
+
+
+def nested(state: dict[str, Tensor], path: Path) -> None:
+    own = {f"net.clip_model.{name}": tensor for name, tensor in state.items()}
+    torch.save({"epoch": 1, "model": {"config": {"width": 64}, "model_state_dict": own}}, path)
+
+
+def network(state: dict[str, Tensor], path: Path) -> None:
+    torch.save({"net": state, "acc": 71.5, "epoch": 3}, path)
+
+
+def with_average(state: dict[str, Tensor], path: Path) -> None:
+    average = {name: 0 * tensor for name, tensor in state.items()}
+    torch.save({"model_ema": average, "state_dict_ema": average, "model": state, "optimizer": {}}, path)
+
+
+def with_numbers(state: dict[str, Tensor], path: Path) -> None:
+    torch.save({**state, "epoch": 3, "name": "ViT"}, path)
+
+
+WRAPPED = [compiled, compiled_in_parallel, tower_compiled, nested, network, with_average, with_numbers]
+FILES = [plain, authors, parallel, wrapped, with_sizes, half, before_1_6, run, *WRAPPED]
 
 
 @pytest.mark.parametrize("custom_text", [False, True])
@@ -214,9 +247,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: small(layers=3).state_dict(),
         "it has 12 tensors that the model has not, the first is visual.transformer.resblocks.2.ln_1.weight; give",
     ),
-    "no weights": (lambda: {"epoch": 3}, "holds no weights: give a state dict, plain or under 'state_dict'."),
+    "no weights": (
+        lambda: {"epoch": 3},
+        "holds no weights: give a state dict, plain or under 'state_dict' or 'model'.",
+    ),
     "no dict": (lambda: [torch.zeros(1)], "holds no weights"),
     "empty": (lambda: {"state_dict": {}}, "holds no weights"),
+    "an average alone": (lambda: {"epoch": 3, "state_dict_ema": small().state_dict()}, "holds no weights"),
+    "two models": (lambda: {"student": small().state_dict(), "teacher": small().state_dict()}, "holds no weights"),
+    "an image tower alone": (
+        lambda: {name: tensor for name, tensor in small().state_dict().items() if name.startswith("visual.")},
+        "it lacks 18 of 50 tensors, the first is positional_embedding; give",
+    ),
     "code": (
         lambda: {"state_dict": small().state_dict(), "code": Calls(print, "run")},
         "holds more than weights, and to read it would run code (print): save the weights alone, as in",

@@ -166,6 +166,17 @@ def test_a_label_file_that_is_cut_off_or_missing_is_named(
         path.write_bytes(content[: int(left * len(content))])
     inspection = inspect(name, tmp_path)
     assert inspection.status == "incomplete" and inspection.detail.startswith(f"{path} ")
+    assert inspection.detail.startswith(f"{path} is missing: ") == (left is None)
+
+
+@pytest.mark.parametrize(("name", "file"), LABEL_FILES, indirect=["name"])
+def test_a_label_file_that_is_damaged_is_not_told_to_be_missing(name: str, file: str, tmp_path: Path) -> None:
+    path = tmp_path / getattr(datamodules, name).folder / file
+    for content in (b"\xff\xfe\x00 no list", b""):
+        path.write_bytes(content)
+        inspection = inspect(name, tmp_path)
+        assert inspection.status == "incomplete" and inspection.detail.startswith(f"{path} ")
+        assert re.match(r" (is damaged|lists \d+|does not hold)[ :]", inspection.detail.removeprefix(str(path)))
 
 
 @pytest.mark.parametrize("name", ["Aircraft"], indirect=True)
