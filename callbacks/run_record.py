@@ -17,7 +17,9 @@ from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
 from gift_lightning import metrics
 from gift_lightning.console import note, warn
+from gift_lightning.errors import InputError
 from gift_lightning.files import write_json, write_text
+from gift_lightning.logger import MetricsCSV
 from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.run_folder import SCHEMA, RunFolder
 from gift_lightning.wandb_logger import SequenceWandbLogger
@@ -49,6 +51,17 @@ class RunRecord(TaskCallback):
         self.seconds, self.peak_memory = state_dict["seconds"], state_dict["peak_memory"]
         self._task_seconds = state_dict["task_seconds"]
 
+    def on_save_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+        """Keep what is logged until now: a resumed run logs what comes after it."""
+        checkpoint["metrics"] = [logger.text for logger in _loggers(trainer, MetricsCSV)]
+
+    def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+        loggers, texts = _loggers(trainer, MetricsCSV), checkpoint.get("metrics", [])
+        if len(texts) < len(loggers):
+            raise InputError("The checkpoint was written by an earlier version of this program: begin a new run.")
+        for logger, text in zip(loggers, texts, strict=False):
+            logger.restore(text)
+
     def on_fit_start(self, trainer: Trainer, module: Module) -> None:
         self._clock = time.perf_counter()
         if self.folder is not None and trainer.is_global_zero:
@@ -71,7 +84,7 @@ class RunRecord(TaskCallback):
         if replay is not None:
             self.seconds["replay"].append(sequence.preparation_seconds if sequence.replays_in(task) else 0.0)
         if sequence.replays_in(task):
-            for logger in _wandb_loggers(trainer):
+            for logger in _loggers(trainer, SequenceWandbLogger):
                 logger.log_replay(replay.pairs, replay.prompts, task)
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
@@ -95,7 +108,7 @@ class RunRecord(TaskCallback):
             _warn_of_skipped(results, results["tasks"][task])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self.folder is not None:
-            for wandb_logger in _wandb_loggers(trainer):
+            for wandb_logger in _loggers(trainer, SequenceWandbLogger):
                 wandb_logger.log_results(results, self.folder.matrix_png)
         if trainer.is_global_zero and module.learns and task < trainer.datamodule.num_tasks - 1:
             Console().print(accuracy_table(results))
@@ -191,8 +204,8 @@ def _log_row(
         logger.save()  # before the checkpoint, after which this row is never logged again
 
 
-def _wandb_loggers(trainer: Trainer) -> list[SequenceWandbLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, SequenceWandbLogger)]
+def _loggers(trainer: Trainer, kind: type) -> list[Any]:
+    return [logger for logger in trainer.loggers if isinstance(logger, kind)]
 
 
 def _device_name(device: torch.device) -> str:

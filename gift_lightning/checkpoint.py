@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -9,12 +11,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write
+
+_PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
+"""What every checkpoint of Lightning has that a run can go on from."""
+
+_CHECKSUM = "crc32"
+"""Key of the checksum among the metadata of safetensors."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -31,9 +39,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not Path(path).is_file():
             raise InputError(f"Checkpoint {path} does not exist.")
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that it writes
+                broken = archive.testzip()
+            checkpoint: Any = None if broken else torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
+        if broken:
+            raise InputError(f"Checkpoint {path} cannot be read: it is damaged, for its checksums do not fit.")
+        if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
+            raise InputError(f"Checkpoint {path} is not the checkpoint of a run: give the last.ckpt of a run folder.")
+        return checkpoint
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -43,10 +58,18 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors by name, a state dict for instance, as safetensors, atomically."""
+    """Write tensors by name, a state dict for instance, as safetensors with a checksum, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary, _as_os_error(SafetensorError):
-        save_file(state, temporary)
+        save_file(state, temporary, {"format": "pt", _CHECKSUM: _checksum(state)})
+
+
+def _checksum(state: Mapping[str, Tensor]) -> str:
+    """The format has none of its own, and a flipped bit is another weight."""
+    value = 0
+    for name in sorted(state):
+        value = zlib.crc32(state[name].flatten().view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"
 
 
 @contextlib.contextmanager
@@ -74,11 +97,16 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors in a safetensors file.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing or damaged, as far as a checksum is in it.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
     try:
-        return load_file(path)
+        state = load_file(path)
+        with safe_open(path, "pt") as file:
+            expected = (file.metadata() or {}).get(_CHECKSUM)
     except Exception as error:
         raise InputError(f"{path} cannot be read: it is damaged.") from error
+    if expected is not None and _checksum(state) != expected:
+        raise InputError(f"{path} cannot be read: it is damaged, for its checksum does not fit.")
+    return state

@@ -129,11 +129,15 @@ def read_json(path: str | Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, cannot be read, or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except RecursionError:
+        raise InputError(f"{path} is not valid JSON (nested too deeply): restore it or delete it.") from None
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}): restore it or delete it.") from None
