@@ -18,7 +18,7 @@ from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
 from gift_lightning import metrics
 from gift_lightning.console import note, warn
 from gift_lightning.errors import InputError
-from gift_lightning.files import write_json, write_text
+from gift_lightning.files import remove_unfinished, write_json, write_text
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.run_folder import SCHEMA, RunFolder
@@ -65,6 +65,8 @@ class RunRecord(TaskCallback):
     def on_fit_start(self, trainer: Trainer, module: Module) -> None:
         self._clock = time.perf_counter()
         if self.folder is not None and trainer.is_global_zero:
+            for folder in (self.folder.path, self.folder.checkpoints):
+                remove_unfinished(folder)
             write_text(self.folder.config, self.config)
             write_json(self.folder.environment, environment(trainer))
         self._tell_notes(trainer, module)

@@ -78,9 +78,11 @@ def _as_os_error(kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        if kind is RuntimeError and "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
-            raise
-        raise OSError(errno.EIO, str(error).split("\n")[0]) from error
+        if kind is not RuntimeError:
+            raise OSError(errno.EIO, str(error).split("\n")[0]) from error
+        if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):
+            raise OSError(errno.EIO, "only a part of it could be written, as on a full disk") from error
+        raise
 
 
 def hash_of(weights: Iterable[Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from torch import nn
 
 from gift_lightning.checkpoint import AtomicCheckpointIO, load_tensors, save_tensors
 from gift_lightning.errors import InputError
-from gift_lightning.files import atomic_write, read_json, write_json, write_text
+from gift_lightning.files import atomic_write, read_json, remove_unfinished, write_json, write_text
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.weights import load_weights
 
@@ -73,24 +73,28 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file.txt"]
 
 
-def test_what_a_killed_write_left_is_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    with atomic_write(path) as temporary:
-        temporary.write_text("first")
-    temporary.write_text("left by a process that was killed")
-    write_text(path, "second")
-    assert path.read_text() == "second"
-    assert os.listdir(tmp_path) == ["file.txt"]
+def test_what_killed_writes_left_is_removed(tmp_path: Path) -> None:
+    kept = [".hidden.tmp", "file.txt", "other.tmp.txt"]
+    for name in kept:
+        (tmp_path / name).touch()
+    with atomic_write(tmp_path / "file.txt") as temporary:
+        temporary.write_text("whole")
+    for _ in range(2):
+        temporary.write_text("left by a process that was killed")
+        remove_unfinished(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == kept
+    assert (tmp_path / "file.txt").read_text() == "whole"
 
 
 def test_processes_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with atomic_write(path, shared=True) as one:
-        one.write_text("same")
-        with atomic_write(path, shared=True, durable=False) as other:
-            other.write_text("same")
-        assert path.read_text() == "same"
-    assert path.read_text() == "same"
+    with atomic_write(path) as one:
+        one.write_text("the first to begin")
+        with atomic_write(path, durable=False) as other:
+            other.write_text("the first to end")
+        assert path.read_text() == "the first to end"
+        one.write_text("the last to end")
+    assert path.read_text() == "the last to end"
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
