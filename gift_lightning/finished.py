@@ -46,7 +46,13 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
     if not results["complete"]:
         raise InputError(f"{folder.path} holds an unfinished run: go on with fit and --ckpt_path last.")
-    start = CLIPSource(**folder.read_config()["model"]["init_args"]["clip"])
+    config = folder.read_config()
+    if config["model"]["class_path"].rpartition(".")[2] != results["method"]:
+        raise InputError(f"{folder.config} and {folder.results} are of different runs: restore them.")
+    try:
+        start = CLIPSource(**config["model"]["init_args"]["clip"])
+    except TypeError as error:
+        raise InputError(f"{folder.config} is damaged ({error}): restore it, or delete {folder.path}.") from error
     if results.get("cost", {}).get("trainable_parameters") == 0:
         return start  # a method that learns nothing
     if folder.knowledge.is_file():
