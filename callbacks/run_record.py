@@ -16,6 +16,7 @@ from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
 from gift_lightning import metrics
+from gift_lightning.checkpoint import checksum_in
 from gift_lightning.console import note, warn
 from gift_lightning.errors import InputError
 from gift_lightning.files import remove_unfinished, write_json, write_text
@@ -168,9 +169,16 @@ class RunRecord(TaskCallback):
                 # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
                 "stored_parameters": sum(map(_size, copies)) + packed // 4,
             },
+            "weights": self._final_checksum(trainer, module),
             "versions": versions(),
             "complete": self._complete,
         }
+
+    def _final_checksum(self, trainer: Trainer, module: Module) -> str | None:
+        """Checksum of the weights that a finished run keeps, by which they and the results belong together."""
+        if not (self._complete and self.folder is not None and module.learns and trainer.is_global_zero):
+            return None
+        return checksum_in(self.folder.final_weights(trainer.datamodule.num_tasks))
 
     def _measure_memory(self, trainer: Trainer) -> int:
         if trainer.strategy.root_device.type == "cuda":

@@ -57,11 +57,11 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         torch.save(checkpoint, temporary)
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors by name, a state dict for instance, as safetensors with a checksum, atomically."""
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors by name, a state dict for instance, as safetensors with metadata and a checksum, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary, _as_os_error(SafetensorError):
-        save_file(state, temporary, {"format": "pt", _CHECKSUM: _checksum(state)})
+        save_file(state, temporary, {"format": "pt", **(metadata or {}), _CHECKSUM: _checksum(state)})
 
 
 def _checksum(state: Mapping[str, Tensor]) -> str:
@@ -101,14 +101,26 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing or damaged, as far as a checksum is in it.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist.")
+    expected = checksum_in(path)
     try:
         state = load_file(path)
-        with safe_open(path, "pt") as file:
-            expected = (file.metadata() or {}).get(_CHECKSUM)
     except Exception as error:
         raise InputError(f"{path} cannot be read: it is damaged.") from error
     if expected is not None and _checksum(state) != expected:
         raise InputError(f"{path} cannot be read: it is damaged, for its checksum does not fit.")
     return state
+
+
+def checksum_in(path: Path) -> str | None:
+    """The checksum that ``save_tensors`` wrote into a file; ``None`` if other programs wrote it.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.")
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(_CHECKSUM)
+    except Exception as error:
+        raise InputError(f"{path} cannot be read: it is damaged.") from error

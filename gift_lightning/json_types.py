@@ -1,6 +1,6 @@
 """Whether the content of a JSON file has the types that its reader relies on."""
 
-import math
+import sys
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -12,7 +12,7 @@ def misfit(value: Any, kind: Any, where: str = "it") -> str | None:
 
     Args:
         value: what ``json.loads`` returned.
-        kind: ``str``, ``bool``, ``int``, ``float`` (any finite number), ``None``, ``Any``, ``list[...]``,
+        kind: ``str``, ``bool``, ``int`` (of 64 bits), ``float`` (any finite number), ``None``, ``Any``, ``list[...]``,
             ``dict[str, ...]``, a union, or a ``TypedDict``; such an object may have other keys besides.
         where: what the message calls ``value``.
 
@@ -32,9 +32,9 @@ def misfit(value: Any, kind: Any, where: str = "it") -> str | None:
     if origin is dict and isinstance(value, dict):
         return _first(misfit(item, inner[1], f"{where}[{key!r}]") for key, item in value.items())
     if kind is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        fits = type(value) in (int, float) and abs(value) <= sys.float_info.max  # false for NaN
     else:
-        fits = kind is Any or type(value) is kind
+        fits = kind is Any or (type(value) is kind and (kind is not int or abs(value) < 1 << 63))
     name = {list: "a list", dict: "an object", **_NAMES}.get(origin, "")
     return None if fits else f"{where} is not {name}"
 
