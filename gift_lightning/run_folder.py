@@ -203,7 +203,7 @@ def _contradiction(results: dict[str, Any]) -> str | None:
 
 
 def _agree(stored: dict[str, float | None], computed: dict[str, float | None]) -> bool:
+    if not stored.keys() >= {"transfer", "avg", "last"}:
+        return False
     pairs = [(value, stored[name]) for name, value in computed.items() if name in stored]
-    return stored.keys() >= {"transfer", "avg", "last"} and all(
-        a is b is None or (a is not None and b is not None and abs(a - b) < 1e-6) for a, b in pairs
-    )
+    return all(a is b is None or (a is not None and b is not None and abs(a - b) < 1e-6) for a, b in pairs)
