@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 from rich.console import Console
@@ -26,7 +26,9 @@ from rich.markup import escape
 
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of, read_json, write_json, write_text
+from gift_lightning.json_types import misfit
 from gift_lightning.report import comparison_markdown, comparison_table
+from gift_lightning.run_folder import RunFolder
 from gift_lightning.same_run import decisive
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +41,18 @@ START, END = "<!-- mini-table:start -->", "<!-- mini-table:end -->"
 Run = dict[str, Any]
 
 
+class Entry(TypedDict):
+    """What readers of an entry of the file rely on."""
+
+    method: str
+    seed: int
+    protocol: str
+    settings: str
+    metrics: dict[str, float | None]
+    R: list[list[float | None]]
+    cost: dict[str, float | list[float]]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, write the file and the README's table; 0 if every run succeeded, 1 if one failed, 2 on bad
     input."""
@@ -48,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for method in arguments.methods:
             config_files(method)
         runs: list[Run] = read_json(arguments.out) if arguments.out.exists() else []
+        told = misfit(runs, list[Entry], "the list")
+        if told:
+            raise InputError(f"{arguments.out} is damaged ({told}): restore it, or delete it to make all runs anew.")
         if not arguments.readme.is_file():
             raise InputError(f"{arguments.readme} does not exist: --readme names the file with the table.")
         replace_table(arguments.readme.read_text(encoding="utf-8"), "", arguments.readme)  # fails before hours of work
@@ -159,7 +176,9 @@ def _fit(method: str, seed: int, root: Path) -> Run:
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status != 0:
         raise InputError(f"{method} with seed {seed} ended with status {status}: its output is above.")
-    results: Run = read_json(root / name / "results.json")
+    results = RunFolder(str(root), name).read_results()
+    if results is None:
+        raise InputError(f"{method} with seed {seed} left no results in {root / name}: start it again.")
     if not results["complete"]:
         raise InputError(f"{method} with seed {seed} was stopped before its last task: start it again to go on.")
     return results

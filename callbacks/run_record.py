@@ -15,8 +15,11 @@ from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
 from gift_lightning import metrics
+from gift_lightning.checkpoint import checksum_in
 from gift_lightning.console import note, plain_console, warn
-from gift_lightning.files import write_json, write_text
+from gift_lightning.errors import InputError
+from gift_lightning.files import remove_unfinished, write_json, write_text
+from gift_lightning.logger import MetricsCSV
 from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.run_folder import SCHEMA, RunFolder
 from gift_lightning.wandb_logger import SequenceWandbLogger
@@ -49,9 +52,22 @@ class RunRecord(TaskCallback):
         self.seconds, self.peak_memory = state_dict["seconds"], state_dict["peak_memory"]
         self._task_seconds = state_dict["task_seconds"]
 
+    def on_save_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+        """Keep what is logged until now: a resumed run logs what comes after it."""
+        checkpoint["metrics"] = [logger.text for logger in _loggers(trainer, MetricsCSV)]
+
+    def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+        loggers, texts = _loggers(trainer, MetricsCSV), checkpoint.get("metrics", [])
+        if len(texts) < len(loggers):
+            raise InputError("The checkpoint was written by an earlier version of this program: begin a new run.")
+        for logger, text in zip(loggers, texts, strict=False):
+            logger.restore(text)
+
     def on_fit_start(self, trainer: Trainer, module: Module) -> None:
         self._clock = time.perf_counter()
         if self.folder is not None and trainer.is_global_zero:
+            for folder in (self.folder.path, self.folder.checkpoints):
+                remove_unfinished(folder)
             write_text(self.folder.config, self.config)
             write_json(self.folder.environment, environment(trainer))
         self._tell_notes(trainer, module)
@@ -74,7 +90,7 @@ class RunRecord(TaskCallback):
         if replay is not None:
             self.seconds["replay"].append(sequence.preparation_seconds if sequence.replays_in(task) else 0.0)
         if sequence.replays_in(task):
-            for logger in _wandb_loggers(trainer):
+            for logger in _loggers(trainer, SequenceWandbLogger):
                 logger.log_replay(replay.pairs, replay.prompts, task)
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
@@ -98,7 +114,7 @@ class RunRecord(TaskCallback):
             _warn_of_skipped(results, results["tasks"][task])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self.folder is not None:
-            for wandb_logger in _wandb_loggers(trainer):
+            for wandb_logger in _loggers(trainer, SequenceWandbLogger):
                 wandb_logger.log_results(results, self.folder.matrix_png)
         if trainer.is_global_zero and module.learns and task < trainer.datamodule.num_tasks - 1:
             plain_console().print(accuracy_table(results))
@@ -169,9 +185,16 @@ class RunRecord(TaskCallback):
                 # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
                 "stored_parameters": sum(map(_size, copies)) + packed // 4,
             },
+            "weights": self._final_checksum(trainer, module),
             "versions": versions(),
             "complete": self._complete,
         }
+
+    def _final_checksum(self, trainer: Trainer, module: Module) -> str | None:
+        """Checksum of the weights that a finished run keeps, by which they and the results belong together."""
+        if not (self._complete and self.folder is not None and module.learns and trainer.is_global_zero):
+            return None
+        return checksum_in(self.folder.final_weights(trainer.datamodule.num_tasks))
 
     def _measure_memory(self, trainer: Trainer) -> int:
         if trainer.strategy.root_device.type == "cuda":
@@ -207,8 +230,8 @@ def _log_row(
         logger.save()  # before the checkpoint, after which this row is never logged again
 
 
-def _wandb_loggers(trainer: Trainer) -> list[SequenceWandbLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, SequenceWandbLogger)]
+def _loggers(trainer: Trainer, kind: type) -> list[Any]:
+    return [logger for logger in trainer.loggers if isinstance(logger, kind)]
 
 
 def _device_name(device: torch.device) -> str:

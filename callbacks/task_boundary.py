@@ -108,6 +108,7 @@ class TaskBoundary(Callback):
             self.opened = True
             self._save_checkpoint(trainer)
         elif self.finished == trainer.datamodule.num_tasks - 1:
+            self._save_weights(trainer, module, self.finished)  # they may be what is damaged
             self._send(trainer, "on_sequence_end")
         if not module.learns:
             for task in range(self.finished + 1, trainer.datamodule.num_tasks):
@@ -168,6 +169,12 @@ class TaskBoundary(Callback):
         self.finished = task
         self._send(trainer, "on_task_evaluate", task)
         self._send(trainer, "on_task_report", task)
+        self._save_weights(trainer, module, task)
+        self._save_checkpoint(trainer)
+        if task == trainer.datamodule.num_tasks - 1:
+            self._send(trainer, "on_sequence_end")
+
+    def _save_weights(self, trainer: Trainer, module: Module, task: int) -> None:
         if self.folder is not None and trainer.is_global_zero and module.learns:
             knowledge = module.knowledge()
             if knowledge:
@@ -175,9 +182,6 @@ class TaskBoundary(Callback):
             else:
                 weights, path = module.clip.model.state_dict(), self.folder.task_weights(task)
                 save_tensors(weights, path, module.clip.origin.metadata)
-        self._save_checkpoint(trainer)
-        if task == trainer.datamodule.num_tasks - 1:
-            self._send(trainer, "on_sequence_end")
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
         # not through ModelCheckpoint, which skips a save when no step was made since its last one

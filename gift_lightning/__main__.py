@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+from gift_lightning.outlet import close_outlets, open_outlets
 from gift_lightning.stray import stray_package
 
 
@@ -23,8 +24,11 @@ def program() -> NoReturn:
     It waits for threads, and what was left for the end is done; but to take apart all that was imported would cost two
     seconds.
     """
+    outlets = open_outlets()
     try:
         status = _run(sys.argv[1:], _without_collection())
+    except SystemExit as end:  # of argparse, for --help
+        status = int(end.code or 0)
     except BaseException:  # as with --debug: it is told on the usual way out
         gc.unfreeze()
         raise
@@ -32,10 +36,8 @@ def program() -> NoReturn:
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join()
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):
-            stream.flush()
-    os._exit(status)
+    lost = close_outlets(outlets)
+    os._exit(status or lost)
 
 
 def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None]) -> int:

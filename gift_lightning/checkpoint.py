@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -9,12 +11,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write
+
+_PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
+"""What every checkpoint of Lightning has that a run can go on from."""
+
+_CHECKSUM = "crc32"
+"""Key of the checksum among the metadata of safetensors."""
 
 _WEIGHTS_ALONE = (
     "holds weights alone, and no progress to resume from: give the last.ckpt beside it; to start a new run from these"
@@ -33,7 +41,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         save_checkpoint(checkpoint, path)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        return read_checkpoint(Path(path))
+        checkpoint = read_checkpoint(Path(path))
+        if not checkpoint.keys() >= _PARTS:
+            raise InputError(f"Checkpoint {path} is not the checkpoint of a run: give the last.ckpt of a run folder.")
+        return checkpoint
 
 
 def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
@@ -53,12 +64,21 @@ def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         raise InputError(f"Checkpoint {path} {_WEIGHTS_ALONE}.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy or None)
+        broken = None if lazy else _broken_part(path)
+        content: Any = None if broken else torch.load(path, map_location="cpu", weights_only=True, mmap=lazy or None)
     except Exception as error:
         raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
+    if broken:
+        raise InputError(f"Checkpoint {path} cannot be read: it is damaged, for its checksums do not fit.")
     if not isinstance(content, dict):
         raise InputError(f"Checkpoint {path} cannot be read: it holds a {type(content).__name__}, not a checkpoint.")
     return content
+
+
+def _broken_part(path: Path) -> str | None:
+    """The first part of a checkpoint whose checksum does not fit: torch writes checksums and does not look at them."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def config_in(checkpoint: Mapping[str, Any], path: Path) -> str:
@@ -89,10 +109,18 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors by name, a state dict for instance, as safetensors with metadata, atomically."""
+    """Write tensors by name, a state dict for instance, as safetensors with metadata and a checksum, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary, _as_os_error(SafetensorError):
-        save_file(state, temporary, dict(metadata) if metadata else None)
+        save_file(state, temporary, {"format": "pt", **(metadata or {}), _CHECKSUM: _checksum(state)})
+
+
+def _checksum(state: Mapping[str, Tensor]) -> str:
+    """The format has none of its own, and a flipped bit is another weight."""
+    value = 0
+    for name in sorted(state):
+        value = zlib.crc32(state[name].flatten().view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"
 
 
 @contextlib.contextmanager
@@ -101,9 +129,11 @@ def _as_os_error(kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        if kind is RuntimeError and "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
-            raise
-        raise OSError(errno.EIO, str(error).split("\n")[0]) from error
+        if kind is not RuntimeError:
+            raise OSError(errno.EIO, str(error).split("\n")[0]) from error
+        if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):
+            raise OSError(errno.EIO, "only a part of it could be written, as on a full disk") from error
+        raise
 
 
 def hash_of(weights: Iterable[Tensor]) -> Tensor:
@@ -120,11 +150,28 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors in a safetensors file.
 
     Raises:
+        InputError: the file is missing or damaged, as far as a checksum is in it.
+    """
+    expected = checksum_in(path)
+    try:
+        state = load_file(path)
+    except Exception as error:
+        raise InputError(f"{path} cannot be read: it is damaged.") from error
+    if expected is not None and _checksum(state) != expected:
+        raise InputError(f"{path} cannot be read: it is damaged, for its checksum does not fit.")
+    return state
+
+
+def checksum_in(path: Path) -> str | None:
+    """The checksum that ``save_tensors`` wrote into a file; ``None`` if other programs wrote it.
+
+    Raises:
         InputError: the file is missing or damaged.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(_CHECKSUM)
     except Exception as error:
         raise InputError(f"{path} cannot be read: it is damaged.") from error

@@ -373,6 +373,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def _quiet_libraries() -> None:
     """Silence what the libraries say about things that are as they should be here."""
+    logging.raiseExceptions = False  # a log file of a library that cannot be written, as on a full disk
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (

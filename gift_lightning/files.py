@@ -16,15 +16,15 @@ from gift_lightning.errors import InputError
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, shared: bool = False, durable: bool = True) -> Iterator[Path]:
+def atomic_write(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it onto ``path``.
 
-    The temporary file lies in the same folder, so that the rename never crosses a file system. Its name is fixed, so
-    that what a killed process left behind is overwritten by the next write.
+    The temporary file lies in the same folder, so that the rename never crosses a file system. Each write has a name of
+    its own, so that processes which write the same file at the same time never write into one another's. What a killed
+    process leaves behind, ``remove_unfinished`` removes.
 
     Args:
         path: the file.
-        shared: several processes may write this file at the same time: each gets a temporary name of its own.
         durable: ``False`` does not wait for the disk, which costs milliseconds: for files that are checked and made
             again if the machine itself goes down.
 
@@ -32,8 +32,7 @@ def atomic_write(path: str | Path, shared: bool = False, durable: bool = True) -
         InputError: the file cannot be written (disk full, read-only folder); the old version is untouched.
     """
     path = Path(path)
-    own = f".{uuid4().hex[:12]}" if shared else ""
-    temporary = path.with_name(f".{path.name}{own}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -54,6 +53,13 @@ def atomic_write(path: str | Path, shared: bool = False, durable: bool = True) -
                 " with --ckpt_path last."
             ) from error
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in ``folder``; nobody may be writing there."""
+    for left in folder.glob(f".*.{'[0-9a-f]' * 12}.tmp*"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def file_hash(path: Path, algorithm: str) -> str:
@@ -166,5 +172,7 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} does not exist.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except RecursionError:
+        raise InputError(f"{path} is not valid JSON (nested too deeply): restore it or delete it.") from None
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}): restore it or delete it.") from None

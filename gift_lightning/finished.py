@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from gift_lightning.checkpoint import load_tensors, save_checkpoint, save_tensors
+from gift_lightning.checkpoint import checksum_in, load_tensors, save_checkpoint, save_tensors
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.clip import CLIPSource
 from gift_lightning.console import plain_console
@@ -46,15 +46,22 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
     if not results["complete"]:
         raise InputError(f"{folder.path} holds an unfinished run: go on with fit and --ckpt_path last.")
-    start = CLIPSource(**folder.read_config()["model"]["init_args"]["clip"])
+    config = folder.read_config()
+    if config["model"]["class_path"].rpartition(".")[2] != results["method"]:
+        raise InputError(f"{folder.config} and {folder.results} are of different runs: restore them.")
+    try:
+        start = CLIPSource(**config["model"]["init_args"]["clip"])
+    except TypeError as error:
+        raise InputError(f"{folder.config} is damaged ({error}): restore it, or delete {folder.path}.") from error
     if results.get("cost", {}).get("trainable_parameters") == 0:
         return start  # a method that learns nothing
-    if folder.knowledge.is_file():
-        return start  # and so does this one, to the CLIP itself
-    weights = folder.task_weights(len(results["R"]) - 1)
+    weights = folder.final_weights(len(results["R"]))
     if not weights.is_file():
         raise InputError(f"{weights} is missing: restore it, or run again.")
-    return replace(start, weights=str(weights))
+    if results.get("weights") not in (None, checksum_in(weights)):
+        raise InputError(f"{weights} are not the weights with which this run ended: restore them, or run again.")
+    # what a method keeps beside the CLIP leaves the CLIP as it was
+    return start if weights == folder.knowledge else replace(start, weights=str(weights))
 
 
 def export(arguments: Sequence[str]) -> None:

@@ -15,8 +15,9 @@ from gift_lightning.files import path_of, write_text
 class MetricsCSV(Logger):
     """Writes ``metrics.csv``, a row for each logged step.
 
-    A resumed run keeps the rows of its first part. Rows from the first step that it logs again onwards are dropped, so
-    that the file is the one of an uninterrupted run. (Lightning's own CSV logger deletes the file.)
+    The file is written and never read: each checkpoint holds its text (see ``RunRecord``), so that the file of a run
+    that was killed and resumed is the one of an uninterrupted run, byte for byte. (Lightning's own CSV logger deletes
+    the file on resume.)
 
     Args:
         save_dir: folder of the file.
@@ -25,7 +26,7 @@ class MetricsCSV(Logger):
     def __init__(self, save_dir: str) -> None:
         super().__init__()
         self._folder = path_of(save_dir)
-        self._rows: list[dict[str, Any]] | None = None
+        self._rows: list[dict[str, Any]] = []
 
     @property
     def name(self) -> str:
@@ -49,32 +50,37 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        step = step or 0
-        if self._rows is None:
-            self._rows = [row for row in self._read() if int(row["step"]) < step]
-        row = {"step": step, **metrics}
-        if self._rows and self._rows[-1]["step"] == step and not self._rows[-1].keys() & metrics.keys():
+        row = {"step": step or 0, **metrics}
+        if self._rows and self._rows[-1]["step"] == row["step"] and not self._rows[-1].keys() & metrics.keys():
             self._rows[-1].update(row)
         else:
             self._rows.append(row)
 
-    @rank_zero_only
-    def save(self) -> None:
+    @property
+    def text(self) -> str:
+        """The content of the file, with all that was logged until now; empty before the first row."""
         if not self._rows:
-            return
+            return ""
         columns = sorted({column for row in self._rows for column in row} - {"step"})
         text = io.StringIO()
         writer = csv.DictWriter(text, ["step", *columns], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_text(self.path, text.getvalue())
+        return text.getvalue()
+
+    def restore(self, text: str) -> None:
+        """Continue after ``text``, the content of the file at the time of a checkpoint."""
+        rows = csv.DictReader(io.StringIO(text))
+        self._rows = [{key: value for key, value in row.items() if value != ""} for row in rows]
+        for row in self._rows:
+            row["step"] = int(row["step"])
+
+    @rank_zero_only
+    def save(self) -> None:
+        if self._rows:
+            write_text(self.path, self.text)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self.save()
-
-    def _read(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="", encoding="utf-8") as file:
-            return [{key: value for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+        if status == "success":  # else another error is on its way, which one of this file would hide
+            self.save()

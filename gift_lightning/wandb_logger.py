@@ -1,6 +1,7 @@
 """A run on Weights & Biases: what the run folder has, to look at while it grows."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,15 @@ class SequenceWandbLogger(WandbLogger):
 
 
 def _run_id(folder: Path) -> str:
-    """The id of the W&B run of this folder: made once and kept in it."""
+    """The id of the W&B run of this folder: made once and kept in it.
+
+    Raises:
+        InputError: the file that keeps it is damaged: another id would be another run.
+    """
     kept = folder / "wandb_id"
     if not kept.is_file():
         write_text(kept, os.environ.get("WANDB_RUN_ID") or uuid4().hex[:8])
-    return kept.read_text(encoding="utf-8").strip()
+    run_id = kept.read_bytes().decode(errors="replace").strip()
+    if not re.fullmatch(r"[\w.-]{1,128}", run_id, re.ASCII):
+        raise InputError(f"{kept} is damaged, for it holds no id of a W&B run: restore it, or delete it.")
+    return run_id

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from open_clip.transformer import QuickGELU
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gift_lightning.checkpoint import load_tensors
 from gift_lightning.errors import InputError
 from gift_lightning.torchscript import is_torchscript, read_torchscript
 
@@ -62,7 +62,7 @@ def read_file(path: Path, device: str = "cpu") -> Any:
         raise InputError(f"Weights file {path} {amiss}.")
     try:
         if is_safetensors(path):
-            return load_file(path)
+            return load_tensors(path)
         if is_torchscript(path):
             return read_torchscript(path)
         with torch.serialization.safe_globals([Namespace]):  # the arguments of a program: values alone

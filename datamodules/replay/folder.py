@@ -77,7 +77,7 @@ class ReplayFolder:
         else:
             self._write_text(MANIFEST_NAME, json.dumps(wanted, indent=1) + "\n")
         if CSV_NAME not in names:  # after the manifest: a CSV alone means a folder of others
-            with atomic_write(self.path / CSV_NAME, shared=True) as temporary, open(temporary, "w", newline="") as file:
+            with atomic_write(self.path / CSV_NAME) as temporary, open(temporary, "w", newline="") as file:
                 rows = ((self.image(i).name, prompt) for i, prompt in enumerate(prompts))
                 csv.writer(file, lineterminator="\n").writerows([("image", "text"), *rows])
 
@@ -113,7 +113,7 @@ class ReplayFolder:
         text.add_itxt("prompt", prompt)
         text.add_text("seed", str(seed))
         text.add_text("pixels", pixel_hash(image))
-        with atomic_write(self.image(index), shared=True, durable=False) as temporary:
+        with atomic_write(self.image(index), durable=False) as temporary:
             image.save(temporary, pnginfo=text)
 
     def close(self, prompts: Sequence[str]) -> None:
@@ -225,7 +225,7 @@ class ReplayFolder:
         return set(os.listdir(self.path)) if self.path.is_dir() else set()
 
     def _write_text(self, name: str, text: str) -> None:
-        with atomic_write(self.path / name, shared=True) as temporary:
+        with atomic_write(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
     def _check_same(self, there: dict[str, Any], wanted: dict[str, Any]) -> None:

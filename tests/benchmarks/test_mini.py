@@ -18,7 +18,14 @@ def results(last=70.0, **more):
     }
     protocol = {"id": "of MiniMTIL"}
     return (
-        {"method": "Finetune", "protocol": protocol, "R": rows, "zero_shot": [40.0, 50.0], "complete": True}
+        {
+            "method": "Finetune",
+            "tasks": ["A", "B"],
+            "protocol": protocol,
+            "R": rows,
+            "zero_shot": [40.0, 50.0],
+            "complete": True,
+        }
         | measured
         | more
     )
@@ -103,7 +110,7 @@ def test_a_failed_run_is_told_and_the_others_go_on(bench, capsys):
 
 @pytest.mark.parametrize(
     ("left", "told"),
-    [(results(complete=False), "was stopped before its last task"), (None, "results.json does not exist")],
+    [(results(complete=False), "was stopped before its last task"), (None, "finetune with seed 0 left no results in")],
 )
 def test_a_run_that_ends_well_without_complete_results_has_failed(bench, capsys, left, told):
     bench.outcome = lambda method, seed: (0, left)
@@ -134,6 +141,14 @@ def test_missing_readme_is_told_before_any_run(bench, capsys):
     (bench.path / "README.md").unlink()
     assert bench("--methods", "l2") == 2
     assert "README.md does not exist" in capsys.readouterr().out and not bench.started
+
+
+@pytest.mark.parametrize("damage", ["{", "[[]]", '{"a": 1}', '[{"method": "l2"}]', "[" * 10_000])
+def test_a_damaged_file_of_runs_is_told_and_kept(bench, capsys, damage):
+    (bench.path / "mini.json").write_text(damage)
+    assert bench("--methods", "l2") == 2
+    assert "mini.json is " in " ".join(capsys.readouterr().out.split()) and not bench.started
+    assert (bench.path / "mini.json").read_text() == damage
 
 
 def test_runs_of_another_benchmark_are_not_mixed_in(bench, capsys):

@@ -135,7 +135,9 @@ def final_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def assert_same_run(folder: Path, reference: Path) -> None:
-    """Two runs left bit-identical results and weights."""
+    """Two runs left bit-identical results, weights and logged metrics."""
+    assert (folder / "metrics.csv").read_bytes() == (reference / "metrics.csv").read_bytes()
+    assert not [path for path in folder.rglob(".*") if "tmp" in path.name]
     ours, theirs = read_results(folder), read_results(reference)
     for key in ("R", "zero_shot", "metrics", "protocol", "complete"):
         assert ours[key] == theirs[key], key

@@ -15,10 +15,10 @@ class KillAt(TaskCallback):
     """Kills the process at an event of a task, before a step, or in the middle of writing a checkpoint.
 
     Args:
-        event: name of a task event, of a method of the module, ``"step"``, ``"checkpoint"``, ``"draw"`` or
-            ``"decode"``.
-        number: the task, the global step, or the number of the call, the checkpoint, the batch of drawn images or the
-            decoded test image (from 0).
+        event: name of a task event, of a method of the module, ``"step"``, ``"checkpoint"``, ``"saved"`` (right after
+            a checkpoint is written), ``"logged"`` (right after a row of metrics is), ``"draw"`` or ``"decode"``.
+        number: the task, the global step, or the number of the call, the checkpoint, the row, the batch of drawn images
+            or the decoded test image (from 0).
         signal_number: of SIGKILL, or of another signal.
     """
 
@@ -30,6 +30,10 @@ class KillAt(TaskCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self.event == "checkpoint":
             self._kill_in_checkpoint()
+        elif self.event == "saved":
+            self._kill_in(trainer, "save_checkpoint", after=True)
+        elif self.event == "logged":
+            self._kill_in(trainer.loggers[0], "log_metrics", after=True)
         elif self.event in ("evaluate", "delta", "become_expert"):
             self._kill_in(pl_module, self.event)
         elif self.event == "draw":
@@ -47,14 +51,16 @@ class KillAt(TaskCallback):
         if self.event == "step" and trainer.global_step == self.number:
             os.kill(os.getpid(), self.signal_number)
 
-    def _kill_in(self, owner: Any, method: str) -> None:
+    def _kill_in(self, owner: Any, method: str, after: bool = False) -> None:
         whole, left = getattr(owner, method), [self.number]
 
-        def dying(*arguments: Any) -> Any:
+        def dying(*arguments: Any, **named: Any) -> Any:
             if left[0] == 0:
+                if after:
+                    whole(*arguments, **named)
                 die()
             left[0] -= 1
-            return whole(*arguments)
+            return whole(*arguments, **named)
 
         setattr(owner, method, dying)
 

@@ -204,7 +204,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "config.yaml is damaged",
     ),
     "results cut short": (lambda run: (run / "results.json").write_text("{"), "results.json is not valid JSON"),
-    "other results": (lambda run: (run / "results.json").write_text("[]"), "results.json is damaged: restore it"),
+    "other results": (
+        lambda run: (run / "results.json").write_text("[]"),
+        "results.json is damaged (it is not an object): restore it",
+    ),
 }
 
 

@@ -1,6 +1,5 @@
 """A run killed at any moment and resumed ends bit-identical to one that was left alone."""
 
-import csv
 import os
 from pathlib import Path
 
@@ -21,6 +20,20 @@ MOMENTS = {
     "start of a task": ("on_task_start", 1),
     "writing a checkpoint within a task": ("checkpoint", 3),
     "writing a checkpoint at a boundary": ("checkpoint", 7),
+    "after a checkpoint of a logged step": ("saved", 2),
+    "after a row of metrics": ("logged", 4),
+}
+CADENCES = {
+    # rows of metrics and checkpoints: at every step, at others, and rows that the boundary logs as well
+    "L2": ["--trainer.log_every_n_steps", "1", "--run.checkpoint_every", "2"],
+    "L2 with accumulated batches": [
+        *("--trainer.log_every_n_steps", "3", "--run.checkpoint_every", "1"),
+        *("--trainer.accumulate_grad_batches", "2"),
+    ],
+    "GIFT with the Fisher information of the boundary": [
+        *("--config", str(Path(__file__).with_name("gift.yaml")), "--data.replay.images_per_task", "8"),
+        *("--model.consolidation", "boundary", "--trainer.log_every_n_steps", "1"),
+    ],
 }
 
 
@@ -93,16 +106,15 @@ def test_resuming_a_finished_run_changes_nothing(fit: Fit, tmp_path: Path) -> No
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_metrics_file_of_a_resumed_run_is_whole(fit: Fit, tmp_path: Path, reference: Path) -> None:
-    assert fit(*kill_at("on_task_evaluate", 1)) == -9
-    assert fit("--ckpt_path", "last") == 0
-    ours, theirs = (_rows(folder / "metrics.csv") for folder in (tmp_path / "three_tasks", reference))
-    assert ours == theirs
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.mark.parametrize("cadence", CADENCES)
+def test_metrics_of_a_run_killed_again_and_again(cadence: str, fit: Fit, tmp_path: Path) -> None:
+    flags = [*CADENCES[cadence], "--data.steps", "3", "--run.name"]
+    assert fit(*flags, "whole") == 0, (tmp_path / "log.txt").read_text()
+    resume = [*flags, "killed", "--ckpt_path", "last"]
+    for moment in (("on_task_start", 1), ("logged", 2), ("saved", 0)):
+        assert fit(*resume, *kill_at(*moment)) == -9, (tmp_path / "log.txt").read_text()
+    assert fit(*resume) == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_last_checkpoint_holds_all_rows(reference: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from gift_lightning.checkpoint import AtomicCheckpointIO, save_tensors
+from gift_lightning.checkpoint import AtomicCheckpointIO, load_tensors, save_tensors
 from gift_lightning.errors import InputError
-from gift_lightning.files import atomic_write, read_json, write_json, write_text
+from gift_lightning.files import atomic_write, read_json, remove_unfinished, write_json, write_text
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.weights import load_weights
 
@@ -73,24 +73,28 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file.txt"]
 
 
-def test_what_a_killed_write_left_is_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    with atomic_write(path) as temporary:
-        temporary.write_text("first")
-    temporary.write_text("left by a process that was killed")
-    write_text(path, "second")
-    assert path.read_text() == "second"
-    assert os.listdir(tmp_path) == ["file.txt"]
+def test_what_killed_writes_left_is_removed(tmp_path: Path) -> None:
+    kept = [".hidden.tmp", "file.txt", "other.tmp.txt"]
+    for name in kept:
+        (tmp_path / name).touch()
+    with atomic_write(tmp_path / "file.txt") as temporary:
+        temporary.write_text("whole")
+    for _ in range(2):
+        temporary.write_text("left by a process that was killed")
+        remove_unfinished(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == kept
+    assert (tmp_path / "file.txt").read_text() == "whole"
 
 
 def test_processes_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with atomic_write(path, shared=True) as one:
-        one.write_text("same")
-        with atomic_write(path, shared=True, durable=False) as other:
-            other.write_text("same")
-        assert path.read_text() == "same"
-    assert path.read_text() == "same"
+    with atomic_write(path) as one:
+        one.write_text("the first to begin")
+        with atomic_write(path, durable=False) as other:
+            other.write_text("the first to end")
+        assert path.read_text() == "the first to end"
+        one.write_text("the last to end")
+    assert path.read_text() == "the last to end"
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
@@ -146,14 +150,17 @@ def test_json_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
+PARTS: dict[str, Any] = {"state_dict": {}, "loops": {}, "callbacks": {}, "optimizer_states": [], "global_step": 3}
+"""A checkpoint of Lightning, as far as reading one looks at it."""
+
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    checkpoint = {"state_dict": {"weight": torch.arange(3.0)}, "rows": [[1.0, 2.0]], "task": 2, "best": None}
+    checkpoint = {**PARTS, "state_dict": {"weight": torch.arange(3.0)}, "rows": [[1.0, 2.0]], "best": None}
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     loaded = AtomicCheckpointIO().load_checkpoint(path)
-    assert torch.equal(loaded.pop("state_dict")["weight"], torch.arange(3.0))
-    assert loaded == {"rows": [[1.0, 2.0]], "task": 2, "best": None}
+    assert torch.equal(loaded["state_dict"].pop("weight"), torch.arange(3.0))
+    assert loaded == {**PARTS, "rows": [[1.0, 2.0]], "best": None}
 
 
 def test_checkpoint_is_written_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,10 +182,10 @@ def test_checkpoint_is_written_in_its_own_folder(tmp_path: Path, monkeypatch: py
 
 def test_a_failed_checkpoint_leaves_the_old_one_alone(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"task": 1}, path)
+    AtomicCheckpointIO().save_checkpoint(PARTS, path)
     with pytest.raises(BadValueError):
         AtomicCheckpointIO().save_checkpoint({"task": 2, "bad": Calls(fail, now=True)}, path)
-    assert AtomicCheckpointIO().load_checkpoint(path) == {"task": 1}
+    assert AtomicCheckpointIO().load_checkpoint(path) == PARTS
     assert os.listdir(tmp_path) == ["last.ckpt"]
 
 
@@ -193,11 +200,31 @@ def test_checkpoint_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
 
 def test_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"weight": torch.zeros(1000)}, path)
+    AtomicCheckpointIO().save_checkpoint({**PARTS, "weight": torch.zeros(1000)}, path)
     for size in (path.stat().st_size // 2, 0):
         os.truncate(path, size)
         with pytest.raises(InputError, match=str(path)):
             AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    path, weights = tmp_path / "last.ckpt", tmp_path / "task01.safetensors"
+    AtomicCheckpointIO().save_checkpoint({**PARTS, "state_dict": {"weight": torch.ones(1000)}}, path)
+    save_tensors({"weight": torch.ones(1000)}, weights)
+    for file, read in ((path, AtomicCheckpointIO().load_checkpoint), (weights, load_tensors)):
+        read(file)
+        damaged = bytearray(file.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{file} cannot be read: it is damaged"):
+            read(file)
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], torch.zeros(3)])
+def test_what_is_no_checkpoint_of_a_run_is_named(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"other\.pt is not the checkpoint of a run"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "other.pt")
 
 
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
@@ -249,8 +276,17 @@ def log(folder: Path, rows: dict[int, dict[str, float]]) -> MetricsCSV:
 def test_resumed_file_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
     rows: dict[int, dict[str, float]] = {0: {"loss": 9.5}, 2: {"loss": 7.25}, 4: {"cl/avg": 60.0, "loss": 0.1}}
     log(tmp_path / "whole", rows).finalize("success")
-    log(tmp_path / "resumed", {**rows, 4: {"loss": 99.0}, 5: {"killed": 1.0}})
-    log(tmp_path / "resumed", {4: rows[4]}).finalize("success")
+    killed = log(tmp_path / "resumed", {0: rows[0], 2: rows[2]})
+    kept = killed.text  # in a checkpoint
+    for step, values in ((4, {"loss": 99.0}), (5, {"killed": 1.0})):
+        killed.log_metrics(values, step)
+    killed.save()
+    resumed_logger = MetricsCSV(str(tmp_path / "resumed"))
+    resumed_logger.restore(kept)
+    resumed_logger.log_metrics({"cl/avg": 60.0}, 4)
+    resumed_logger.restore(resumed_logger.text)  # a checkpoint amid what one step logs
+    resumed_logger.log_metrics({"loss": 0.1}, 4)
+    resumed_logger.finalize("success")
     whole, resumed = ((tmp_path / name / "metrics.csv").read_bytes() for name in ("whole", "resumed"))
     assert resumed == whole
     assert json.dumps(read_rows(tmp_path / "whole")[0]) == '{"step": "0", "cl/avg": "", "loss": "9.5"}'

@@ -62,8 +62,8 @@ def test_runs_of_other_benchmarks_are_not_compared() -> None:
     ("content", "sentence"),
     [
         (None, "holds no run"),
-        ("{}", "is not what a run writes"),
-        ("[]", "is not what a run writes"),
+        ("{}", "is damaged (it has no method): restore it, or delete"),
+        ("[]", "is damaged (it is not an object): restore it, or delete"),
         (json.dumps(run("GIFT", 70.0, complete=False)), "has finished 2 of 2 tasks: go on with --ckpt_path last"),
     ],
 )
