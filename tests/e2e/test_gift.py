@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from tests.e2e.conftest import CONFIG, Fit, final_weights, kill_at, read_results, run_command
-from tests.e2e.test_ranks import FLOAT64, KEY_BIAS, fit_on_two_ranks, largest_difference
+from tests.e2e.gradients import keep_steps
+from tests.e2e.same import assert_same_end, assert_same_steps, walked
+from tests.e2e.test_ranks import FLOAT64, fit_on_two_ranks
 
 GIFT = ["--config", str(Path(__file__).parent / "gift.yaml")]
 MOMENTS = {
@@ -47,37 +49,25 @@ FEW_STEPS = ["--data.steps", "5"]
 
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A float64 run in one process, with the gradients and importances of its first step in ``first.pt``."""
-    root = tmp_path_factory.mktemp("one")
-    return in_one_process(root)
+    """A float64 run in one process, and in ``steps`` what ``KeepSteps`` kept of it."""
+    return in_one_process(tmp_path_factory.mktemp("one"))
 
 
 def in_one_process(root: Path, *flags: str) -> Path:
     command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(root), *FLOAT64, *FEW_STEPS, *flags]
-    assert run_command([*command, *first_step(root)], root / "log.txt") == 0, (root / "log.txt").read_text()
+    status = run_command([*command, *keep_steps(root / "steps")], root / "log.txt")
+    assert status == 0, (root / "log.txt").read_text()
     return root
 
 
-def first_step(root: Path) -> list[str]:
-    return [
-        "--trainer.callbacks+=tests.e2e.gradients.SaveFirstGradients",
-        f"--trainer.callbacks.path={root}/first.pt",
-    ]
-
-
-def assert_equal_on_ranks(ours: Path, theirs: Path) -> None:
-    assert read_results(ours / "gift")["R"] == read_results(theirs / "gift")["R"]
-    assert largest_difference(ours / "gift", theirs / "gift") < 1e-9
-    mine, other = torch.load(ours / "first.pt"), torch.load(theirs / "first.pt")
-    for name, gradient in other["gradients"].items():
-        if not name.endswith(KEY_BIAS):
-            assert (mine["gradients"][name] - gradient).abs().max() < 1e-9, name
-            importance = other["importances"][name]
-            assert (mine["importances"][name] - importance).abs().max() < 1e-9 * importance.max(), name
+def assert_equal_on_ranks(root: Path, one: Path, *flags: str) -> None:
+    flags = (*FLOAT64, *FEW_STEPS, *flags, *keep_steps(root / "steps", follow=one / "steps"))
+    fit_on_two_ranks(root, *GIFT, *flags)
+    assert_same_steps(root / "steps", one / "steps", walked(one / "gift"))
+    assert_same_end(root / "gift", one / "gift")
 
 
 def test_two_ranks_equal_one_process(one_process: Path, tmp_path: Path) -> None:
-    fit_on_two_ranks(tmp_path, *GIFT, *FLOAT64, *FEW_STEPS, *first_step(tmp_path))
     assert_equal_on_ranks(tmp_path, one_process)
     files = list((tmp_path / "replay").rglob("*.png"))
     assert len(files) == 3 * 40
@@ -92,8 +82,7 @@ def test_a_boundary_fisher_is_the_same_on_two_ranks(tmp_path: Path) -> None:
     one.mkdir()
     two.mkdir()
     in_one_process(one, *flags)
-    fit_on_two_ranks(two, *GIFT, *FLOAT64, *FEW_STEPS, *first_step(two), *flags)
-    assert_equal_on_ranks(two, one)
+    assert_equal_on_ranks(two, one, *flags)
 
 
 @pytest.mark.parametrize("moment", [("draw", 13), ("step", 7)])
@@ -101,8 +90,7 @@ def test_killed_on_one_rank_resumed_on_two(moment: tuple[str, int], one_process:
     command = ["fit", "--config", CONFIG, *GIFT, "--run.root", str(tmp_path), *FLOAT64, *FEW_STEPS]
     assert run_command([*command, *kill_at(*moment)], tmp_path / "log.txt") == -9, (tmp_path / "log.txt").read_text()
     fit_on_two_ranks(tmp_path, *GIFT, *FLOAT64, *FEW_STEPS, "--ckpt_path", "last")
-    assert read_results(tmp_path / "gift")["R"] == read_results(one_process / "gift")["R"]
-    assert largest_difference(tmp_path / "gift", one_process / "gift") < 1e-9
+    assert_same_end(tmp_path / "gift", one_process / "gift")
 
 
 def test_weights_of_a_run_are_evaluated_without_its_images(whole: Path, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import torch
 
 from gift_lightning import methods
 from tests.e2e.conftest import CONFIG, final_weights, kill_at, read_results, run_command, run_on_ranks
-from tests.e2e.test_ranks import FLOAT64, largest_difference
+from tests.e2e.gradients import keep_steps
+from tests.e2e.same import assert_same_end, assert_same_steps, walked
+from tests.e2e.test_ranks import FLOAT64
 
 METHODS = {
     "ConDU": "{task_id: unknown, experts: 2}",
@@ -40,9 +42,10 @@ REPLAY = {
 
 @dataclass
 class Whole:
-    """An uninterrupted run of three small tasks in float64, and the command that made it."""
+    """An uninterrupted run of three small tasks in float64, what ``KeepSteps`` kept of it, and its command."""
 
     folder: Path
+    steps: Path
     command: list[str]
 
 
@@ -60,8 +63,9 @@ model:
 """)
     command = ["fit", "--config", CONFIG, "--config", str(root / "overlay.yaml"), *FLOAT64, "--data.steps", "4"]
     command.append("--run.root")
-    assert run_command([*command, str(root)], root / "log.txt") == 0, (root / "log.txt").read_text()
-    return Whole(root / "run", command)
+    status = run_command([*command, str(root), *keep_steps(root / "steps")], root / "log.txt")
+    assert status == 0, (root / "log.txt").read_text()
+    return Whole(root / "run", root / "steps", command)
 
 
 def test_every_method_is_tried_here() -> None:
@@ -83,7 +87,8 @@ def test_killed_run_resumes_bit_identical(whole: Whole, tmp_path: Path) -> None:
 
 
 def test_two_ranks_equal_one_process(whole: Whole, tmp_path: Path) -> None:
-    status = run_on_ranks(2, [*whole.command, str(tmp_path)], tmp_path / "log.txt")
+    flags = keep_steps(tmp_path / "steps", follow=whole.steps)
+    status = run_on_ranks(2, [*whole.command, str(tmp_path), *flags], tmp_path / "log.txt")
     assert status == 0, (tmp_path / "log.txt").read_text()
-    assert read_results(tmp_path / "run")["R"] == read_results(whole.folder)["R"]
-    assert largest_difference(tmp_path / "run", whole.folder) < 1e-9
+    assert_same_steps(tmp_path / "steps", whole.steps, walked(whole.folder))
+    assert_same_end(tmp_path / "run", whole.folder)

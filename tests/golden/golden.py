@@ -1,8 +1,10 @@
 """Numbers that the methods' authors' own code produced on a tiny CLIP, and the same runs built with ours.
 
-``GOLDEN_DIR`` names another folder of the same layout. The list of runs and all hyper-parameters come from its files.
+``GOLDEN_DIR`` names another folder of the same layout. The list of runs and all hyper-parameters come from its files;
+what is known of the shipped numbers alone is asserted of them alone.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -28,10 +30,12 @@ from gift_lightning.clip import CLIP, CLIPSource
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "data"))
 
-NOT_IN_JSON: dict[str, dict[str, Any]] = {
-    # the ConDU repository's loop has no such options: these are the values written into it
-    "finetune_R": {"wd": 0.0, "beta2": 0.999, "l2": 0.0, "avg_freq": 100},
-}
+NOT_IN_JSON: dict[str, Any] = {"wd": 0.0, "weight_decay": 0.0, "beta2": 0.999, "l2": 0.0, "avg_freq": 100}
+"""What holds where a file does not say it: the values written into loops without such options, as ConDU's."""
+
+SHIPPED = "5b2df82eb9386ffa1730ac72d729d24b7f8dafd0521bc1606147e6eabac43b56"
+"""SHA-256 of the names and contents of the files in ``data``."""
+
 BETA1 = 0.9
 TEST_BATCHES = slice(4, 8)
 TEMPLATES = ["{} 0", "{} 1", "{} 2"]
@@ -56,6 +60,27 @@ def numbers(name: str) -> Any:
     return json.loads(path.read_text()) if path.suffix == ".json" else load_file(path)
 
 
+def content_hash(folder: Path) -> str:
+    """SHA-256 of the names and contents of all files below a folder."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+shipped_only = pytest.mark.skipif(content_hash(FOLDER) != SHIPPED, reason="a fact of the shipped numbers alone")
+
+
+def noise(single: Tensor, double: Tensor) -> float:
+    """Tolerance for numbers computed in float32: ten times what lies between theirs in float32 and in float64.
+
+    Which of their roundings another CPU repeats is chance, so single entries tell nothing; their largest distance is
+    the size of the noise. It is at least one rounding of the largest number.
+    """
+    double = double.double()
+    rounding = torch.finfo(torch.float32).eps * double.abs().max()
+    return 10 * max((single.double() - double).abs().max().item(), rounding.item())
+
+
 def trajectory_names() -> list[str]:
     return sorted(path.stem for path in (FOLDER / "trajectories").glob("*.json"))
 
@@ -63,7 +88,7 @@ def trajectory_names() -> list[str]:
 def settings(name: str) -> dict[str, Any]:
     """The hyper-parameters of a run: the official defaults, then the run's own arguments."""
     run = numbers(f"trajectories/{name}.json")
-    return {**NOT_IN_JSON.get(name, {}), **run.get("defaults", {}), **run["official_arguments"]}
+    return {**NOT_IN_JSON, **run.get("defaults", {}), **run["official_arguments"]}
 
 
 class GoldenTask(Task):
@@ -198,6 +223,11 @@ def probes(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return torch.stack(probe), torch.stack(stats)
 
 
+def key_bias(weights: dict[str, Tensor]) -> Tensor:
+    """The key biases of all attention layers, ``[n]``: the middle third of each ``attn.in_proj_bias``."""
+    return torch.cat([bias.chunk(3)[1] for name, bias in weights.items() if name.endswith("attn.in_proj_bias")])
+
+
 def assert_probes(weights: dict[str, Tensor], stored: dict[str, Tensor], what: str, tolerance: float) -> None:
     """Compare a set of tensors with ``<what>/probe64`` and ``<what>/stats64`` of a golden file."""
     names = numbers("probe_names.json")["names"]
@@ -205,3 +235,10 @@ def assert_probes(weights: dict[str, Tensor], stored: dict[str, Tensor], what: s
         difference = (ours - theirs).abs().nan_to_num().amax(1)
         worst = int(difference.argmax())
         assert difference[worst] <= tolerance, f"{what} of {names[worst]} differs by {difference[worst]:.2e}"
+
+
+def assert_single_probes(weights: dict[str, Tensor], stored: dict[str, Tensor]) -> None:
+    """Weights that were trained in float32 are as near to ``final/probe64`` as ``final/probe32`` is."""
+    ours, _ = probes(weights)
+    single, double = (stored[f"final/{kind}"].double().masked_fill(ours.isnan(), 0) for kind in ("probe32", "probe64"))
+    assert (ours.nan_to_num() - double).abs().max() <= noise(single, double)

@@ -1,7 +1,7 @@
 """The authors' runs of MoE-Adapters, built with ours: stored weights, noise and dropout in the places of drawn ones."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -15,7 +15,7 @@ from datamodules import Task, TaskSequence
 from gift_lightning.adapters import Adapters, Draws
 from gift_lightning.methods import MoEAdapter
 from gift_lightning.mixture import top_gates
-from tests.golden.golden import BETA1, FOLDER, GoldenTask, TinyCLIP, golden_trainer, numbers
+from tests.golden.golden import BETA1, FOLDER, NOT_IN_JSON, GoldenTask, TinyCLIP, golden_trainer, numbers
 
 PARTS = {"down_proj.weight": "down", "down_proj.bias": "down_bias", "up_proj.weight": "up", "up_proj.bias": "up_bias"}
 MATRICES = {"router_list": "gate", "w_noise_list": "spread"}
@@ -29,6 +29,11 @@ def stored(name: str) -> Any:
 
 def run_names() -> list[str]:
     return sorted(path.stem for path in (FOLDER / "moe_adapter" / "trajectories").glob("*.json"))
+
+
+def losses_of(steps: Sequence[Mapping[str, float]]) -> Tensor:
+    """The loss of each step, ``[n]``."""
+    return torch.tensor([step["loss"] for step in steps], dtype=torch.float64)
 
 
 def our_name(name: str) -> tuple[str, bool]:
@@ -172,7 +177,7 @@ class Watch(TaskCallback):
 def build(names: list[str | None], dtype: torch.dtype) -> GoldenMoE:
     """The method with the settings of the stored runs, which differ in the learning rate alone."""
     file = stored(f"trajectories/{names[-1]}.json")
-    values, in_classes = file["official_arguments"], file["function"] == "ClassIncremental.train"
+    values, in_classes = {**NOT_IN_JSON, **file["official_arguments"]}, file["function"] == "ClassIncremental.train"
     one = values.get("apply_moe", True) is False
     rates = {f"{i} {_letter(name)}": _rate(name) for i, name in enumerate(names)}
     return GoldenMoE(
@@ -191,7 +196,7 @@ def build(names: list[str | None], dtype: torch.dtype) -> GoldenMoE:
         label_smoothing=values["ls"],
         warmup_steps=values["warmup_length"],
         weight_decay=values["weight_decay"] if in_classes else values["wd"],
-        betas=(BETA1, values.get("beta2", 0.999)),
+        betas=(BETA1, values["beta2"]),
         eval_batch_size=8,
     )
 

@@ -91,12 +91,10 @@ def test_interpolated_weights(alpha: float) -> None:
 
 def test_herding() -> None:
     """Their memory after two tasks: what herding chooses, and what their code keeps instead."""
-    stored = numbers("batches.safetensors")["B_images_int8"].flatten(0, 1)
+    stored, memory = numbers("batches.safetensors")["B_images_int8"].flatten(0, 1), numbers("icarl_memory.json")
     clip = TinyCLIP("weights/finetune").load().eval()
     with torch.no_grad():
-        chosen = herding(clip.encode_image(stored.double() / 32), 6)
-    assert chosen == [57, 10, 2, 47, 69, 65]
-    memory = numbers("icarl_memory.json")
+        chosen = herding(clip.encode_image(stored.double() / 32), memory["memory_size"] // 2)
     assert shifted(chosen) == memory["after_task_B"]["TaskB"]
     kept = ExemplarMemory(memory["memory_size"])
     kept.add(0, memory["after_task_A"]["TaskA"])

@@ -1,7 +1,7 @@
 """Whole training runs against the numbers of the authors' code, through the real module and Trainer."""
 
-import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +12,18 @@ from torch import Tensor
 from datamodules import Task, TaskSequence
 from datamodules.stream import StepBatches, StepLoader
 from gift_lightning.methods import GIFT
-from tests.golden.golden import GoldenMemory, assert_probes, golden_trainer, numbers, settings, trajectory_names
+from tests.golden.golden import (
+    GoldenMemory,
+    assert_probes,
+    assert_single_probes,
+    golden_trainer,
+    key_bias,
+    noise,
+    numbers,
+    settings,
+    shipped_only,
+    trajectory_names,
+)
 from tests.golden.runs import Run, build
 
 PARTS = {
@@ -56,23 +67,27 @@ class RestartingBatches(StepBatches):
 
 class Recorder(Callback):
     """Keeps what the golden files hold of the last task: each step's rate and losses, the first gradients, the weights
-    and averages after step 0, the weights after the last step, and the Fisher importances of the first two steps.
+    and averages after step 0, the weights after the last step, and the Fisher importances of the first two steps; and
+    how far each key bias is from where the task began, ``[n]`` at each step.
     """
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
+        self.key_bias: list[Tensor] = []
         self.gradients: dict[str, Tensor] = {}
         self.fisher: dict[str, dict[str, Tensor]] = {}
         self.weights: dict[str, dict[str, Tensor]] = {}
         self.lr = 0.0
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        self.steps = []
+        self.steps, self.key_bias = [], []
+        self.start = key_bias(copied(module.clip.model))
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         self.lr = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        self.key_bias.append((key_bias(module.clip.model.state_dict()) - self.start).abs())
         if len(self.steps) == 1:  # whatever changes weights after a step has done so
             self.weights["weights_after_step0"] = copied(module.clip.model)
             if getattr(module, "average", None) is not None:
@@ -105,26 +120,72 @@ def fit(name: str, precision: str, cut_text: bool = False) -> tuple[Run, Recorde
     return run, recorder
 
 
-def assert_losses(name: str, run: Run, recorder: Recorder, key: str, tolerance: float) -> None:
-    expected = numbers(f"trajectories/{name}.json")[key]
-    for step, ours in enumerate(recorder.steps):
-        theirs = expected[step]
+def compared_losses(name: str, run: Run, recorder: Recorder) -> list[dict[str, float]]:
+    """Ours at each step, as the golden files name them, without what key biases add to a plain l2 penalty."""
+    compared = []
+    for ours, distance in zip(recorder.steps, recorder.key_bias, strict=True):
         parts = {part: value for part, value in ours.items() if part != "lr"}
-        compared = {"lr": ours["lr"], "loss": sum(parts.values())}
-        compared |= {theirs_: ours[part] for part, theirs_ in PARTS.items() if part in ours}
-        compared |= {raw: ours[part] / run.scale for part, raw in RAW.items() if part in ours}
-        if "l2" in ours:
-            compared["l2_loss"] = compared["l2_raw"] = ours["l2"] / settings(name)["l2"]
-        for part, value in compared.items():
-            if part in theirs:
-                assert value == pytest.approx(theirs[part], abs=tolerance), f"step {step}: {part}"
+        if weight := plain_l2(name, run):
+            parts["l2" if "l2" in parts else "consolidation"] -= weight * distance.square().sum().item()
+        losses = {"lr": ours["lr"], "loss": sum(parts.values())}
+        losses |= {theirs: parts[part] for part, theirs in PARTS.items() if part in parts}
+        losses |= {raw: parts[part] / run.scale for part, raw in RAW.items() if part in parts}
+        if "l2" in parts:
+            losses["l2_loss"] = losses["l2_raw"] = parts["l2"] / settings(name)["l2"]
+        compared.append(losses)
+    return compared
+
+
+def plain_l2(name: str, run: Run) -> float:
+    """The weight of a penalty that counts every weight alike; 0 if there is none."""
+    weighted = isinstance(run.method, GIFT) and run.method.consolidation != "l2"
+    return 0.0 if weighted else settings(name)["l2"]
+
+
+def of_key_biases(name: str, run: Run, recorder: Recorder) -> float:
+    """The most that key biases may add to a plain l2 penalty of theirs.
+
+    The loss does not depend on a key bias, whose gradient is rounding noise plus the pull of the penalty itself. Below
+    Adam's epsilon a step answers that pull 2 l2 lr / epsilon times, here 100 000 times too strongly: from 1e-12 after
+    the first step, and another 1e-12 with the kernels of another CPU, a key bias comes to the size of lr by the fourth.
+    There it swings, as Adam makes no longer steps. So the part of the penalty that key biases make (3e-5 here) is the
+    kernels' and not the method's: ours is taken out, and theirs is as if all n were as far as the farthest of ours.
+    """
+    distances = torch.stack(recorder.key_bias)
+    return plain_l2(name, run) * distances.shape[1] * distances.max().item() ** 2
+
+
+PENALISED = {"loss", "wc_loss", "l2_loss", "l2_raw"}
+
+
+def assert_losses(name: str, run: Run, recorder: Recorder, tolerance: Mapping[str, float]) -> None:
+    theirs = numbers(f"trajectories/{name}.json")["steps_float64"]
+    most = of_key_biases(name, run, recorder)
+    for step, losses in enumerate(compared_losses(name, run, recorder)):
+        for part in losses.keys() & theirs[step].keys():
+            more, bound = theirs[step][part] - losses[part], tolerance[part]
+            assert -bound <= more <= bound + most * (part in PENALISED), f"step {step}: {part} differs by {more:.1e}"
+
+
+EXACT: Mapping[str, float] = defaultdict(lambda: 1e-6)
+
+
+def noise_of_losses(name: str) -> dict[str, float]:
+    """Of each part of the loss, the tolerance of a run in float32."""
+    file = numbers(f"trajectories/{name}.json")
+    single, double = file["steps_float32"], file["steps_float64"]
+    return {part: noise(column(single, part), column(double, part)) for part in double[0]}
+
+
+def column(steps: list[dict[str, float]], part: str) -> Tensor:
+    return torch.tensor([losses[part] for losses in steps], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", trajectory_names())
 def test_float64_run(name: str) -> None:
     run, recorder = fit(name, "64-true")
     stored = numbers(f"trajectories/{name}.safetensors")
-    assert_losses(name, run, recorder, "steps_float64", 1e-6)
+    assert_losses(name, run, recorder, EXACT)
     frozen = {"logit_scale": torch.tensor(float("nan"))}
     assert_probes({**recorder.gradients, **frozen}, stored, "grad_step0", 1e-9)
     for step, importances in recorder.fisher.items():
@@ -137,19 +198,19 @@ def test_float64_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", trajectory_names())
 def test_float32_run(name: str) -> None:
-    if name == "gift_distill_only_load_last":
-        pytest.skip("its true gradients start at 0 and Adam walks on rounding noise: only float64 has numbers")
-    if "steps_float32" not in numbers(f"trajectories/{name}.json"):
+    """As near to the numbers in float64 as theirs in float32 are."""
+    file, stored = numbers(f"trajectories/{name}.json"), numbers(f"trajectories/{name}.safetensors")
+    if "steps_float32" not in file or "final/probe32" not in stored:
         pytest.skip("made in float64 only")
     run, recorder = fit(name, "32-true")
-    assert_losses(name, run, recorder, "steps_float32", 1e-4)
-    assert_probes(run.method.clip.model.state_dict(), numbers(f"trajectories/{name}.safetensors"), "final", 1e-4)
+    assert_losses(name, run, recorder, noise_of_losses(name))
+    assert_single_probes(run.method.clip.model.state_dict(), stored)
 
 
 def test_cut_text_trains_the_same_weights() -> None:
     name = "finetune" if "finetune" in trajectory_names() else pytest.skip("no run named finetune")
     run, recorder = fit(name, "64-true", cut_text=True)
-    assert_losses(name, run, recorder, "steps_float64", 1e-6)
+    assert_losses(name, run, recorder, EXACT)
     assert_probes(run.method.clip.model.state_dict(), numbers(f"trajectories/{name}.safetensors"), "final", 1e-9)
 
 
@@ -164,9 +225,8 @@ METHODS = {
 }
 
 
+@shipped_only
 def test_every_run_is_compared_with_its_method() -> None:
-    if "GOLDEN_DIR" in os.environ:
-        pytest.skip("GOLDEN_DIR names another set, which may hold other runs")
     expected = {name: method for method, names in METHODS.items() for name in names}
     for name in trajectory_names():
         method = "GIFT" if name.startswith("gift_") else expected.get(name, "ZSCL")
