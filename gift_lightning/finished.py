@@ -14,6 +14,7 @@ from gift_lightning.clip import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.files import package_file
 from gift_lightning.methods import ContinualCLIP
+from gift_lightning.references import from_environment
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.weights import openai_names
 
@@ -22,7 +23,7 @@ def load_run(run: str | Path) -> ContinualCLIP:
     """See ``gift_lightning.load``."""
     folder = RunFolder.at(run)
     clip = final_clip(folder)
-    settings = folder.read_config()["model"]
+    settings = from_environment(folder.read_config(), "model")
     settings["init_args"]["clip"] = vars(clip)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ContinualCLIP, "model")
@@ -46,7 +47,7 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
     if not results["complete"]:
         raise InputError(f"{folder.path} holds an unfinished run: go on with fit and --ckpt_path last.")
-    start = CLIPSource(**folder.read_config()["model"]["init_args"]["clip"])
+    start = CLIPSource(**from_environment(folder.read_config(), "model")["init_args"]["clip"])
     if results.get("cost", {}).get("trainable_parameters") == 0:
         return start  # a method that learns nothing
     if folder.knowledge.is_file():
