@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, set_parsing_settings
+from jsonargparse import ArgumentError
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -25,7 +25,7 @@ from datamodules import TaskSequence
 from gift_lightning import metrics
 from gift_lightning.checkpoint import AtomicCheckpointIO, config_in, load_tensors, read_checkpoint
 from gift_lightning.cli_errors import find_input_error, sentence
-from gift_lightning.config_files import with_bases
+from gift_lightning.config_files import ConfigFile, OnlyInConfigs
 from gift_lightning.console import plain_console, tell
 from gift_lightning.doctor import doctor
 from gift_lightning.errors import InputError
@@ -33,7 +33,9 @@ from gift_lightning.files import path_of
 from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import ContinualCLIP
+from gift_lightning.parsing import MODE, ConfigParser
 from gift_lightning.protocol import other_images, protocol
+from gift_lightning.references import with_references
 from gift_lightning.report import accuracy_table
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.same_run import difference
@@ -63,7 +65,7 @@ PARSER = {
     "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
     " 'report RUN [RUN ...]' shows finished runs side by side, 'export --run RUN --out FILE' writes the final weights."
     " With --debug, bad input is told with all that the libraries say about it.",
-    "parser_mode": "omegaconf+",
+    "parser_mode": MODE,
     "exit_on_error": False,
     "allow_abbrev": False,
 }
@@ -76,9 +78,7 @@ def run(argv: list[str], debug: bool = False) -> int:
     were over). ``debug`` raises what lies behind the sentence.
     """
     _quiet_libraries()
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
-        argv = with_bases(argv)
         SequenceCLI(
             ContinualCLIP,
             TaskSequence,
@@ -87,6 +87,7 @@ def run(argv: list[str], debug: bool = False) -> int:
             auto_configure_optimizers=False,
             save_config_callback=None,
             trainer_defaults=SEQUENCE_DEFAULTS,
+            parser_class=ConfigParser,
             parser_kwargs=PARSER,
             args=argv,
         )
@@ -161,8 +162,13 @@ class SequenceCLI(LightningCLI):
             parser.add_argument("--download", action="store_true", help=told)
         return parser
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        return ConfigParser(**kwargs)
+
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--base", type=str | list[str] | None, help="of a config: files that it builds on")
+        parser.add_argument("-c", "--config", action=ConfigFile, help="a YAML file; one given later comes on top")
+        parser.add_argument("--base", action=OnlyInConfigs, help="in a config: files that it builds on")
+        parser.add_argument("--variables", action=OnlyInConfigs, help="in the config that a run keeps: see references")
         parser.add_class_arguments(RunFolder, "run")
         parser.add_lightning_class_args(self._model_class, "model", subclass_mode=self.subclass_mode_model)
         parser.add_lightning_class_args(self._datamodule_class, "data")
@@ -176,7 +182,7 @@ class SequenceCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_fixed_seed)
         parser.link_arguments("data.num_tasks", "trainer.max_epochs", apply_on="instantiate")
-        parser.set_defaults({"trainer.logger": None, "data.cache": "${..run.root}/cache"})
+        parser.set_defaults({"trainer.logger": None, "data.cache": "${run.root}/cache"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
@@ -312,9 +318,9 @@ class SequenceCLI(LightningCLI):
     def _config_text(self) -> str:
         """The whole config of this command as YAML, less what only says how the command was typed."""
         config = self.config[self.subcommand].clone()
-        for key in ("config", "base", "ckpt_path"):
+        for key in ("config", "base", "variables", "ckpt_path"):
             config.pop(key, None)
-        return self._parser(self.subcommand).dump(config, skip_validation=True)
+        return with_references(self._parser(self.subcommand).dump(config, skip_validation=True), self.parser.references)
 
     # --- test ---------------------------------------------------------------------------------------------------------
 

@@ -103,6 +103,21 @@ def _interpolation(found: re.Match[str], text: str, options: list[str]) -> str:
     return f"The config refers to ${{{found[1]}}}, which does not exist{nearest(found[1], options)}."
 
 
+def _unset_variable(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"The config refers to the variable {found[1]} of the environment, which is not set."
+
+
+def _wrong_reference(found: re.Match[str], text: str, options: list[str]) -> str:
+    key = re.search(r"full_key: (\S+)", text)
+    where = f"{key[1]}: " if key else ""
+    return f"{where}'${{' begins a reference, as in ${{run.root}}, but {found[1]}; write '\\${{' for plain text."
+
+
+def _wrong_command(found: re.Match[str], text: str, options: list[str]) -> str:
+    commands = [*re.findall(r"\w+", found[2]), "report", "export"]
+    return f"There is no command '{found[1]}'{nearest(found[1], commands)}: begin with one of {', '.join(commands)}."
+
+
 def _nothing_to_run(found: re.Match[str], text: str, options: list[str]) -> str:
     return "Nothing says what to run: give a config, as in --config conf/quickstart.yaml."
 
@@ -110,6 +125,7 @@ def _nothing_to_run(found: re.Match[str], text: str, options: list[str]) -> str:
 _PATTERNS = [
     (r"arguments are required: ", _nothing_to_run),
     (r'expected "subcommand" to be one of \{([^}]*)\}', _no_command),
+    (r"argument subcommand: invalid choice: '(.*?)' \(choose from (.*)\)", _wrong_command),
     (r"argument (\S+) --> (\S+): invalid", _linked),
     (r"File does not exist: '?([^' ]+)", _no_file),
     (r"unrecognized arguments: (\S+)", _unknown_flag),
@@ -120,6 +136,11 @@ _PATTERNS = [
     (r"Key '([^']+)' is not expected", _unknown_key),
     (r"Option '([^']+)' is not accepted", _unknown_key),
     (r"Interpolation key '([^']+)' not found", _interpolation),
+    (r"Environment variable '([^']+)' not found", _unset_variable),
+    (
+        r"((?:Unsupported interpolation type|no viable alternative|mismatched input|token recognition).*?) full_key",
+        _wrong_reference,
+    ),
     (r"Expected a dot import path string.*Given value: *$", _no_class),
     (r"Expected an? .*?Got value: (.*?)(?: - | Given|$)", _wrong_type),
     (r"Expected an? .*?Given value: (.*?)(?: - | Given|$)", _wrong_type),

@@ -1,65 +1,91 @@
 """The files given with ``--config``, and those that they build on."""
 
+import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ActionConfigFile
 
 from gift_lightning.errors import InputError, first_line
+from gift_lightning.yaml_text import load_yaml
 
-_FLAG = "--config"
+
+class ConfigFile(ActionConfigFile):
+    """``--config``: reads what a config builds on before the config itself."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        for config in with_bases(values):
+            self.apply_config(parser, cfg, self.dest, config)
 
 
-def with_bases(argv: Sequence[str]) -> list[str]:
-    """The command line with the files that a config builds on before it.
+class OnlyInConfigs(argparse.Action):
+    """A key of configs that is no flag."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        raise InputError(f"{option_string} is a key of configs and no flag: give that file first, with --config.")
+
+
+def with_bases(config: str) -> list[str]:
+    """A config after all that it builds on, in the order in which they are to be read.
 
     A config may name others under ``base``, by their paths from where it lies, one or a list: they are read first, so
     that what it says itself comes on top. They may have bases of their own.
+
+    Args:
+        config: path of a file, or the YAML itself, whose bases lie in the current folder.
 
     Raises:
         InputError: a file is missing, is no YAML with keys, or builds on itself. The parser does not say which file is
             broken, or where.
     """
-    expanded: list[str] = []
-    words = iter(argv)
-    for word in words:
-        name = next(words, None) if word == _FLAG else word.removeprefix(f"{_FLAG}=")
-        if name is None or name == word or name.startswith("{"):
-            expanded += [word] if name in (None, word) else [_FLAG, name]
-        else:
-            expanded += [part for path in _chain(Path(name), ()) for part in (_FLAG, str(path))]
-    return expanded
+    inline = None if os.path.exists(config) else _parse(config, "The config")
+    if not isinstance(inline, dict):
+        return [str(path) for path in _chain(Path(config), ())]
+    return [*map(str, _below(inline, Path("config"), ())), config]
 
 
 def _chain(path: Path, above: tuple[Path, ...]) -> list[Path]:
     """A config after all that it builds on."""
     if path.resolve() in above:
         raise InputError(f"The config {path} builds on itself: remove it from 'base' there or in what it builds on.")
-    bases = _read(path).get("base") or []
+    return [*_below(_read(path), path, (*above, path.resolve())), path]
+
+
+def _below(content: dict[str, Any], path: Path, above: tuple[Path, ...]) -> list[Path]:
+    """All that the config in ``path`` builds on."""
+    bases = content.get("base") or []
     if isinstance(bases, str):
         bases = [bases]
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise InputError(f"The config {path} has 'base: {bases}': name a file, or a list of files.")
-    below = [file for base in bases for file in _chain(_beside(path, base), (*above, path.resolve()))]
-    return [*below, path]
-
-
-def _beside(path: Path, name: str) -> Path:
-    return Path(os.path.normpath(path.parent / name))
+    if "config" in content:
+        raise InputError(f"The config {path} has a key 'config': name the files that it builds on under 'base'.")
+    return [file for base in bases for file in _chain(Path(os.path.normpath(path.parent / base)), above)]
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"The config {path} {'is a folder' if path.is_dir() else 'does not exist'}: name a file.")
+        fault = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
+        raise InputError(f"The config {path} {fault}: name a file.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"The config {path} is not valid YAML{line}: {error.problem}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"The config {path} is not text in UTF-8: byte {error.start} does not decode.") from error
+    except OSError as error:
         raise InputError(f"The config {path} cannot be read: {first_line(error)}") from error
+    content = _parse(text, f"The config {path}")
     if not isinstance(content, dict):
         raise InputError(f"The config {path} has no keys, as in 'data:': {type(content).__name__} is no config.")
     return content
+
+
+def _parse(text: str, whose: str) -> Any:
+    try:
+        return load_yaml(text)
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{whose} is not valid YAML{line}: {error.problem}.") from error
+    except (yaml.YAMLError, InputError) as error:
+        raise InputError(f"{whose} cannot be read: {first_line(error)}") from error

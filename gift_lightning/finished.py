@@ -14,6 +14,7 @@ from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError
 from gift_lightning.files import package_file, path_of
 from gift_lightning.methods import ContinualCLIP
+from gift_lightning.references import from_environment
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.weights import openai_names
 
@@ -22,7 +23,7 @@ def load_run(run: str | Path) -> ContinualCLIP:
     """See ``gift_lightning.load``."""
     folder = RunFolder.at(run)
     clip = final_clip(folder)
-    settings = folder.read_config()["model"]
+    settings = from_environment(folder.read_config(), "model")
     settings["init_args"]["clip"] = vars(clip)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ContinualCLIP, "model")
@@ -50,7 +51,7 @@ def final_clip(folder: RunFolder) -> CLIPSource:
     if config["model"]["class_path"].rpartition(".")[2] != results["method"]:
         raise InputError(f"{folder.config} and {folder.results} are of different runs: restore them.")
     try:
-        start = CLIPSource(**config["model"]["init_args"]["clip"])
+        start = CLIPSource(**from_environment(config, "model")["init_args"]["clip"])
     except TypeError as error:
         raise InputError(f"{folder.config} is damaged ({error}): restore it, or delete {folder.path}.") from error
     if results.get("cost", {}).get("trainable_parameters") == 0:

@@ -1,0 +1,157 @@
+"""What a config comes to, whatever it is made of: files, bases, flags."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import gift_lightning
+from gift_lightning.errors import InputError
+from tests.e2e.conftest import CONFIG, call, fit_here
+
+FLAGS, SHAPES = "datamodules.mini.Flags", "datamodules.mini.Shapes"
+LOGGER, STOP = "lightning.pytorch.loggers.CSVLogger", "tests.e2e.kill.StopAt"
+
+
+def config_of(*argv: str) -> dict[str, Any]:
+    """The config of ``fit`` with these flags."""
+    status, out, err = call("fit", *argv, "--print_config")
+    assert status == 0, err
+    return yaml.safe_load(out)
+
+
+def one(class_path: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": class_path, "init_args": arguments}
+
+
+SPLIT = one("datamodules.ClassIncremental", source=one("datamodules.MNIST", root="a", shots=3), initial=5, increment=5)
+LISTS = {
+    "tasks": ("data", "tasks", [one(FLAGS, train_size=3, test_size=4)] * 2, [one(FLAGS), one(FLAGS, train_size=9)]),
+    "a task": ("data", "tasks", [one(SHAPES, train_size=3)], [one(SHAPES)]),
+    "a task in a task": (
+        *("data", "tasks", [SPLIT]),
+        [one("datamodules.ClassIncremental", source=one("datamodules.MNIST"), initial=2, increment=2)],
+    ),
+    "templates of a task": ("data", "tasks", [one(FLAGS, shots=2)], [one(FLAGS)]),
+    "loggers": ("trainer", "logger", [one(LOGGER, save_dir="a", name="b")], [one(LOGGER, save_dir="c")]),
+    "callbacks": (
+        *("trainer", "callbacks"),
+        [one("lightning.pytorch.callbacks.Timer", interval="epoch"), one(STOP, step=3)],
+        [one("lightning.pytorch.callbacks.Timer"), one(STOP, step=4)],
+    ),
+    "plugins": (
+        *("trainer", "plugins"),
+        [one("lightning.pytorch.plugins.io.AsyncCheckpointIO")],
+        [one("lightning.pytorch.plugins.io.TorchCheckpointIO")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+@pytest.mark.parametrize("way", ["flag", "second file", "base", "text"])
+def test_a_list_given_anew_replaces_the_old_one(case: str, way: str, tmp_path: Path) -> None:
+    group, key, old, new = LISTS[case]
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text(yaml.safe_dump({"base": CONFIG, group: {key: old}}))
+    above.write_text(yaml.safe_dump({group: {key: new}}))
+    given = {
+        "flag": ["--config", str(below), f"--{group}.{key}", yaml.safe_dump(new, default_flow_style=True, width=9999)],
+        "second file": ["--config", str(below), "--config", str(above)],
+        "base": ["--config", str(tmp_path / "both.yaml")],
+        "text": ["--config", str(below), "--config", above.read_text()],
+    }
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump({"base": "below.yaml", group: {key: new}}))
+    alone = config_of("--config", CONFIG, "--config", str(above))
+    assert config_of(*given[way])[group][key] == alone[group][key]
+
+
+def test_parts_of_a_list_are_still_added_and_changed(tmp_path: Path) -> None:
+    two = f"[{{class_path: {FLAGS}, init_args: {{train_size: 3}}}}, {FLAGS}]"
+    added = ["--trainer.callbacks+=tests.e2e.kill.KillAt", "--trainer.callbacks.event=step"]
+    added += ["--trainer.callbacks.number=3", f"--trainer.callbacks+={STOP}", "--trainer.callbacks.step=5"]
+    config = config_of("--config", CONFIG, "--data.tasks", two, "--data.tasks.test_size", "7", *added)
+    sizes = [(task["init_args"]["train_size"], task["init_args"]["test_size"]) for task in config["data"]["tasks"]]
+    assert sizes == [(3, 800), (1000, 7)]
+    kill, stop = config["trainer"]["callbacks"]
+    assert kill["init_args"] == {"event": "step", "number": 3, "signal_number": 9}
+    assert stop == one(STOP, step=5)
+
+
+def test_another_class_keeps_the_settings_that_it_has_too(tmp_path: Path) -> None:
+    old = config_of("--config", CONFIG)["model"]["init_args"]
+    new = config_of("--config", CONFIG, "--model", "gift_lightning.methods.Finetune", "--model.weight_decay", "0.1")
+    assert new["model"]["class_path"] == "gift_lightning.methods.Finetune"
+    kept = {key: value for key, value in old.items() if key != "l2"}
+    assert new["model"]["init_args"] == {**kept, "weight_decay": 0.1, "restart": False}
+
+
+@pytest.mark.parametrize("rates", ["{Flags: 1}", "{1: 1, yes: 2, 2024: 3}", "3"])
+def test_learning_rates_given_anew_replace_the_old_ones(rates: str, tmp_path: Path) -> None:
+    (tmp_path / "above.yaml").write_text(f"model: {{init_args: {{lr: {rates}}}}}\n")
+    flag = config_of("--config", CONFIG, "--model.lr", rates)["model"]["init_args"]["lr"]
+    file = config_of("--config", CONFIG, "--config", str(tmp_path / "above.yaml"))["model"]["init_args"]["lr"]
+    wanted = yaml.load(rates, yaml.BaseLoader)
+    assert flag == file == ({key: float(rate) for key, rate in wanted.items()} if rates != "3" else 3)
+
+
+def test_a_base_counts_however_the_config_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ground.yaml").write_text(f"base: {CONFIG}\ndata: {{label_space: all}}\n")
+    Path("c.yaml").write_text("base: ground.yaml\ndata: {steps: 2}\n")
+    text = Path("c.yaml").read_text()
+    json = '{"base": "ground.yaml", "data": {"steps": 2}}'
+    ways = (["--config", "c.yaml"], ["--config=c.yaml"], ["-c", "c.yaml"], ["-c=c.yaml"], ["-cc.yaml"])
+    for flags in (*ways, ["-c", text], ["--config", json], ["-c", "./c.yaml"], ["-c", str(tmp_path / "c.yaml")]):
+        config = config_of(*flags)
+        assert (config["data"]["label_space"], config["data"]["steps"]) == ("all", 2), flags
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--run.name", "${data.batch_size}_${seed_everything}"],
+        ["--run", "{name: '${data.batch_size}_${seed_everything}'}"],
+        ["--config", "{run: {name: '${data.batch_size}_${seed_everything}'}}"],
+        ["--run.name", "${..data.batch_size}_${..seed_everything}"],
+    ],
+)
+def test_references_mean_the_same_everywhere(flags: list[str]) -> None:
+    late = ["--data.batch_size", "4"]
+    assert config_of("--config", CONFIG, *flags, *late)["run"]["name"] == "4_3"
+
+
+def test_references_within_lists_and_classes() -> None:
+    task = f"[{{class_path: {FLAGS}, init_args: {{train_size: '${{data.batch_size}}'}}}}]"
+    config = config_of("--config", CONFIG, "--data.tasks", task, "--model.l2", "${model.init_args.weight_decay}")
+    assert config["data"]["tasks"][0]["init_args"]["train_size"] == 8
+    assert config["model"]["init_args"]["l2"] == 0
+    assert config["data"]["cache"] == "runs/cache"
+
+
+def test_what_the_environment_holds_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HF_TOKEN": "hf_secret", "RATE": "1e-3", "NAME": "package:datamodules.mini.clip"}.items():
+        monkeypatch.setenv(name, value)
+    logger = one(LOGGER, save_dir=str(tmp_path / "log"), name="t", version="${oc.env:HF_TOKEN}")
+    logger["init_args"]["prefix"] = "${trainer.logger.init_args.version}"
+    flags = ["--trainer.logger", yaml.safe_dump(logger, default_flow_style=True, width=9999)]
+    flags += ["--model.lr", "${oc.env:RATE}", "--model.clip.name", "${oc.env:NAME}", "--data.steps", "2"]
+    flags += ["--data.tasks.train_size", "${oc.decode:${oc.env:SIZE,20}}"]
+    assert fit_here(tmp_path, *flags)[0] == 0
+    folder = tmp_path / "three_tasks"
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["trainer"]["logger"]["init_args"]["prefix"] == "${oc.env:HF_TOKEN}"
+    assert config["model"]["init_args"]["lr"] == "${oc.env:RATE}"
+    assert config["data"]["tasks"][-1]["init_args"]["train_size"] == "${oc.decode:${oc.env:SIZE,20}}"
+    assert config["variables"].keys() >= {"model.init_args.lr", "model.init_args.clip.name"}
+    for file in [*folder.glob("*.*"), *folder.glob("checkpoints/*"), *tmp_path.glob("log/**/hparams.yaml")]:
+        assert b"hf_secret" not in file.read_bytes(), file
+    assert "This run is complete" in fit_here(tmp_path, *flags)[1]
+    assert config_of("--config", str(folder / "config.yaml"))["model"]["init_args"]["lr"] == 1e-3
+    gift_lightning.load(folder)
+    monkeypatch.setenv("RATE", "1e-2")
+    with pytest.raises(InputError, match=r"lr is \$\{oc.env:RATE\}, and that variable has another value here"):
+        gift_lightning.load(folder)
+    monkeypatch.delenv("NAME")
+    with pytest.raises(InputError, match="refers to the variable NAME of the environment, which is not set"):
+        gift_lightning.load(folder)

@@ -1,0 +1,59 @@
+"""The YAML of configs and flags."""
+
+import time
+
+import pytest
+import yaml
+
+from gift_lightning.errors import InputError
+from gift_lightning.yaml_text import load_yaml
+
+LAUGHS = "".join(
+    f"{key}: &{key} [{', '.join([f'*{above}'] * 9)}]\n" for above, key in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+def test_keys_are_the_text_that_was_typed() -> None:
+    text = "{0: zero, yes: ja, no: nein, 2024: 1e-3, 1.50: x, null: 3, ~: 4, 0x10: 5, on: [{off: true}]}"
+    assert load_yaml(text) == {
+        "0": "zero",
+        "yes": "ja",
+        "no": "nein",
+        "2024": 1e-3,
+        "1.50": "x",
+        "null": 3,
+        "~": 4,
+        "0x10": 5,
+        "on": [{"off": True}],
+    }
+
+
+def test_merge_keys_and_aliases_work() -> None:
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a\n"
+    assert load_yaml(text) == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}, "c": {"x": 1, "y": 2}}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{a: " * 10_000, r"more than 50 levels \(line 1\)"),
+        ("- " * 10_000, r"more than 50 levels \(line 1\)"),
+        ("a: &a [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + LAUGHS, r"more than 100000 values \(line \d\)"),
+        ("- ha\n" * 1_000_000, r"more than 100000 values \(line 100001\)"),
+        ("a: &a [*a]", r"\*a \(line 1\) refers to what it is part of"),
+        ("a: 1\nb:\n  c: 1\n  d: 1\n  c: 2\n", r"the key 'c' twice \(line 5\)"),
+        ("{a: 1, a: 2}", r"the key 'a' twice"),
+        ("a: {yes: 1}\n1: 2\n1: 3", r"the key '1' twice \(line 3\)"),
+    ],
+)
+def test_what_is_no_config_is_refused_at_once(text: str, sentence: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises(InputError, match=sentence):
+        load_yaml(text)
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("text", ["[a", "a: \0", "a:\n\tb: 1", "? [a]\n: b", "a: *b", "[" * 10_000, "!!python/name:x"])
+def test_other_damage_is_an_error_of_yaml(text: str) -> None:
+    with pytest.raises((yaml.YAMLError, InputError)):
+        load_yaml(text)
