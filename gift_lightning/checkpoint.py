@@ -24,6 +24,7 @@ _PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
 _CHECKSUM = "crc32"
 """Key of the checksum among the metadata of safetensors."""
 
+_OTHER = "is not the checkpoint of a run: give the last.ckpt of a run folder"
 _WEIGHTS_ALONE = (
     "holds weights alone, and no progress to resume from: give the last.ckpt beside it; to start a new run from these"
     " weights, name it as model.clip.weights"
@@ -43,7 +44,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
         checkpoint = read_checkpoint(Path(path))
         if not checkpoint.keys() >= _PARTS:
-            raise InputError(f"Checkpoint {path} is not the checkpoint of a run: give the last.ckpt of a run folder.")
+            raise InputError(f"Checkpoint {path} {_OTHER}.")
         return checkpoint
 
 
@@ -71,7 +72,7 @@ def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
     if broken:
         raise InputError(f"Checkpoint {path} cannot be read: it is damaged, for its checksums do not fit.")
     if not isinstance(content, dict):
-        raise InputError(f"Checkpoint {path} cannot be read: it holds a {type(content).__name__}, not a checkpoint.")
+        raise InputError(f"Checkpoint {path} {_OTHER}.")
     return content
 
 

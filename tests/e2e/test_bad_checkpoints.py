@@ -45,7 +45,7 @@ FIT = {
     "cut file": ("cut.ckpt", [], "cannot be read: it is damaged, or not a checkpoint."),
     "text": ("text.ckpt", [], "cannot be read: it is damaged, or not a checkpoint."),
     "code": ("code.ckpt", [], "cannot be read: it is damaged, or not a checkpoint."),
-    "list": ("list.ckpt", [], "cannot be read: it holds a list, not a checkpoint."),
+    "list": ("list.ckpt", [], "is not the checkpoint of a run: give the last.ckpt of a run folder."),
     "home of nobody": (
         "~nobody_of_this_name/last.ckpt",
         [],
