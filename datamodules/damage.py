@@ -44,7 +44,8 @@ class DamagedImages:
         tasks = [task for task in self._sequence.tasks if hasattr(task, "train_set")]
         sets = [(task.name, samples) for task in tasks for samples in (task.train_set, task.test_set)]
         pairs = getattr(self._sequence.replay, "pairs", None)
-        return sets if pairs is None else [*sets, (REPLAY, pairs)]
+        is_a_tasks = any(pairs is samples for _, samples in sets)
+        return sets if pairs is None or is_a_tasks else [*sets, (REPLAY, pairs)]
 
 
 def damaged_paths(samples: ImageSet, damage: Tensor | None = None) -> list[str]:

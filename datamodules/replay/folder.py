@@ -268,10 +268,19 @@ def _read_manifest(file: Path) -> dict[str, Any]:
         InputError: it cannot be read or has another structure.
     """
     manifest = read_json(file)
-    images = manifest.get("images", []) if isinstance(manifest, dict) else None
-    if not isinstance(images, list) or not all(isinstance(each, dict) and "file" in each for each in images):
+    if (
+        not isinstance(manifest, dict)
+        or not isinstance(manifest.get("generator", {}), dict)
+        or not isinstance(manifest.get("images", []), list)
+        or not all(map(_is_recorded, manifest.get("images", [])))
+    ):
         raise InputError(f"{file} is damaged: restore it, or delete {file.parent}.")
     return manifest
+
+
+def _is_recorded(image: Any) -> bool:
+    """Whether an image in a manifest has what is read of it."""
+    return isinstance(image, dict) and isinstance(image.get("file"), str) and isinstance(image.get("pixels", ""), str)
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class SyntheticReplay(Replay):
     The images of task t are in ``<folder>/<name of t>_Syn``, in the layout of the method's authors. Those that are
     there are read, those that are missing or broken are made, by all ranks together. What image i of task t shows
     follows from the sequence's seed, t, i and the generator. A folder that others made (a CSV and no manifest) is read
-    as it is: the first ``images_per_task`` rows of its CSV, less those with a black image.
+    as it is: the first ``images_per_task`` rows of its CSV, less those with a black image. Its images must lie in it.
+    An image that was changed after it was drawn is refused.
 
     Reference: GIFT, arXiv 2503.04229.
 

@@ -409,9 +409,23 @@ def test_an_unfinished_folder_needs_its_generator(tmp_path: Path) -> None:
 
 def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
     replay(tmp_path, Noise()).prepare_task(0)
-    os.truncate(tmp_path / "Flags_Syn" / "manifest.json", 20)
+    file = tmp_path / "Flags_Syn" / "manifest.json"
+    whole = json.loads(file.read_text())
+    os.truncate(file, 20)
     with pytest.raises(InputError, match=re.escape("manifest.json is not valid JSON")):
         replay(tmp_path, Noise()).prepare_task(0)
+    other: Any
+    for other in ([], 1, None, "text", {"generator": []}, {"images": 3}, {"images": {}}, {"images": ["0.png"]}):
+        file.write_text(json.dumps({**whole, **other} if isinstance(other, dict) else other))
+        for generator in (Noise(), None):
+            with pytest.raises(InputError, match=r"manifest.json is damaged: restore it, or delete .*Flags_Syn\.$"):
+                replay(tmp_path, generator).prepare_task(0)
+    for fact in ({"file": None}, {"file": []}, {"pixels": []}, {"pixels": None}):
+        file.write_text(json.dumps({**whole, "images": [{**image, **fact} for image in whole["images"]]}))
+        with pytest.raises(InputError, match=r"manifest.json is damaged: restore it"):
+            replay(tmp_path).prepare_task(0)
+    file.write_text(json.dumps(whole))
+    replay(tmp_path).prepare_task(0)
 
 
 @pytest.mark.parametrize(
