@@ -4,6 +4,7 @@ import enum
 import functools
 import hashlib
 import json
+import logging
 import re
 import sys
 import sysconfig
@@ -26,6 +27,9 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, PureP
 _TORCH = (torch.dtype, torch.device, torch.Size, torch.layout, np.dtype, np.generic)
 
 _COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, np.ufunc)
+
+_CONTENT = (*_COMPLETE, "builtins", "collections", "functools", "numpy", "pathlib", "PIL", "re")
+"""Packages whose objects are described where a function uses them from outside; of others the class is named."""
 
 _LIBRARIES = tuple(sysconfig.get_paths()[place] for place in ("stdlib", "platstdlib", "purelib", "platlib"))
 
@@ -82,6 +86,8 @@ class _Description:
             return f"{_path(type(value))}.{value.name}"
         if isinstance(value, types.ModuleType):
             return value.__name__
+        if isinstance(value, logging.Logger):  # it knows all others of the process
+            return f"logger {value.name}"
         if id(value) in self._seen:
             return f"#{self._seen[id(value)]}"
         self._seen[id(value)] = len(self._seen)
@@ -107,9 +113,8 @@ class _Description:
             return self._function(value)
         if isinstance(value, type):
             return self._class(value)
-        if isinstance(value, _COMPILED) and isinstance(
-            getattr(value, "__self__", None), (types.ModuleType, type, type(None))
-        ):
+        of_module = isinstance(getattr(value, "__self__", None), (types.ModuleType, type, type(None)))
+        if isinstance(value, _COMPILED) and of_module:
             return f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', value.__name__)}"
         return self._object(value)
 
@@ -129,20 +134,18 @@ class _Description:
         if _is_library(function.__module__):
             return ["function", name, outside]
         used = {key: function.__globals__[key] for key in _names(function.__code__) if key in function.__globals__}
-        return [
-            "function",
-            name,
-            outside,
-            _code(function.__code__),
-            [[key, self._used(used[key])] for key in sorted(used)],
-        ]
+        values = [[key, self._used(used[key])] for key in sorted(used)]
+        return ["function", name, outside, _code(function.__code__), values]
 
     def _used(self, value: Any) -> Any:
-        """A value outside a function that its code may use, or only mention: such as a logger."""
+        """A value outside a function that its code may use, or only mention."""
+        kind, before = type(value), dict(self._seen)
         try:
-            return self.of(value)
+            is_open = not _is_library(kind.__module__) or kind.__module__.partition(".")[0] in _CONTENT
+            return self.of(value) if is_open or isinstance(value, (type, enum.Enum, logging.Logger)) else _path(kind)
         except InputError:
-            return _path(type(value))
+            self._seen = before  # what was met on the way may differ from process to process
+            return _path(kind)
 
     def _class(self, kind: type) -> Any:
         if _is_library(kind.__module__):

@@ -131,6 +131,19 @@ def test_a_value_that_a_function_uses_belongs_to_it(monkeypatch: pytest.MonkeyPa
     assert describe(Gamma(1.0)) != before[2]
 
 
+def test_what_else_is_in_the_process_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that logs, or that mentions what cannot be described, is still the same function elsewhere."""
+    monkeypatch.setitem(globals(), "FACTOR", [random.Random(1), Gamma(1.0)])
+    logs = Gamma(logging.getLogger("a"))  # type: ignore[arg-type]
+    both = (grey, turn, logs, Gamma(2.0), Gamma)
+    before = [describe(transform) for transform in (*both, both)]
+    logging.getLogger("another").addHandler(logging.StreamHandler())
+    logging.getLogger("a").setLevel(3)
+    monkeypatch.setitem(globals(), "FACTOR", [random.Random(2), Gamma(1.0)])
+    assert [describe(transform) for transform in (*both, both)] == before
+    assert describe(Gamma(logging.getLogger("b"))) != before[2]  # type: ignore[arg-type]
+
+
 def test_an_object_may_hold_itself() -> None:
     one = Gamma(1.0)
     one.parent = {"child": one}  # type: ignore[attr-defined]
