@@ -1,6 +1,7 @@
 """Weights of a CLIP in files, whoever wrote them: this package, open_clip, OpenAI, or the authors of a method."""
 
 import re
+import zipfile
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -65,6 +66,8 @@ def read_file(path: Path, device: str = "cpu") -> Any:
             return load_tensors(path)
         if is_torchscript(path):
             return read_torchscript(path)
+        if device != "meta" and zipfile.is_zipfile(path):
+            _check_sums(path)
         with torch.serialization.safe_globals([Namespace]):  # the arguments of a program: values alone
             return torch.load(path, device, weights_only=True)
     except Exception as error:  # of many kinds
@@ -75,6 +78,14 @@ def read_file(path: Path, device: str = "cpu") -> Any:
                 " weights alone, as in torch.save({'state_dict': model.state_dict()}, path)."
             ) from error
         raise InputError(f"Weights file {path} cannot be read: it is damaged, or holds no weights.") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare what ``torch.save`` wrote with the checksums in it, which ``torch.load`` does not."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)
 
 
 def state_in(content: Any) -> dict[str, Tensor]:

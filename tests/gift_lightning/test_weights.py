@@ -280,6 +280,17 @@ def test_a_file_that_cannot_be_taken_is_told_in_one_sentence(
     assert "\n" not in str(told.value) and "run" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_a_flipped_bit_is_seen_by_the_checksum_beside_it(place: float, tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"state_dict": small().state_dict()}, path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read: it is damaged"):
+        load_weights(small(), path)
+
+
 # --- what is not on the machine ---------------------------------------------------------------------------------------
 
 
