@@ -1,5 +1,6 @@
 """What a method learns beside the CLIP is kept for predictions, or the run is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from gift_lightning.low_rank import LoRA
 from gift_lightning.methods import ConDU, Finetune, MoEAdapter
 from gift_lightning.methods.base import FrozenCopy
 from tests.callbacks.test_task_boundary import MINI, sequence_of, trainer_with
+from tests.e2e.conftest import fit_here
 
 
 class Head(Finetune):
@@ -138,6 +140,21 @@ def test_what_would_be_lost_stops_the_run(kind: type[Finetune], told: str) -> No
     with pytest.raises(InputError) as caught:
         fit(kind)
     assert str(caught.value).startswith(told)
+
+
+def test_the_command_line_tells_it_in_one_sentence(tmp_path: Path) -> None:
+    for kind in (Head, Mean):
+        status, _, err = fit_here(
+            tmp_path / kind.__name__,
+            "--model",
+            f"{__name__}.{kind.__name__}",
+            "--model.lr",
+            "1e-3",
+            "--data.steps",
+            "1",
+        )
+        assert status == 2 and len(err.strip().splitlines()) == 1, err
+        assert err.startswith(f"error: {kind.__name__} learn")
 
 
 @pytest.mark.parametrize("kind", [KeptHead, PackedHead, HeadOfTraining, Copy])

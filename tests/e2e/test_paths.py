@@ -18,6 +18,7 @@ from gift_lightning.errors import InputError
 from gift_lightning.files import package_file, path_of
 from gift_lightning.generation import DiffusionGenerator
 from gift_lightning.logger import MetricsCSV
+from gift_lightning.methods import MoEAdapter
 from gift_lightning.run_folder import RunFolder
 from tests.e2e.conftest import call, fit_here, write_own_images, write_vit
 
@@ -74,6 +75,8 @@ def test_files_are_read_from_the_home_folder(home: Path) -> None:
     task.setup()
     assert "octagonal shape" in task.class_names
     assert DiffusionGenerator("~/pipeline").find() == home / "pipeline"
+    with pytest.raises(InputError, match=f"{home}/alexnet.pth"):
+        MoEAdapter(clip=CLIPSource("package:datamodules.mini.clip"), alexnet="~/alexnet.pth")
     (home / "vit").mkdir()
     write_vit(home / "vit", image_size=32, layers=1, patch_size=16)
     CLIPSource("local-dir:~/vit", "~/vit/open_clip_model.safetensors").load()
