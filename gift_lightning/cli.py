@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import warnings
 from pathlib import Path
@@ -14,9 +15,6 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf.errors import OmegaConfBaseException
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
@@ -33,12 +31,13 @@ from gift_lightning.files import path_of
 from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import ContinualCLIP
-from gift_lightning.parsing import MODE, ConfigParser
+from gift_lightning.parsing import MODE, ConfigParser, check_text, check_values, make, refusals
 from gift_lightning.protocol import other_images, protocol
 from gift_lightning.references import with_references
-from gift_lightning.report import accuracy_table
+from gift_lightning.report import accuracy_table, row_table
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.same_run import difference
+from gift_lightning.trainer_settings import check_callbacks, check_settings, check_trainer
 from gift_lightning.weights import read_file
 
 SEQUENCE_DEFAULTS = {
@@ -79,11 +78,11 @@ def run(argv: list[str], debug: bool = False) -> int:
     """
     _quiet_libraries()
     try:
+        check_text(argv)
         SequenceCLI(
             ContinualCLIP,
             TaskSequence,
             subclass_mode_model=True,
-            seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_callback=None,
             trainer_defaults=SEQUENCE_DEFAULTS,
@@ -104,6 +103,8 @@ def run(argv: list[str], debug: bool = False) -> int:
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         told = find_input_error(error)
+        if told is None and isinstance(error, MisconfigurationException):  # of settings, when they are put to use
+            told = InputError(" ".join(str(error).split()))
         if told is None or debug:
             raise
         _tell(f"error: {told}")
@@ -119,6 +120,7 @@ def _tell(sentence: str) -> None:
     ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
     first = not ranks or ranks[0] == "0"
     if first or torch.distributed.is_initialized():
+        sentence = re.sub(r"\S{400,}", lambda word: f"{word[0][:60]} ...", sentence)
         told = sentence if first else f"rank {ranks[0]}: {sentence}"
         tell(told, "red")
 
@@ -130,6 +132,7 @@ class SequenceCLI(LightningCLI):
     """
 
     trainer: Any  # Lightning sets the attributes of its Trainer where a type checker does not see them
+    parser: ConfigParser
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -165,6 +168,9 @@ class SequenceCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         return ConfigParser(**kwargs)
 
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--seed_everything", type=int, default=0, help="of all that is random; 0 to 4294967295")
+
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("-c", "--config", action=ConfigFile, help="a YAML file; one given later comes on top")
         parser.add_argument("--base", action=OnlyInConfigs, help="in a config: files that it builds on")
@@ -192,13 +198,24 @@ class SequenceCLI(LightningCLI):
             parsers = self._subcommand_parsers.values()
             known = [key for sub in parsers for key, _ in sub.get_defaults(skip_validation=True).items()]
             raise told or InputError(sentence(str(error), known)) from error
+        if self.config.get("subcommand"):
+            check_values(self.config[self.config.subcommand])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyper-parameters come from the config, never silently from a checkpoint."""
 
+    def _add_instantiators(self) -> None:
+        super()._add_instantiators()
+        self.parser.add_instantiator(make, object)
+
     def instantiate_classes(self) -> None:
+        check_settings(self.config[self.subcommand].trainer)
         if self.subcommand == "test":
             self._place_weights()
+        with refusals():
+            self._instantiate()
+
+    def _instantiate(self) -> None:
         if self.subcommand not in AHEAD:
             super().instantiate_classes()
             return
@@ -226,17 +243,20 @@ class SequenceCLI(LightningCLI):
             own.insert(0, SequenceProgress())  # shows what the boundary does at the start
         if folder is not None:
             own.append(StepCheckpoint(folder))
-        config["callbacks"] = own + list(config.get("callbacks") or [])
+        config["callbacks"] = own + _as_list(config.get("callbacks"))
+        check_callbacks(config["callbacks"])
         config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         config["default_root_dir"] = str(self.folder.path)
         config["enable_checkpointing"] = writes
         given = [logger for logger in _as_list(config.get("logger")) if not isinstance(logger, bool)]
         config["logger"] = [MetricsCSV(str(self.folder.path)), *given] if writes else given or False
         try:
-            return super().instantiate_trainer(**{**config, **kwargs})
-        except (MisconfigurationException, TypeError, ValueError) as error:
+            trainer = super().instantiate_trainer(**{**config, **kwargs})
+        except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"The trainer's settings do not go together: {reason}") from error
+        check_trainer(trainer)
+        return trainer
 
     # --- fit ----------------------------------------------------------------------------------------------------------
 
@@ -353,23 +373,12 @@ class SequenceCLI(LightningCLI):
         if self.trainer.is_global_zero:
             sequence, row = self.datamodule, callback_of(self.trainer, AccuracyMatrix).rows[-1]
             sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
-            plain_console().print(_row_table(sequence.names, row, metrics.last([row], sizes)))
+            plain_console().print(row_table(sequence.names, row, metrics.last([row], sizes)))
 
 
-def _row_table(names: list[str], row: list[float], mean: float) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("task", overflow="fold")
-    table.add_column("accuracy", justify="right")
-    for name, accuracy in zip(names, row, strict=True):
-        table.add_row(Text(name), f"{accuracy:.2f}")
-    table.add_section()
-    table.add_row("mean", f"{mean:.2f}")
-    return table
-
-
-def _fixed_seed(seed: bool | int) -> int:
-    if isinstance(seed, bool):
-        raise InputError("seed_everything must be a number: a run can only be repeated and resumed with a fixed seed.")
+def _fixed_seed(seed: int) -> int:
+    if not 0 <= seed < 2**32:  # numpy takes no other
+        raise InputError(f"seed_everything is {seed}: give a whole number from 0 to {2**32 - 1}.")
     return seed
 
 

@@ -41,6 +41,8 @@ def sentence(message: str, options: Iterable[str]) -> str:
 
 def _unknown_flag(found: re.Match[str], text: str, options: list[str]) -> str:
     name = found[1].split("=")[0]
+    if not name.startswith("-"):
+        return f"'{_short(found[1])}' stands where an option should: options begin with --, configs with --config."
     return f"{name} is not an option{nearest(name, [f'--{option}' for option in options])}."
 
 
@@ -54,14 +56,21 @@ def _unknown_argument(found: re.Match[str], text: str, options: list[str]) -> st
 
 def _unknown_class(found: re.Match[str], text: str, options: list[str]) -> str:
     module, name = found[1].rsplit(".", 1) if "." in found[1] else ("", found[1])
-    return f"{_key(text)}there is no class '{found[1]}'{nearest(name, _classes(module))}."
+    return f"{_key(text)}there is no class '{_short(found[1])}'{nearest(name, _classes(module))}."
 
 
 def _wrong_type(found: re.Match[str], text: str, options: list[str]) -> str:
     kinds = [kind for kind in re.findall(r"Expected an? (.+?)(?= - | Given|\. Got|$)", text) if "NoneType" not in kind]
     names = dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", kind).strip() for kind in kinds)
     keys = re.findall(r'[Pp]arser key "([^"]+)"', text)
-    return f"{'.'.join(keys) or 'A value'} is '{found[1]}', but must be of type {' or '.join(names)}."
+    return f"{'.'.join(keys) or 'A value'} is '{_short(found[1])}', but must be of type {' or '.join(names)}."
+
+
+def _short(text: str | None) -> str:
+    """A value as the user wrote it, or its beginning."""
+    text = (text or "").partition(" Expected a")[0]
+    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+    return text if len(text) <= 80 else f"{text[:60]} ..."
 
 
 def _key(text: str) -> str:
@@ -72,7 +81,7 @@ def _key(text: str) -> str:
 def _classes(module: str) -> list[str]:
     try:
         return [name for name, value in vars(importlib.import_module(module)).items() if inspect.isclass(value)]
-    except ImportError:
+    except (ImportError, TypeError, ValueError):  # no name of a module
         return []
 
 
@@ -107,6 +116,10 @@ def _unset_variable(found: re.Match[str], text: str, options: list[str]) -> str:
     return f"The config refers to the variable {found[1]} of the environment, which is not set."
 
 
+def _no_group(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{_key(text)}'{_short(found[1])}' is neither a file nor settings, as in {{steps: 100}}."
+
+
 def _wrong_reference(found: re.Match[str], text: str, options: list[str]) -> str:
     key = re.search(r"full_key: (\S+)", text)
     where = f"{key[1]}: " if key else ""
@@ -118,16 +131,31 @@ def _wrong_command(found: re.Match[str], text: str, options: list[str]) -> str:
     return f"There is no command '{found[1]}'{nearest(found[1], commands)}: begin with one of {', '.join(commands)}."
 
 
-def _nothing_to_run(found: re.Match[str], text: str, options: list[str]) -> str:
-    return "Nothing says what to run: give a config, as in --config conf/quickstart.yaml."
+def _missing(found: re.Match[str], text: str, options: list[str]) -> str:
+    names = [name.partition(".")[2] for name in found[1].split(", ")]
+    if len(names) > 1:
+        return "Nothing says what to run: give a config, as in --config conf/quickstart.yaml."
+    return f"The config does not say what {names[0]} is: see conf/quickstart.yaml for an example."
+
+
+def _missing_argument(found: re.Match[str], text: str, options: list[str]) -> str:
+    names = " and ".join(f"'{name}'" for name in found[2].split(", "))
+    return f"{_key(text)}{found[1]} needs {names}: give it under init_args."
+
+
+def _no_value(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{found[1].split('/')[-1]} needs a value after it."
 
 
 _PATTERNS = [
-    (r"arguments are required: ", _nothing_to_run),
+    (r"given class_path '([^']+)': the following arguments are required: ([\w.]+(?:, [\w.]+)*)", _missing_argument),
+    (r"arguments are required: (.*)", _missing),
+    (r"argument (\S+): expected one argument", _no_value),
     (r'expected "subcommand" to be one of \{([^}]*)\}', _no_command),
     (r"argument subcommand: invalid choice: '(.*?)' \(choose from (.*)\)", _wrong_command),
     (r"argument (\S+) --> (\S+): invalid", _linked),
     (r"File does not exist: '?([^' ]+)", _no_file),
+    (r"Unable to load config '(.*?)' - ", _no_group),
     (r"unrecognized arguments: (\S+)", _unknown_flag),
     (r"given class_path '([^']+)': Option '([^']+)' is not accepted", _unknown_argument),
     (r"given class_path '([^']+)': (?:module .* has no attribute|No module named|Import path)", _unknown_class),
@@ -142,6 +170,6 @@ _PATTERNS = [
         _wrong_reference,
     ),
     (r"Expected a dot import path string.*Given value: *$", _no_class),
-    (r"Expected an? .*?Got value: (.*?)(?: - | Given|$)", _wrong_type),
-    (r"Expected an? .*?Given value: (.*?)(?: - | Given|$)", _wrong_type),
+    (r"Expected an? .*?Got value:(?: (?!- )(.*?))?(?: - | Given|$)", _wrong_type),
+    (r"Expected an? .*?Given value:(?: (?!- )(.*?))?(?: - | Given|$)", _wrong_type),
 ]

@@ -92,11 +92,16 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     run = config.get("run")
     root = str(run.get("root") or "").rstrip("/") if isinstance(run, Mapping) else ""
     found = {}
+    variables = config.get("variables") or {}  # of the environment: a setting that names one is what it holds
     for part, value in config.items():
+        if part == "variables":
+            continue
         indifferent = _OWNERS.get(str(part), frozenset())
         for key, leaf in _leaves(value, str(part), indifferent):
             is_below = bool(root) and isinstance(leaf, str) and leaf.startswith(f"{root}/")
             found[key] = _ROOT + leaf[len(root) :] if is_below else leaf
+            if key in variables:
+                found[key] = f"{leaf} with the fingerprint {variables[key]}"
     return found
 
 

@@ -90,7 +90,7 @@ def _check(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in [level.anchor for level in levels]:
                 raise InputError(f"*{event.anchor}{_line(event)} refers to what it is part of.")
-            anchor, size = None, sizes.get(event.anchor, 1)
+            anchor, size = None, sizes.get(event.anchor or "", 1)
         else:
             continue
         if anchor is not None:
@@ -110,4 +110,4 @@ def _check_key(level: _Level, event: yaml.ScalarEvent) -> None:
 
 
 def _line(event: yaml.Event) -> str:
-    return f" (line {event.start_mark.line + 1})"
+    return f" (line {event.start_mark.line + 1})" if event.start_mark else ""

@@ -275,7 +275,19 @@ class ContinualCLIP(LightningModule):
 
     def notes(self) -> list[str]:
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
-        return self.clip.origin.notes
+        return [*self.clip.origin.notes, *self._note_short_tasks()]
+
+    def _note_short_tasks(self) -> list[str]:
+        """What the warm-up leaves of the learning rate in tasks that end before it does."""
+        short: dict[int, list[str]] = {}
+        for task, name in enumerate(self.sequence.names) if self.learns else []:
+            if self.sequence.steps(task) < self.warmup_steps:
+                short.setdefault(self.sequence.steps(task), []).append(name)
+        return [
+            f"The learning rate reaches {steps / self.warmup_steps:.0%} of model.lr at most in {', '.join(names)}: a"
+            f" task of {steps} steps ends before model.warmup_steps, {self.warmup_steps}."
+            for steps, names in short.items()
+        ]
 
     def _check_prompts(self, task: Task) -> None:
         too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])

@@ -9,7 +9,7 @@ from gift_lightning.report.comparison import comparison_markdown, comparison_tab
 from gift_lightning.report.heatmap import plot_accuracy_matrix
 from gift_lightning.report.replay_grid import plot_replay_grid
 from gift_lightning.report.side_by_side import side_by_side
-from gift_lightning.report.table import accuracy_table
+from gift_lightning.report.table import accuracy_table, row_table
 
 __all__ = [
     "NamedMatrix",
@@ -20,6 +20,7 @@ __all__ = [
     "plot_accuracy_matrix",
     "plot_replay_grid",
     "read_accuracy_csv",
+    "row_table",
     "side_by_side",
     "write_accuracy_csv",
 ]

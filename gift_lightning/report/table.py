@@ -35,6 +35,18 @@ def accuracy_table(results: Mapping[str, Any]) -> Group:
     return Group("", title, _wide(results, tasks) or _narrow(results, tasks), _caption(results))
 
 
+def row_table(tasks: Sequence[str], row: Sequence[float], mean: float) -> Table:
+    """Accuracies of one model in percent, a line for each task, and their mean."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("task", overflow="fold")
+    table.add_column("accuracy", justify="right")
+    for name, accuracy in zip(tasks, row, strict=True):
+        table.add_row(Text(name), f"{accuracy:.2f}")
+    table.add_section()
+    table.add_row("mean", f"{mean:.2f}")
+    return table
+
+
 def _wide(results: Mapping[str, Any], tasks: list[str]) -> Table | None:
     """A column for each task, if they fit."""
     first = max(cell_len(name) for name in [*tasks, "zero-shot"])

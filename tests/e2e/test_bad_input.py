@@ -61,7 +61,7 @@ BAD_INPUT = {
     ),
     "learning rate of an unknown task": (["--model.lr", "{Flaggs: 1e-3}"], "(did you mean 'Flags'?)"),
     "learning rate missing": (["--model.lr", "{Flags: 1e-3}"], "model.lr has no learning rate for task 'Shapes'"),
-    "random seed": (["--seed_everything", "true"], "seed_everything must be a number"),
+    "random seed": (["--seed_everything", "true"], "seed_everything is 'true', but must be of type int."),
     "epochs": (["--trainer.max_epochs", "2"], "trainer.max_epochs cannot be set: it follows from data.num_tasks."),
     "steps of the trainer": (["--trainer.max_steps", "2"], "set data.tasks and data.steps instead"),
     "unknown device": (["--trainer.accelerator", "abacus"], "abacus"),
