@@ -208,6 +208,25 @@ def test_a_folder_in_place_of_a_file_that_a_run_writes(name: str, tmp_path: Path
     assert_told(fit_here(tmp_path, "--data.steps", "1"), f"{name} cannot be written: Is a directory")
 
 
+@pytest.mark.parametrize(
+    ("room", "name"),
+    [(700, "config.yaml"), (20_000, "accuracy_matrix.png"), (100_000, "last.ckpt"), (100_000, "out.safetensors")],
+)
+def test_a_full_disk_names_the_file_that_has_no_room(room: int, name: str, run: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        if name == "out.safetensors":
+            outcome = call("export", "--run", str(run), "--out", str(tmp_path / name))
+        else:
+            outcome = fit_here(tmp_path / "new", "--data.steps", "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_told(outcome, f"{name} cannot be written: ")
+    assert not [path for path in tmp_path.rglob(".*") if "tmp" in path.name]
+
+
 @pytest.mark.parametrize("data", [b"", b"a b", b"\xff\xfe", b"x" * 1000, b"a/b"])
 def test_a_damaged_id_of_wandb(data: bytes, tmp_path: Path) -> None:
     assert _run_id(tmp_path) == _run_id(tmp_path)

@@ -314,3 +314,13 @@ def test_a_logger_that_logged_nothing_keeps_the_file(tmp_path: Path) -> None:
     MetricsCSV(str(tmp_path)).finalize("success")
     assert (tmp_path / "metrics.csv").read_bytes() == before
     assert os.listdir(tmp_path) == ["metrics.csv"]
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_hides_no_other_error(tmp_path: Path) -> None:
+    logger = MetricsCSV(str(tmp_path))
+    for step in range(10_000):
+        logger.log_metrics({"loss": 0.123456789}, step)
+    logger.finalize("failed")  # by an error that is to be told
+    with pytest.raises(InputError, match=r"metrics\.csv cannot be written"):
+        logger.finalize("success")
