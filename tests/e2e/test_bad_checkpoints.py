@@ -60,7 +60,7 @@ TEST = {
     "folder": ("folder", [], "is a folder: name a file in it."),
     "empty file": ("empty.ckpt", [], "cannot be read: it is damaged, or holds no weights."),
     "text": ("text.ckpt", [], "cannot be read: it is damaged, or holds no weights."),
-    "list": ("list.ckpt", [], "holds no weights: give a state dict, plain or under 'state_dict'."),
+    "list": ("list.ckpt", [], "holds no weights: give a state dict, plain or under 'state_dict'"),
     "plain Lightning": ("boring.ckpt", [], "does not fit the model: it lacks 79 of 79 tensors"),
     "another CLIP": ("vit.ckpt", [], "does not fit the model: "),
     "knowledge of another method": (

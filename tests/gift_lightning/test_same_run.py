@@ -238,7 +238,7 @@ def test_every_option_is_decisive_or_declared_by_its_owner() -> None:
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_every_option_of_a_command_is_one_of_these(command: str) -> None:
     """And those that say how a command was typed, or what it evaluates, are no part of a stored config."""
-    typed = {"config", "base", "ckpt_path", "weights"}
+    typed = {"config", "base", "variables", "ckpt_path", "weights"}
     _, out, err = call(command, "--config", CONFIG_FILE, "--print_config")
     config = yaml.safe_load(out)
     assert config.keys() - typed == {"seed_everything", "run", "model", "data", "trainer"}, err
@@ -255,3 +255,15 @@ def test_what_is_declared_exists() -> None:
     assert ImageFolderTask in declared
     for kind, names in {**declared, Trainer: TRAINER}.items():
         assert names <= options(kind), kind
+
+
+def test_a_variable_of_the_environment_counts_by_what_it_holds_where_its_setting_does() -> None:
+    run = copy.deepcopy(CONFIG)
+    run["model"]["init_args"]["clip"]["name"] = run["trainer"]["logger"] = "${oc.env:HERE}"
+    run["variables"] = {"model.init_args.clip.name": "11111111", "trainer.logger": "22222222"}
+    model, logger = copy.deepcopy(run), copy.deepcopy(run)
+    model["variables"]["model.init_args.clip.name"] = "33333333"
+    logger["variables"]["trainer.logger"] = "33333333"
+    assert difference(run, copy.deepcopy(run)) is None
+    assert difference(run, logger) is None
+    assert "model.init_args.clip.name" in str(difference(run, model))
