@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -270,10 +271,11 @@ class CLIPSource:
         return find_origin(self.name, self.pretrained, self.weights, self.origin)
 
     def notes(self) -> list[str]:
-        """What a user should know of the weights before they are read; nothing if their origin is not clear."""
+        """What a user should know of weights in a file before they are read; nothing if ``check`` refuses them."""
         try:
-            return self.find_origin().notes
-        except InputError:  # as ``check`` says
+            is_there = any(file and Path(file).is_file() for file in (self.pretrained, self.weights))
+            return self.find_origin().notes if is_there else []
+        except InputError:
             return []
 
     def settings(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def test_a_file_that_shows_nothing_is_taken_for_openai_unless_its_origin_is_give
         " otherwise, name its tag in model.clip.origin (e.g. laion)."
     )
     assert CLIPSource(NAME, weights=str(file)).notes() == [note]
+    assert not CLIPSource(NAME, "opnai").notes() and not CLIPSource(NAME).notes()  # no files
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     features = {}
     for origin in ("openai", "laion", "half"):
