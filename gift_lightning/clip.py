@@ -10,7 +10,7 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.tokenizer import HFTokenizer
-from open_clip.transformer import text_global_pool
+from open_clip.transformer import QuickGELU, text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import Compose, Normalize, PILToTensor
@@ -142,8 +142,10 @@ class CLIP(nn.Module):
         return F.normalize(torch.stack([own.mean(0) for own in features.split([len(own) for own in prompts])]), dim=-1)
 
     def fingerprint(self) -> str:
-        """Hash of all weights, equal exactly if two models are bit-identical."""
+        """Hash of all weights and of OpenAI's activation, equal exactly if two models compute the same, bit by bit."""
         digest = hashlib.sha256()
+        if any(isinstance(part, QuickGELU) for part in self.model.modules()):
+            digest.update(b"QuickGELU")
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -186,6 +186,18 @@ def test_fingerprint_sees_one_bit() -> None:
     assert clip.fingerprint() == other.fingerprint()
 
 
+def test_the_same_weights_with_another_activation_are_another_model(folder: Folder) -> None:
+    name = folder()
+    usual = CLIPSource(name).load()
+    config = Path(name.removeprefix("local-dir:")) / "open_clip_config.json"
+    content = json.loads(config.read_text())
+    content["model_cfg"]["quick_gelu"] = True
+    config.write_text(json.dumps(content))
+    quick = CLIPSource(name).load()
+    assert all(torch.equal(*pair) for pair in zip(usual.parameters(), quick.parameters(), strict=True))
+    assert usual.fingerprint() != quick.fingerprint()
+
+
 # --- where a model comes from -----------------------------------------------------------------------------------------
 
 
