@@ -23,6 +23,8 @@ quickstart: $(BASE)  ## install, take a small CLIP through six tasks by fine-tun
 # a test computes on one thread; the tests of a file share a process, and what is made for all of them
 test: $(DEV) lint  ## install with the tools for development, then lint and run all tests
 	$(RUN) -m pytest -n auto --dist loadfile
+	@echo "The authors' numbers once more, with the kernels of a CPU without AVX:"
+	ATEN_CPU_CAPABILITY=default $(RUN) -m pytest -q tests/golden/test_trajectories.py
 
 lint: $(DEV)  ## check style, format and types
 	$(VENV)/bin/ruff check .

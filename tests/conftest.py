@@ -1,4 +1,7 @@
-"""Settings of all tests: no network, and one thread, so that sums are taken in the same order every time."""
+"""Settings of all tests: no network, and one thread, so that sums are taken in the same order every time.
+
+``OMP_NUM_THREADS=2`` gives them two, and ``ATEN_CPU_CAPABILITY=default`` the kernels of a CPU without AVX.
+"""
 
 import os
 
@@ -8,4 +11,4 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

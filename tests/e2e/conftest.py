@@ -36,7 +36,7 @@ def _command(argv: Sequence[str], log: str, largest_file: int | None, environmen
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not hear it
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     with open(log, "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         from gift_lightning.__main__ import main
 
