@@ -63,12 +63,13 @@ def _wrong_type(found: re.Match[str], text: str, options: list[str]) -> str:
     kinds = [kind for kind in re.findall(r"Expected an? (.+?)(?= - | Given|\. Got|$)", text) if "NoneType" not in kind]
     names = dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", kind).strip() for kind in kinds)
     keys = re.findall(r'[Pp]arser key "([^"]+)"', text)
-    return f"{'.'.join(keys) or 'A value'} is '{_short(found[1])}', but must be of type {' or '.join(names)}."
+    kind = f", but must be of type {' or '.join(names)}" if any(names) else ", which is not what it takes"
+    return f"{'.'.join(keys) or 'A value'} is '{_short(found[1])}'{kind}."
 
 
 def _short(text: str | None) -> str:
     """A value as the user wrote it, or its beginning."""
-    text = (text or "").partition(" Expected a")[0]
+    text = re.sub(r"^NestedArg\(key='[^']*', val=(.*)\)$", r"\1", (text or "").partition(" Expected a")[0])
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else f"{text[:60]} ..."
 
@@ -170,6 +171,7 @@ _PATTERNS = [
         _wrong_reference,
     ),
     (r"Expected a dot import path string.*Given value: *$", _no_class),
+    (r"Expected a dot import path string: (\S+)", _unknown_class),
     (r"Expected an? .*?Got value:(?: (?!- )(.*?))?(?: - | Given|$)", _wrong_type),
     (r"Expected an? .*?Given value:(?: (?!- )(.*?))?(?: - | Given|$)", _wrong_type),
 ]

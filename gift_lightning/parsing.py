@@ -83,9 +83,10 @@ def check_text(words: Sequence[str]) -> None:
 
 def check_values(config: Namespace) -> None:
     """Raise an ``InputError`` for what has the right type and is no setting: no group of them, or no finite number."""
-    for name in ("run", "model", "data", "trainer"):
-        if not isinstance(config.get(name), Namespace):
-            raise InputError(f"{name} is '{config.get(name)}': it is a group of settings, as in conf/quickstart.yaml.")
+    for name in ("run", "model", "data", "trainer", "model.init_args.clip"):
+        if not isinstance(config.get(name, Namespace()), Namespace):
+            key = name.replace("init_args.", "")
+            raise InputError(f"{key} is '{config.get(name)}': it is a group of settings, as in conf/quickstart.yaml.")
     if config.model.get("dict_kwargs"):
         raise InputError(f"{config.model.class_path} has no option '{next(iter(config.model.dict_kwargs))}'.")
     for key, value in [*_leaves(config.model, "model"), *_leaves(config.data, "data")]:

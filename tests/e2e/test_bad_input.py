@@ -104,7 +104,7 @@ BAD_INPUT = {
     "class without images": (["--data.tasks", FOLDER % "hollow"], "train/bee holds no images: add some or remove it"),
     "one class": (["--data.tasks", FOLDER % "one"], "Task 'one' has 1 class names: give at least two."),
     "image that does not decode": (
-        ["--data.tasks", FOLDER % "torn", "--model.lr", "1e-3"],
+        ["--data.tasks", FOLDER % "torn", "--model.lr", "1e-3", "--model.warmup_steps", "0"],
         ".png is not an image: replace it, or remove it before a run begins.",
     ),
     "prompt too long": (
