@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,13 @@ _TURNS = {
 """How an image with each orientation in its EXIF is turned to be upright."""
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """All formats that the installed Pillow reads, but for EPS, whatever the name of a file: it is a program to run."""
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
+
+
 def read_image(file: Path, which: str | None = None, remedy: str = REPLACE) -> Image.Image:
     """The image in a file, as ``upright_rgb`` gives it. All images that are read from files are read by this.
 
@@ -59,7 +67,7 @@ def read_image(file: Path, which: str | None = None, remedy: str = REPLACE) -> I
     which = str(file) if which is None else which
     with _faults(which, remedy):
         require_regular(file)
-        with Image.open(file) as image:
+        with Image.open(file, formats=_formats()) as image:
             return _upright_rgb(image)
 
 

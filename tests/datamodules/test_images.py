@@ -281,6 +281,15 @@ def test_a_bomb_is_told_in_one_sentence(tmp_path: Path) -> None:
         read_image(file)
 
 
+def test_a_file_that_is_a_program_is_not_run(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.eps")
+    (tmp_path / "0.eps").rename(tmp_path / "0.png")
+    with Image.open(tmp_path / "0.png") as image:
+        assert image.format == "EPS"
+    with pytest.raises(ImageInputError, match=r"0\.png is not an image"):
+        read_image(tmp_path / "0.png")
+
+
 def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff\xe4.png")
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / name)
