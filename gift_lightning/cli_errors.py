@@ -161,6 +161,7 @@ _PATTERNS = [
     (r"given class_path '([^']+)': Option '([^']+)' is not accepted", _unknown_argument),
     (r"given class_path '([^']+)': (?:module .* has no attribute|No module named|Import path)", _unknown_class),
     (r"Problem with given class_path '([^']+)': .*(?:not a subclass|does not correspond)", _unknown_class),
+    (r"Expected a path but either not accessible", _no_class),
     (r"Expected a path but (\S+) either not accessible", _unknown_class),
     (r"Key '([^']+)' is not expected", _unknown_key),
     (r"Option '([^']+)' is not accepted", _unknown_key),

@@ -79,6 +79,8 @@ def check_text(words: Sequence[str]) -> None:
             word.encode()
         except UnicodeEncodeError:
             raise InputError(f"{word[:80]!r} is not text in UTF-8: give what it names another name.") from None
+        if "\0" in word:
+            raise InputError(f"{word[:80]!r} has a NUL byte: remove it.")
 
 
 def check_values(config: Namespace) -> None:
@@ -89,8 +91,10 @@ def check_values(config: Namespace) -> None:
             raise InputError(f"{key} is '{config.get(name)}': it is a group of settings, as in conf/quickstart.yaml.")
     if config.model.get("dict_kwargs"):
         raise InputError(f"{config.model.class_path} has no option '{next(iter(config.model.dict_kwargs))}'.")
-    for key, value in [*_leaves(config.model, "model"), *_leaves(config.data, "data")]:
-        if isinstance(value, float) and not math.isfinite(value):
+    for key, value in _leaves(config, ""):
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise InputError(f"{key} is of more than 63 bits: give a smaller number.")
+        if key.startswith(("model.", "data.")) and isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{key} is {value}: give a finite number.")
 
 
@@ -102,7 +106,7 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, value
     else:
         for name, part in parts:
-            yield from _leaves(part, key if name == "init_args" else f"{key}.{name}")
+            yield from _leaves(part, key if name == "init_args" else f"{key}.{name}".lstrip("."))
 
 
 class Refused(BaseException):

@@ -92,6 +92,12 @@ BAD_CONFIG = {
         "The config refers to the variable NOT_SET_AT_ALL of the environment, which is not set.",
     ),
     "half a reference": (["--run.name", "x${"], "run.name: '${' begins a reference, as in ${run.root}, but"),
+    "a number of 100 digits": (
+        ["--data.steps", "9" * 100],
+        "data.steps is of more than 63 bits: give a smaller number.",
+    ),
+    "NUL in a flag": (["--run.name", "a\0"], "has a NUL byte: remove it."),
+    "a line break for a class": (["--data.tasks+=\n"], "data.tasks: name a class by its path"),
     "no option": (["stray"], "'stray' stands where an option should: options begin with --"),
     "no value": (["--data.steps"], "--data.steps needs a value after it."),
     "a negative seed": (
