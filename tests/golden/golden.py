@@ -71,14 +71,15 @@ shipped_only = pytest.mark.skipif(content_hash(FOLDER) != SHIPPED, reason="a fac
 
 
 def noise(single: Tensor, double: Tensor) -> float:
-    """Tolerance for numbers computed in float32: ten times what lies between theirs in float32 and in float64.
+    """Tolerance for numbers computed in float32: 30 times what lies between theirs in float32 and in float64.
 
     Which of their roundings another CPU repeats is chance, so single entries tell nothing; their largest distance is
-    the size of the noise. It is at least one rounding of the largest number.
+    the size of the noise. Other kernels and numbers of threads were seen at up to 11 times it. It is at least one
+    rounding of the largest number.
     """
     double = double.double()
     rounding = torch.finfo(torch.float32).eps * double.abs().max()
-    return 10 * max((single.double() - double).abs().max().item(), rounding.item())
+    return 30 * max((single.double() - double).abs().max().item(), rounding.item())
 
 
 def trajectory_names() -> list[str]:
