@@ -1,10 +1,8 @@
 """The command line: ``fit``, ``test``, ``generate`` and ``doctor``, from YAML files and flags."""
 
-import logging
 import os
 import re
 import signal
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from gift_lightning import metrics
 from gift_lightning.checkpoint import AtomicCheckpointIO, config_in, load_tensors, read_checkpoint
 from gift_lightning.cli_errors import find_input_error, sentence
 from gift_lightning.config_files import ConfigFile, OnlyInConfigs
-from gift_lightning.console import plain_console, tell
+from gift_lightning.console import plain_console, quiet_libraries, tell
 from gift_lightning.doctor import doctor
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
@@ -76,7 +74,7 @@ def run(argv: list[str], debug: bool = False) -> int:
     0 after success, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM (Lightning's own would be 0, as if the run
     were over). ``debug`` raises what lies behind the sentence.
     """
-    _quiet_libraries()
+    quiet_libraries()
     try:
         check_text(argv)
         SequenceCLI(
@@ -273,11 +271,12 @@ class SequenceCLI(LightningCLI):
             if results["complete"]:
                 self._show(results)
                 raise SystemExit(0)
-            if not config.get("ckpt_path"):
-                raise InputError(
-                    f"{self.folder.path} holds an unfinished run: continue it with --ckpt_path last, choose another"
-                    " --run.name, or delete the folder."
-                )
+        is_begun = results is not None or self.folder.last_checkpoint.exists()
+        if is_begun and not config.get("ckpt_path") and not self.trainer.fast_dev_run:
+            raise InputError(
+                f"{self.folder.path} holds an unfinished run: continue it with --ckpt_path last, choose another"
+                " --run.name, or delete the folder."
+            )
         if config.get("ckpt_path") == "last":
             config["ckpt_path"] = self._last_checkpoint(results)
 
@@ -385,20 +384,3 @@ def _fixed_seed(seed: int) -> int:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _quiet_libraries() -> None:
-    """Silence what the libraries say about things that are as they should be here."""
-    logging.raiseExceptions = False  # a log file of a library that cannot be written, as on a full disk
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*DataLoader will create .* worker processes.*",
-        ".*treespec, LeafSpec.*",
-        ".*number of training batches.*",
-        ".*exists and is not empty.*",
-        ".*in eval mode at the start of training.*",
-        ".*Grad strides do not match bucket view.*",  # of 1x1 kernels, whose layout is two at once
-    ):
-        warnings.filterwarnings("ignore", message=message)

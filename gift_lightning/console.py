@@ -1,6 +1,8 @@
 """What is printed: text is data, never markup, an emoji's code or a command to the terminal."""
 
+import logging
 import unicodedata
+import warnings
 from typing import Any
 
 from rich.console import Console
@@ -33,3 +35,20 @@ def visible(text: str) -> str:
     'a\\nb [v2]'
     """
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+
+
+def quiet_libraries() -> None:
+    """Silence what the libraries say about things that are as they should be here."""
+    logging.raiseExceptions = False  # a log file of a library that cannot be written, as on a full disk
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*DataLoader will create .* worker processes.*",
+        ".*treespec, LeafSpec.*",
+        ".*number of training batches.*",
+        ".*exists and is not empty.*",
+        ".*in eval mode at the start of training.*",
+        ".*Grad strides do not match bucket view.*",  # of 1x1 kernels, whose layout is two at once
+    ):
+        warnings.filterwarnings("ignore", message=message)

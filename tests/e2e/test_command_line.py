@@ -167,6 +167,17 @@ def test_unfinished_run_is_not_overwritten(reference: Path, tmp_path: Path) -> N
     assert read_results(folder) == results
 
 
+def test_a_run_whose_results_are_gone_is_not_overwritten(reference: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "three_tasks" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes((reference / "checkpoints" / "last.ckpt").read_bytes())
+    status, _, err = fit_here(tmp_path)
+    assert status == 2
+    assert "holds an unfinished run: continue it with --ckpt_path last" in err
+    assert fit_here(tmp_path, "--ckpt_path", "last")[0] == 0
+    assert read_results(checkpoint.parents[1])["R"] == read_results(reference)["R"]
+
+
 # --- test -------------------------------------------------------------------------------------------------------------
 
 
