@@ -157,6 +157,7 @@ _PATTERNS = [
     (r"argument (\S+) --> (\S+): invalid", _linked),
     (r"File does not exist: '?([^' ]+)", _no_file),
     (r"Unable to load config '(.*?)' - ", _no_group),
+    (r"Subclasses are disabled for \w+, thus '([^']+)'", _no_group),
     (r"unrecognized arguments: (\S+)", _unknown_flag),
     (r"given class_path '([^']+)': Option '([^']+)' is not accepted", _unknown_argument),
     (r"given class_path '([^']+)': (?:module .* has no attribute|No module named|Import path)", _unknown_class),
