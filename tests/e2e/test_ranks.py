@@ -16,7 +16,7 @@ from tests.e2e.conftest import (
     run_on_ranks,
 )
 from tests.e2e.gradients import keep_steps
-from tests.e2e.same import assert_same_end, assert_same_steps, walked
+from tests.e2e.same import GRADIENTS, assert_same_end, assert_same_steps, walked
 
 LAUNCHERS = {
     "lightning": [sys.executable, "-m", "gift_lightning"],
@@ -32,6 +32,8 @@ LAUNCHERS = {
 }
 TWO_RANKS = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 FLOAT64 = ["--trainer.precision", "64-true"]
+COARSER = 2**29
+"""How much coarser float32 rounds than float64."""
 
 
 def fit_on_two_ranks(root: Path, *flags: str) -> Path:
@@ -72,7 +74,7 @@ def test_float32_stays_close(small_vit: str, tmp_path: Path) -> None:
     assert run_command(command, tmp_path / "log") == 0
     fit_on_two_ranks(two, *flags, *keep_steps(two / "steps", follow=one / "steps"))
     way = walked(one / "three_tasks")
-    assert_same_steps(two / "steps", one / "steps", way, gradients=1e-5, share=1e-2)
+    assert_same_steps(two / "steps", one / "steps", way, gradients=GRADIENTS * COARSER, share=1e-3)
 
 
 def test_accumulated_batches_equal_whole_ones(one_process: Path, tmp_path: Path) -> None:
