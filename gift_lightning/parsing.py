@@ -3,6 +3,7 @@
 * YAML is that of ``load_yaml`` and ``dump_yaml``.
 * A list replaces the list that stood there before. By itself, a list with as many elements gives each of them the
   ``init_args`` of the old element at its place, if they are of one class.
+* A text stays a text: ``'#1'`` in quotes is no empty value.
 * ``${run.root}`` means the same in a file, in a base and in a flag: the key ``run.root`` of the whole config.
 * Which settings come from variables of the environment is kept, for these may be secrets.
 """
@@ -51,9 +52,15 @@ _adapt = _typehints.adapt_typehints
 
 
 def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
-    """A value made to fit its type, without what stood there before if it is a list, but for ``+=``."""
+    """A value made to fit its type; without what stood there before if it is a list, but for ``+=``.
+
+    Of texts, ``null`` alone stands for no value: the quotes of one in a file are gone when the parser reads it again.
+    """
     if isinstance(val, list) and not kwargs.get("append"):
         kwargs["prev_val"] = None
+    text = kwargs.get("orig_val")
+    if val is None and isinstance(text, str) and text != "null":  # it was read as YAML: '#a', '---' and '~' are nothing
+        val = text
     return _adapt(val, *args, **kwargs)
 
 

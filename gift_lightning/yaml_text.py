@@ -33,7 +33,12 @@ def dump_yaml(value: Any) -> str:
 
 
 class _AnyDefault(yaml.SafeDumper):
-    """Writes enumerations by their names, and other objects as they call themselves."""
+    """Writes enumerations by their names, and other objects as they call themselves.
+
+    A text is in quotes if any reader would take it for another value: ``1e3`` is a text for PyYAML alone.
+    """
+
+    yaml_implicit_resolvers: dict[Any, list[Any]] = {**yaml.SafeDumper.yaml_implicit_resolvers}
 
 
 _AnyDefault.add_multi_representer(
@@ -57,6 +62,9 @@ def _mapping(loader: _TextKeys, node: yaml.MappingNode) -> Iterator[dict[str, An
 
 
 _TextKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+for first in {*_AnyDefault.yaml_implicit_resolvers, *_TextKeys.yaml_implicit_resolvers}:
+    usual, own = (kind.yaml_implicit_resolvers.get(first, []) for kind in (_AnyDefault, _TextKeys))
+    _AnyDefault.yaml_implicit_resolvers[first] = [*own, *(each for each in usual if each not in own)]
 
 
 @dataclass

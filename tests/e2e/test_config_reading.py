@@ -8,6 +8,7 @@ import yaml
 
 import gift_lightning
 from gift_lightning.errors import InputError
+from gift_lightning.yaml_text import dump_yaml
 from tests.e2e.conftest import CONFIG, call, fit_here
 
 FLAGS, SHAPES = "datamodules.mini.Flags", "datamodules.mini.Shapes"
@@ -155,3 +156,16 @@ def test_what_the_environment_holds_is_never_written(tmp_path: Path, monkeypatch
     monkeypatch.delenv("NAME")
     with pytest.raises(InputError, match="refers to the variable NAME of the environment, which is not set"):
         gift_lightning.load(folder)
+
+
+def test_a_text_in_quotes_is_never_an_empty_value_or_a_number(tmp_path: Path) -> None:
+    texts = ["~", "Null", "#h", "# 1", "---", "&a", "!!null", "1e4", "007", "true", "[a]", "a: b", "*a", "1:30"]
+    tasks = [one("datamodules.ImageFolderTask", folder="x", name=text, class_names={"ant": text}) for text in texts]
+    config = tmp_path / "config.yaml"
+    config.write_text(dump_yaml({"base": CONFIG, "data": {"tasks": tasks, "cache": "#c"}}))
+    content = config_of("--config", str(config))
+    assert content["data"]["cache"] == "#c"
+    for text, task in zip(texts, content["data"]["tasks"], strict=True):
+        assert (task["init_args"]["name"], task["init_args"]["class_names"]) == (text, {"ant": text})
+    assert config_of("--config", CONFIG, "--data.cache", "#c")["data"]["cache"] == "#c"
+    assert config_of("--config", CONFIG, "--data.cache", "null")["data"]["cache"] is None

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from gift_lightning.errors import InputError
-from gift_lightning.yaml_text import load_yaml
+from gift_lightning.yaml_text import dump_yaml, load_yaml
 
 LAUGHS = "".join(
     f"{key}: &{key} [{', '.join([f'*{above}'] * 9)}]\n" for above, key in zip("abcdefgh", "bcdefghi", strict=True)
@@ -26,6 +26,15 @@ def test_keys_are_the_text_that_was_typed() -> None:
         "0x10": 5,
         "on": [{"off": True}],
     }
+
+
+@pytest.mark.parametrize(
+    "text", ["1e4", "1e-3", "+1e5", "1.e3", "1_000", "2001-01-01", "yes", "~", "null", "#h", "007", "a: b", "=", "<<"]
+)
+def test_a_text_that_looks_like_something_else_stays_a_text(text: str) -> None:
+    written = dump_yaml({"name": text, text: [text], "number": 1e-5})
+    assert load_yaml(written) == {"name": text, text: [text], "number": 1e-5}
+    assert yaml.safe_load(written)["name"] == text
 
 
 def test_merge_keys_and_aliases_work() -> None:
