@@ -38,8 +38,12 @@ def test_a_bad_training_image_is_named(user: Path, broken: list[str]) -> None:  
     (told,) = [line for line in log.read_text().splitlines() if line.startswith("error:")]
     assert "error: Task 'birds', image " in told and told.endswith("remove it before a run begins.")
     assert any(path in told for path in broken)
-    assert run_command([*SKIP, "--ckpt_path", "last"], log) == 0, log.read_text()  # goes on with the same run
-    assert read_results(user / "runs" / "own_images")["skipped"]
+    assert run_command([*SKIP, "--ckpt_path", "last"], log) == 2  # with other images it would be another run
+    assert "another data.on_bad_image (error there, skip here)" in log.read_text()
+    for path in broken:
+        Image.new("RGB", (32, 32), "red").save(user / "data" / "birds" / path)
+    assert run_command([*RUN, "--ckpt_path", "last"], log) == 0, log.read_text()
+    assert read_results(user / "runs" / "own_images")["complete"]
 
 
 def test_skipping_is_the_same_for_ranks_workers_and_restarts(user: Path, broken: list[str]) -> None:  # noqa: F811

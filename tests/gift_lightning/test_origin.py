@@ -198,6 +198,7 @@ def test_a_run_says_what_it_took_and_writes_it_into_its_files(model: dict[str, T
     file = tmp_path / "file.pt"
     torch.save(model, file)
     flags = ["--model.clip.name", NAME, "--model.clip.pretrained", str(file), "--model.lr", "1e-3", "--data.steps", "1"]
+    flags += ["--model.warmup_steps", "0"]
     flags += ["--data.tasks", "[{class_path: datamodules.mini.Flags, init_args: {train_size: 16, test_size: 4}}]"]
     expected = f"note: {file} does not say who trained it: activation and preprocessing are those of 'openai'; if it"
     status, _, err = fit_here(tmp_path, *flags)
