@@ -20,7 +20,7 @@ from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, S
 from datamodules.substitutes import Substitutes
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
-from gift_lightning.names import alike, fault_of, fault_of_task
+from gift_lightning.names import alike_as_files, fault_of, fault_of_task
 
 
 class TaskSequence(LightningDataModule):
@@ -194,6 +194,10 @@ class TaskSequence(LightningDataModule):
             self.skipped[self.names[task]] = used
         self._damaged.collect()
 
+    def on_evaluated(self) -> None:
+        """Called after an evaluation, on every rank."""
+        self._damaged.collect()
+
     def train_dataloader(self) -> CombinedLoader:
         """The streams of the task that Lightning's epoch stands for.
 
@@ -247,7 +251,6 @@ class TaskSequence(LightningDataModule):
         """
         if task not in self._shards:
             self._shards[task] = self._test_shard(self.tasks[task], limit)
-            self._damaged.collect()
         return self._shards[task]
 
     def _test_shard(self, task: Task, limit: int | None) -> TestShard:
@@ -297,13 +300,13 @@ class TaskSequence(LightningDataModule):
         for name in self.names:
             if fault := fault_of_task(name):
                 raise InputError(f"The name {name!r} of a task {fault}: give it a short name, which folders can have.")
-            if alike(name) in known:
-                other = known[alike(name)]
+            if alike_as_files(name) in known:
+                other = known[alike_as_files(name)]
                 told = f"more than one task named '{name}'"
                 if name != other:
                     told = f"tasks named '{other}' and '{name}', which some file systems take for the same"
                 raise InputError(f"data.tasks has {told}: give each task its own name.")
-            known[alike(name)] = name
+            known[alike_as_files(name)] = name
 
     def _check_division(self, split: Split) -> None:
         parts = split.world_size * split.accumulate
