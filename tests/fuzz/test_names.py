@@ -15,10 +15,9 @@ from rich.console import Console
 from callbacks.sequence_progress import progress_bar
 from datamodules import SyntheticReplay
 from datamodules.replay.drawing import Progress
-from gift_lightning.cli import _row_table
 from gift_lightning.console import plain_console, visible
 from gift_lightning.generate import _bar, _bars, _summarise
-from gift_lightning.names import alike, fault_of, fault_of_task
+from gift_lightning.names import alike_as_files, fault_of, fault_of_task
 from gift_lightning.report import (
     accuracy_table,
     comparison_markdown,
@@ -26,6 +25,7 @@ from gift_lightning.report import (
     plot_accuracy_matrix,
     plot_replay_grid,
     read_accuracy_csv,
+    row_table,
     side_by_side,
     write_accuracy_csv,
 )
@@ -85,7 +85,7 @@ def names_of(rng: random.Random, count: int) -> list[str]:
     while len(names) < count:
         name = "".join(rng.choices(PIECES, k=rng.randint(1, 5))).strip()[:34]
         if not fault_of(name) and name == name.strip():
-            names.setdefault(alike(name), name)
+            names.setdefault(alike_as_files(name), name)
     return list(names.values())
 
 
@@ -168,7 +168,7 @@ def test_names_come_through_what_a_run_shows(case: int) -> None:
     console = plain_console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
     with progress_bar(console) as bar:
         bar.add_task(f"task 1/2 {name}", total=3, loss="")
-    console.print(_row_table([name], [50.0], 50.0))
+    console.print(row_table([name], [50.0], 50.0))
     progress = Progress(name, 0, 1, 0, 0.0)
     with _bars(console) as bars:
         _bar(bars, name, 3)(progress)
