@@ -177,7 +177,7 @@ BAD_IMAGES: dict[str, tuple[Any, str]] = {
     ),
     "bombs": (write_bomb, "test/cat/0.png cannot be decoded (Image size"),
     "a reference": (reference_with_a_hole, "references/train/"),
-    "a reference that is a pipe": (reference_that_is_a_pipe, "lists 1 paths at which there is no file"),
+    "a reference that is a pipe": (reference_that_is_a_pipe, "lists 1 path at which there is no file"),
     "references listed in a pipe": (list_that_is_a_pipe, "list.txt cannot be read: it is a pipe, a socket or a device"),
     "sentences from a pipe": (sentences_from_a_pipe, "sentences.txt cannot be read: it is a pipe"),
     "prompts from a pipe": (prompts_from_a_pipe, "prompts.txt cannot be read: it is a pipe"),
