@@ -65,7 +65,8 @@ def damaged_paths(samples: ImageSet, damage: Tensor | None = None) -> list[str]:
     if not indices:
         return []
     while isinstance(samples, Selection):  # whose own list of paths is made anew each time
-        samples, indices = samples.whole, [samples.indices[index] for index in indices]
+        indices = [samples.indices[index] for index in indices]
+        samples = samples.whole
     listed: Any = samples
     return [str(listed.samples[index][0]) for index in indices]
 

@@ -121,6 +121,11 @@ class TaskSequence(LightningDataModule):
             return -(-len(self.tasks[task].train_set) // self.batch_size)
         return int(self._steps)
 
+    def known_steps(self) -> dict[str, int]:
+        """Optimiser steps of the tasks by name; if a pass over its images counts, of each task that is set up."""
+        tasks = enumerate(self.tasks)
+        return {t.name: self.steps(i) for i, t in tasks if self._steps != "epoch" or hasattr(t, "train_set")}
+
     def first_step(self, task: int) -> int:
         """The global step at which ``task`` starts; ``first_step(num_tasks)`` is the length of the whole sequence."""
         return [0, *accumulate(self.steps(t) for t in range(self.num_tasks))][task]

@@ -281,18 +281,22 @@ class ContinualCLIP(LightningModule):
 
     def notes(self) -> list[str]:
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
-        return [*self.clip.origin.notes, *self._note_short_tasks()]
+        return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.known_steps())]
 
-    def _note_short_tasks(self) -> list[str]:
-        """What the warm-up leaves of the learning rate in tasks that end before it does."""
+    def notes_on_settings(self, steps: Mapping[str, int]) -> list[str]:
+        """Those on the settings alone: what the warm-up leaves of the learning rate in tasks that end before it does.
+
+        Args:
+            steps: optimiser steps of the tasks, by name.
+        """
         short: dict[int, list[str]] = {}
-        for task, name in enumerate(self.sequence.names) if self.learns else []:
-            if self.sequence.steps(task) < self.warmup_steps:
-                short.setdefault(self.sequence.steps(task), []).append(name)
+        for name, count in steps.items() if self.learns else []:
+            if count < self.warmup_steps:
+                short.setdefault(count, []).append(name)
         return [
-            f"The learning rate reaches {steps / self.warmup_steps:.0%} of model.lr at most in {', '.join(names)}: a"
-            f" task of {steps} steps ends before model.warmup_steps, {self.warmup_steps}."
-            for steps, names in short.items()
+            f"The learning rate reaches {count / self.warmup_steps:.0%} of model.lr at most in {', '.join(names)}: a"
+            f" task of {count} steps ends before model.warmup_steps, {self.warmup_steps}."
+            for count, names in short.items()
         ]
 
     def _check_prompts(self, task: Task) -> None:
