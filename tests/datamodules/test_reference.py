@@ -84,7 +84,7 @@ def test_images_are_turned_upright_and_in_rgb(tmp_path: Path) -> None:
 def test_no_image_is_opened_or_kept_before_it_is_asked_for(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     real = Image.open
-    monkeypatch.setattr(Image, "open", lambda file, **kw: opened.append(Path(file).name) or real(file, **kw))
+    monkeypatch.setattr(Image, "open", lambda file, **options: opened.append(Path(file).name) or real(file, **options))
     made = prepared(pets)
     assert not opened
     first, again = made.pairs[0][0], made.pairs[0][0]
