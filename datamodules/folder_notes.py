@@ -46,7 +46,7 @@ def notes_of_folders(
     if all(parts) and len(nested) > 1:
         advice = ", whose names are not used"
         if layout.test is None:
-            advice = f": if {', '.join(classes[:3])} are splits, call them train and test"
+            advice = f": if {' and '.join(classes[:2])} are splits, call them train and test"
         notes.append(f"every class holds only folders (e.g. {Path(train[0][0]).parent}){advice}")
     return notes
 

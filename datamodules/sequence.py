@@ -301,17 +301,16 @@ class TaskSequence(LightningDataModule):
             raise InputError(f"data.num_workers is {self.num_workers}: give 0 (load while training) or more.")
 
     def _check_names(self) -> None:
-        known: dict[str, str] = {}
+        spellings: dict[str, str] = {}
         for name in self.names:
             if fault := fault_of_task(name):
                 raise InputError(f"The name {name!r} of a task {fault}: give it a short name, which folders can have.")
-            if alike_as_files(name) in known:
-                other = known[alike_as_files(name)]
-                told = f"more than one task named '{name}'"
-                if name != other:
-                    told = f"tasks named '{other}' and '{name}', which some file systems take for the same"
-                raise InputError(f"data.tasks has {told}: give each task its own name.")
-            known[alike_as_files(name)] = name
+            other = spellings.setdefault(alike_as_files(name), name)
+            if other != name:
+                which = f"tasks named '{other}' and '{name}', which some file systems take for the same"
+                raise InputError(f"data.tasks has {which}: give each task its own name.")
+        if twice := [name for name in self.names if self.names.count(name) > 1]:
+            raise InputError(f"data.tasks has more than one task named '{twice[0]}': give each task its own name.")
 
     def _check_division(self, split: Split) -> None:
         parts = split.world_size * split.accumulate

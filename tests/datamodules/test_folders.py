@@ -108,8 +108,8 @@ LAYOUTS: dict[str, Any] = {
     "splits of another name": (
         [*classes("seg_train/"), *classes("seg_test/")],
         ("", ""),
-        "every class holds only folders (e.g. seg_test/ant): if seg_test, seg_train are splits, call them train and"
-        " test.",
+        "every class holds only folders (e.g. seg_test/ant): if seg_test and seg_train are splits, call them train"
+        " and test.",
     ),
     "folders in all classes": (
         [*classes("train/a/"), *classes("train/b/"), *classes("test/a/"), *classes("test/b/")],
