@@ -169,7 +169,7 @@ class ReplayFolder:
         # not by the digest of all prompts: rows of the CSV may have been removed
         recorded = self._recorded.get(file.name, {}).get("prompt")
         drawn_from = recorded if self._recorded else image.info.get("prompt", prompt)
-        if drawn_from != prompt:
+        if str(drawn_from).lstrip(" ") != prompt.lstrip(" "):  # which is how a CSV is read
             raise InputError(
                 f"{self.path / CSV_NAME} gives {file.name} the prompt {prompt!r}, from which it was not drawn: restore"
                 f" {CSV_NAME}."

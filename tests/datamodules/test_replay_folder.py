@@ -94,6 +94,26 @@ def test_a_prompt_that_was_changed_in_the_csv_is_refused(change: str, complete: 
 
 
 @pytest.mark.parametrize("complete", [True, False])
+def test_any_prompt_is_read_from_the_csv_as_it_was_drawn(complete: bool, tmp_path: Path) -> None:
+    prompts = [
+        " a dog",
+        "  two, dogs ",
+        'a "big" dog',
+        "a Straße, 鳥 é",
+        "a dog;\tat night",
+        "'a dog'",
+        "a\nb",
+        "a\r\nb",
+    ]
+    replay(tmp_path, Noise(), initial_prompts=prompts, images_per_task=40).prepare_task(0)
+    if not complete:
+        forget(tmp_path / "Flags_Syn", "images")
+    reader = replay(tmp_path, images_per_task=40)
+    reader.prepare_task(0)
+    assert {prompt.strip() for prompt in reader.prompts} == {prompt.strip() for prompt in prompts}
+
+
+@pytest.mark.parametrize("complete", [True, False])
 def test_a_row_may_be_removed_and_no_image_added(complete: bool, tmp_path: Path) -> None:
     replay(tmp_path, Noise()).prepare_task(0)
     folder = tmp_path / "Flags_Syn"
