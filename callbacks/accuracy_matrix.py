@@ -74,6 +74,7 @@ class AccuracyMatrix(TaskCallback):
                 raise RuntimeError(f"{len(logits)} logits for {len(shard)} test images of task '{task.name}'.")
             counts[index, 0] = task.right(logits.argmax(1).cpu(), shard.labels).sum()
             counts[index, 1] = len(logits)
+        sequence.on_evaluated()
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
         for index, ((_, seen), task) in enumerate(zip(counts.tolist(), sequence.tasks, strict=True)):
             expected = len(task.test_set) if limit is None else min(limit, len(task.test_set))

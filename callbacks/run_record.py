@@ -126,7 +126,7 @@ class RunRecord(TaskCallback):
             plain_console().print(accuracy_table(results))
 
     def _tell_notes(self, trainer: Trainer, module: Module) -> None:
-        for sentence in _notes(trainer, module) if trainer.is_global_zero else []:
+        for sentence in _notes(trainer, module):
             note(sentence)
 
     def _warn_of_damaged(self, trainer: Trainer) -> None:
@@ -206,8 +206,8 @@ class RunRecord(TaskCallback):
 
 
 def _notes(trainer: Trainer, module: Module) -> list[str]:
-    """What a user should know of this run, the model first."""
-    return [*module.notes(), *trainer.datamodule.notes()]
+    """What a user should know of this run, the model first; on rank 0, because the files of tasks are read for it."""
+    return [] if not trainer.is_global_zero else [*module.notes(), *trainer.datamodule.notes()]
 
 
 def _warn_of_skipped(results: dict[str, Any], task: str) -> None:

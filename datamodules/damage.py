@@ -1,4 +1,4 @@
-"""Images that decode although they are damaged, for which nobody but their decoder can speak."""
+"""Images that decode although their decoder reports damage."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from datamodules.base import ImageSet
 from datamodules.image_files import DAMAGED
 from datamodules.replay.in_step import on_all_ranks
+from datamodules.selection import Selection
 
 REPLAY = "data.replay"
 """Names the images of replay among those of tasks."""
@@ -33,7 +34,11 @@ class DamagedImages:
 
     def collect(self) -> dict[str, list[str]]:
         """Take in what any rank has found, and return all; all ranks have to call this."""
-        own = [(name, paths) for name, samples in self._sets() if (paths := damaged_paths(samples))]
+        # all steps of a data set share its images: they are looked at once
+        wholes = {id(whole): whole for _, samples in self._sets() if hasattr(whole := _whole(samples), "damage")}
+        damaged = {number for number, whole in wholes.items() if (whole.damage == DAMAGED).any()}
+        sets = [(name, samples) for name, samples in self._sets() if id(_whole(samples)) in damaged]
+        own = [(name, paths) for name, samples in sets if (paths := damaged_paths(samples))]
         trainer = self._sequence.trainer
         for rank in [own] if trainer is None else on_all_ranks(trainer, own):
             for name, paths in rank:
@@ -59,6 +64,15 @@ def damaged_paths(samples: ImageSet, damage: Tensor | None = None) -> list[str]:
     indices = [] if damage is None else (damage == DAMAGED).nonzero().flatten().tolist()
     if not indices:
         return []
+    while isinstance(samples, Selection):  # whose own list of paths is made anew each time
+        indices = [samples.indices[index] for index in indices]
+        samples = samples.whole
     listed: Any = samples
-    paths = listed.samples
-    return [str(paths[index][0]) for index in indices]
+    return [str(listed.samples[index][0]) for index in indices]
+
+
+def _whole(samples: ImageSet) -> Any:
+    """The set of which some samples were selected."""
+    while isinstance(samples, Selection):
+        samples = samples.whole
+    return samples

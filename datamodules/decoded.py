@@ -83,20 +83,25 @@ def decoded_images(
     # the first rank alone looks: a network file system may tell each machine something else for a while
     file = on_first_rank(trainer, lambda: DecodedFile.of(folder, task, geometry))
     if not on_first_rank(trainer, file.is_whole):
-        temporary = on_first_rank(trainer, file.begin)
-        split = Split(trainer.global_rank, trainer.world_size)
-        try:
-            for share in in_step(trainer, file.fill(temporary, Decoded(task.test_set, geometry), split, num_workers)):
-                if report is not None:
-                    report(f"Decoding test images of {task.name}: {share:.0%}")
-            on_first_rank(trainer, lambda: file.finish(temporary))
-        except BaseException:
-            if trainer.is_global_zero:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-            raise
+        for share in _make(trainer, file, Decoded(task.test_set, geometry), num_workers):
+            if report is not None:
+                report(f"Decoding test images of {task.name}: {share:.0%}")
     (content,) = in_step(trainer, (file.read() for _ in range(1)))
     return content
+
+
+def _make(trainer: Any, file: "DecodedFile", images: Decoded, num_workers: int) -> Iterator[float]:
+    """Make a file with all ranks; yields the share of this rank's part that is done."""
+    temporary = on_first_rank(trainer, file.begin)
+    split = Split(trainer.global_rank, trainer.world_size)
+    try:
+        yield from in_step(trainer, file.fill(temporary, images, split, num_workers))
+        on_first_rank(trainer, lambda: file.finish(temporary))
+    except BaseException:
+        if trainer.is_global_zero:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)

@@ -28,19 +28,19 @@ class Layout(NamedTuple):
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a folder's name stands for, whatever its case.
+    """The split that a folder's name stands for, whatever its case; a number may follow.
 
-    >>> split_of("Train"), split_of("test_set"), split_of("validation"), split_of("trains")
+    >>> split_of("Train"), split_of("test_set"), split_of("val2017"), split_of("trains")
     ('train', 'test', 'val', None)
     """
     for split, spellings in _SPELLINGS.items():
-        if re.fullmatch(f"({spellings})([ _-]?(set|data|images))?", name, re.IGNORECASE):
+        if re.fullmatch(f"({spellings})([ _-]?(set|data|images))?([ _-]?[0-9]+)?", name, re.IGNORECASE):
             return split
     return None
 
 
 def splits_in(folder: Path) -> tuple[dict[str, Split], list[str]]:
-    """The folders in ``folder`` that are called as splits are, and which of them hold images and no folders."""
+    """The split of each folder in ``folder`` that has a split's name, and those of them with images and no folders."""
     named = {name: split for name in class_folders(folder) if (split := split_of(name))}
     return named, [name for name in named if images_beside(folder / name) and not class_folders(folder / name)]
 
@@ -50,7 +50,7 @@ def find_layout(folder: Path) -> Layout:
 
     A folder is a split if it is called ``train``, ``test`` or ``val`` (or ``training``, ``Test``, ``valid_set``, ...)
     and holds folders of classes; one of such a name that holds images and no folders is a class, if it has other
-    classes beside it. Validation images are the test set where there is no other.
+    classes and no other split beside it. Validation images are the test set where there is no other.
 
     Raises:
         InputError: a split lacks, holds images without classes, is there twice, or may as well be a class.
@@ -59,11 +59,13 @@ def find_layout(folder: Path) -> Layout:
     others = [name for name in class_folders(folder) if name not in named]
     if len(flat) == len(named):
         if named and not others:
+            raise InputError(f"{_list(flat)} in {folder} {_holds(flat)}: give each class a folder of its own.")
+        if len(set(named.values())) > 1:
             raise InputError(
-                f"{_list(flat)} in {folder} {_holds(flat)} no folders: give each class a folder of its own."
+                f"{_list(flat)} in {folder} {_holds(flat)}, so that the classes of these images are unknown:"
+                " give each class a folder of its own, or rename what is a class and no split."
             )
-        taken = f"{folder / flat[0]} is taken as a class, for it holds images and no folders" if flat else ""
-        return Layout(folder, None, [taken] if taken else [])
+        return Layout(folder, None, [f"{folder / name} is taken as a class, for it {_HOLDS_IMAGES}" for name in flat])
     splits = _splits(folder, {name: split for name, split in named.items() if name not in flat})
     test = splits.get("test") or splits.get("val")
     if "train" not in splits or test is None:
@@ -80,12 +82,14 @@ def find_layout(folder: Path) -> Layout:
 
 def _splits(folder: Path, named: dict[str, Split]) -> dict[Split, str]:
     """The folder of each split."""
-    found: dict[Split, str] = {}
+    folders: dict[Split, str] = {}
     for name, split in named.items():
-        if split in found:
-            raise InputError(f"{folder} has {found[split]} and {name}, which are the same split: merge or remove one.")
-        found[split] = name
-    return found
+        if split in folders:
+            raise InputError(
+                f"{folder} has {folders[split]} and {name}, which are the same split: merge or remove one."
+            )
+        folders[split] = name
+    return folders
 
 
 def _what_lacks(folder: Path, splits: dict[Split, str], flat: Sequence[str], others: Sequence[str]) -> str:
@@ -95,7 +99,7 @@ def _what_lacks(folder: Path, splits: dict[Split, str], flat: Sequence[str], oth
             f", or name {folder / splits['train']}, of which a part is kept for testing" if "train" in splits else ""
         )
         return (
-            f"{folder / flat[0]} holds images and no folders, so that their classes are unknown: give each class a"
+            f"{folder / flat[0]} {_HOLDS_IMAGES}, so that their classes are unknown: give each class a"
             f" folder of its own{apart}."
         )
     found = splits.get("train") or next(iter(splits.values()))
@@ -117,4 +121,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _holds(names: Sequence[str]) -> str:
-    return "holds images and" if len(names) == 1 else "hold images and"
+    return _HOLDS_IMAGES if len(names) == 1 else "hold images and no folders"
+
+
+_HOLDS_IMAGES = "holds images and no folders"

@@ -1,4 +1,4 @@
-"""What a user should know of a folder of images: images that belong to no class, and those that are there twice."""
+"""What a user should know of a folder of images: images in no class folder, classes without images, and copies."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ COMPARED = 50_000
 def notes_of_folders(
     layout: Layout, classes: Sequence[str], train: Sequence[Sample], test: Sequence[Sample]
 ) -> list[str]:
-    """Sentences, without their full stops, on images without a class and classes without images.
+    """Sentences, without their full stops, on images in no class folder and classes without test images.
 
     Args:
         layout: where the folders of classes are.
@@ -29,8 +29,8 @@ def notes_of_folders(
         stray = images_beside(folder)
         if stray:
             notes.append(
-                f"{_count(stray, 'image')} directly in {folder} {_are(stray)} passed over, being of no class; the first"
-                f" one is {stray[0]}"
+                f"{_count(stray, 'image')} directly in {folder} {_are(stray)} passed over, in no class"
+                f" folder; the first one is {stray[0]}"
             )
         if broken := broken_links(folder):
             leads = "leads" if len(broken) == 1 else "lead"
@@ -44,40 +44,41 @@ def notes_of_folders(
     parts = [path.split("/")[depth:-1] for path, _ in [*train, *test]]
     nested = sorted({inner[0] for inner in parts if inner})
     if all(parts) and len(nested) > 1:
-        example = Path(train[0][0])
-        notes.append(
-            f"all images lie in folders within those of the classes, as {example.parent}, and these ('{nested[0]}',"
-            f" '{nested[1]}', ...) are not told apart: the class is '{example.parts[depth - 1]}'"
-        )
+        advice = ", whose names are not used"
+        if layout.test is None:
+            advice = f": if {' and '.join(classes[:2])} are splits, call them train and test"
+        notes.append(f"every class holds only folders (e.g. {Path(train[0][0]).parent}){advice}")
     return notes
 
 
 def notes_of_copies(folder: Path, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
     """Sentences, without their full stops, on images that are there twice, byte for byte: in two classes, in both sets.
 
-    Of more than ``COMPARED`` images none is looked for.
+    Among more than ``COMPARED`` images, copies are not looked for; that is said.
     """
     samples = [*train, *test]
     if len(samples) > COMPARED:
-        return []
+        return [f"copies are not looked for among its {len(samples)} images: {COMPARED} are the most for that"]
     groups = equal_files([folder / path for path, _ in samples])
     torn, leaked = [], []
     for group in groups:
         first = samples[group[0]]
-        torn += [(first, samples[index]) for index in group if samples[index][1] != first[1]][:1]
-        leaked += [(first, samples[index]) for index in group if group[0] < len(train) <= index]
+        other = next((index for index in group if samples[index][1] != first[1]), None)
+        if other is not None:
+            torn.append((first, samples[other]))
+        leaked += [(first, samples[index]) for index in group if group[0] < len(train) <= index != other]
     notes = []
     if torn:
-        (one, _), (other, _) = torn[0]
+        (one, _), (copy, _) = torn[0]
         notes.append(
             f"{_count(torn, 'image')} {_are(torn)} in more than one class, byte for byte; the first one is"
-            f" {folder / one} and {folder / other}"
+            f" {folder / one} and {folder / copy}"
         )
     if leaked:
-        (one, _), (other, _) = leaked[0]
+        (one, _), (copy, _) = leaked[0]
         notes.append(
             f"{_count(leaked, 'test image')} {_are(leaked)} among the training images too, byte for byte, so that the"
-            f" accuracy says less: the first one is {folder / other}, as {folder / one}"
+            f" accuracy says less: the first one is {folder / copy}, as {folder / one}"
         )
     return notes
 

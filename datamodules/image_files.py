@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from mmap import mmap
 from pathlib import Path
 from typing import Protocol
 
@@ -52,8 +53,9 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         remedy: str = REPLACE,
     ) -> None:
         self.folder, self.samples, self.name, self.remedy = folder, samples, name, remedy
-        # shared with the processes that load images
-        self.damage = torch.zeros(len(samples), dtype=torch.uint8).share_memory_()
+        # shared with the processes that load images; unlike share_memory_, this keeps no file open for each set
+        memory = mmap(-1, max(1, len(samples)))
+        self.damage = torch.frombuffer(memory, dtype=torch.uint8)[: len(samples)]
 
     @property
     def labels(self) -> list[int]:

@@ -106,6 +106,10 @@ def jpeg_fault(file: Path) -> str | None:
     return None
 
 
+class _UnsuitableError(Exception):
+    """A whole image that is not taken: the end of the sentence that says why."""
+
+
 @contextlib.contextmanager
 def _faults(which: str, remedy: str) -> Iterator[None]:
     """Tells in one sentence why an image cannot be read or decoded."""
@@ -115,6 +119,8 @@ def _faults(which: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{which} has disappeared: restore it.") from None
     except UnidentifiedImageError:
         raise ImageInputError(f"{which} is not an image: {remedy}") from None
+    except _UnsuitableError as error:
+        raise ImageInputError(f"{which} {error}") from None
     except Exception as error:  # of many kinds: every format has its own
         # an error with a number is that of the disk or the network; those of Pillow have none
         if isinstance(error, OSError) and error.errno is not None:
@@ -127,7 +133,10 @@ def _faults(which: str, remedy: str) -> Iterator[None]:
 def _upright_rgb(image: Image.Image) -> Image.Image:
     short, long = sorted(image.size)
     if long > LONGEST * short:
-        raise ValueError(f"it has {image.width} x {image.height} pixels, its long side over {LONGEST} short ones")
+        raise _UnsuitableError(
+            f"has {image.width} x {image.height} pixels, and its long side may be at most {LONGEST} short ones: cut it"
+            " into parts, or leave it out."
+        )
     image.load()  # before all else: after a fault in here, Pillow takes what it has decoded for the image
     turn = _TURNS.get(_orientation(image) or 1)
     upright = image if turn is None else image.transpose(turn)
@@ -151,5 +160,7 @@ def _eight_bits(image: Image.Image, source: Image.Image) -> Image.Image:
         gray = np.asarray(image).astype(np.uint32) * 255 // (2**bits - 1)
         return Image.fromarray(gray.astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError("its pixels are numbers of 32 bits or with a sign: save it with 8 bits")
+        raise _UnsuitableError(
+            "has pixels of 32 bits or with a sign, whose black and white are unknown: save it with 8 bits."
+        )
     return image

@@ -28,7 +28,7 @@ class Passed(NamedTuple):
 
     path: str
     kind: str
-    """Its suffix, or what else it is."""
+    """Its suffix, or another reason: a key of ``_REASONS``."""
 
 
 class Listing(NamedTuple):
@@ -105,7 +105,7 @@ def broken_links(folder: Path) -> list[str]:
 
 
 def note_of_passed(passed: Sequence[Passed], where: str, folder: Path) -> list[str]:
-    """A sentence on the files that are passed over, if there are any.
+    """A sentence on the files that are not taken as images, if there are any.
 
     Args:
         passed: these files.
@@ -115,13 +115,24 @@ def note_of_passed(passed: Sequence[Passed], where: str, folder: Path) -> list[s
     if not passed:
         return []
     kinds = Counter(kind for _, kind in passed).most_common()
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds[:_MOST])
-    more = f" and {sum(count for _, count in kinds[_MOST:])} others" if len(kinds) > _MOST else ""
-    what = "1 file that is no image is" if len(passed) == 1 else f"{len(passed)} files that are no images are"
-    return [f"{where}: {what} passed over: {counts}{more}; the first one is {folder / passed[0].path}."]
+    counts = ", ".join(f"{count} {kind if count == 1 else _REASONS.get(kind, kind)}" for kind, count in kinds[:_MOST])
+    others = sum(count for _, count in kinds[_MOST:])
+    more = f" and {others} other{'s' * (others > 1)}" if others else ""
+    one = len(passed) == 1
+    files = "1 file is not taken as an image" if one else f"{len(passed)} files are not taken as images"
+    if not all(kind in _REASONS for kind, _ in kinds):
+        files += ", by the end of its name" if one else ", by the end of their names"
+    return [f"{where}: {files}: {counts}{more}; the first one is {folder / passed[0].path}."]
 
 
 _MOST = 6  # kinds of files that a sentence counts
+
+_REASONS = {
+    "link to a folder": "links to folders",
+    "link to nothing": "links to nothing",
+    "pipe or device": "pipes or devices",
+}
+"""Why a file is passed over, if not by its suffix: of one file, and of several."""
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
@@ -145,7 +156,9 @@ def _why_passed(entry: "os.DirEntry[str]") -> str:
     """What a file that is no folder is, if it is no image; else empty."""
     suffix = os.path.splitext(entry.name)[1].lower()
     if entry.is_symlink() and not os.path.isfile(entry.path):
-        return "links to folders" if os.path.isdir(entry.path) else "links to nothing"
+        if os.path.isdir(entry.path):
+            return "link to a folder"
+        return "pipe or device" if os.path.exists(entry.path) else "link to nothing"
     if not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
-        return "pipes or devices"
+        return "pipe or device"
     return "" if suffix in image_suffixes() else suffix or "without a suffix"

@@ -1,6 +1,7 @@
 """Some samples of a set."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,23 +27,27 @@ class Selection(Dataset[tuple[Any, int]]):
     @property
     def samples(self) -> list[Sample]:
         """Where each comes from, and its label."""
-        known: Any = self.whole
-        return [(known.samples[index][0], label) for index, label in zip(self.indices, self.labels, strict=True)]
+        whole: Any = self.whole
+        return [(whole.samples[index][0], label) for index, label in zip(self.indices, self.labels, strict=True)]
 
     @property
     def damage(self) -> Any:
-        known: Any = self.whole
-        return known.damage[self.indices]
+        whole: Any = self.whole
+        return whole.damage[self._places]
+
+    @cached_property
+    def _places(self) -> torch.Tensor:
+        return torch.tensor(self.indices, dtype=torch.long)
 
     @property
     def content(self) -> Any:
-        known: Any = self.whole
-        return known.content
+        whole: Any = self.whole
+        return whole.content
 
     @property
     def sizes(self) -> Any:
-        known: Any = self.whole
-        return known.sizes
+        whole: Any = self.whole
+        return whole.sizes
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -20,7 +20,7 @@ from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, S
 from datamodules.substitutes import Substitutes
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
-from gift_lightning.names import alike, fault_of, fault_of_task
+from gift_lightning.names import alike_as_files, fault_of, fault_of_task
 
 
 class TaskSequence(LightningDataModule):
@@ -121,6 +121,11 @@ class TaskSequence(LightningDataModule):
             return -(-len(self.tasks[task].train_set) // self.batch_size)
         return int(self._steps)
 
+    def known_steps(self) -> dict[str, int]:
+        """Optimiser steps of the tasks by name; if a pass over its images counts, of each task that is set up."""
+        tasks = enumerate(self.tasks)
+        return {t.name: self.steps(i) for i, t in tasks if self._steps != "epoch" or hasattr(t, "train_set")}
+
     def first_step(self, task: int) -> int:
         """The global step at which ``task`` starts; ``first_step(num_tasks)`` is the length of the whole sequence."""
         return [0, *accumulate(self.steps(t) for t in range(self.num_tasks))][task]
@@ -194,6 +199,10 @@ class TaskSequence(LightningDataModule):
             self.skipped[self.names[task]] = used
         self._damaged.collect()
 
+    def on_evaluated(self) -> None:
+        """Called after an evaluation, on every rank."""
+        self._damaged.collect()
+
     def train_dataloader(self) -> CombinedLoader:
         """The streams of the task that Lightning's epoch stands for.
 
@@ -247,7 +256,6 @@ class TaskSequence(LightningDataModule):
         """
         if task not in self._shards:
             self._shards[task] = self._test_shard(self.tasks[task], limit)
-            self._damaged.collect()
         return self._shards[task]
 
     def _test_shard(self, task: Task, limit: int | None) -> TestShard:
@@ -293,17 +301,16 @@ class TaskSequence(LightningDataModule):
             raise InputError(f"data.num_workers is {self.num_workers}: give 0 (load while training) or more.")
 
     def _check_names(self) -> None:
-        known: dict[str, str] = {}
+        spellings: dict[str, str] = {}
         for name in self.names:
             if fault := fault_of_task(name):
                 raise InputError(f"The name {name!r} of a task {fault}: give it a short name, which folders can have.")
-            if alike(name) in known:
-                other = known[alike(name)]
-                told = f"more than one task named '{name}'"
-                if name != other:
-                    told = f"tasks named '{other}' and '{name}', which some file systems take for the same"
-                raise InputError(f"data.tasks has {told}: give each task its own name.")
-            known[alike(name)] = name
+            other = spellings.setdefault(alike_as_files(name), name)
+            if other != name:
+                which = f"tasks named '{other}' and '{name}', which some file systems take for the same"
+                raise InputError(f"data.tasks has {which}: give each task its own name.")
+        if twice := [name for name in self.names if self.names.count(name) > 1]:
+            raise InputError(f"data.tasks has more than one task named '{twice[0]}': give each task its own name.")
 
     def _check_division(self, split: Split) -> None:
         parts = split.world_size * split.accumulate

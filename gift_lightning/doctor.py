@@ -48,18 +48,20 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     console = plain_console()
     clip = CLIPSource(**config.model.init_args.clip)
     tasks, weights = list(dict.fromkeys(task.origin for task in sequence.tasks)), _weights(clip, sequence, config.model)
-    size = _size(clip, config.model, sequence)  # first: a CLIP that no method takes is not fetched
+    method = _outlined(clip, config.model, sequence)  # first: a CLIP that no method takes is not fetched
     if config.download:
         _download([*(task for task in tasks if isinstance(task, MTILTask)), *weights], console)
     data, needed = [task.inspect() for task in tasks], [each.inspect() for each in weights]
     if images := sequence.replay and sequence.replay.inspect():
         needed.append(images)
-    size = size or _size(clip, config.model, sequence)
+    method = method or _outlined(clip, config.model, sequence)
+    size = None if method is None else Size.of(method)
     if size is not None and needed[0].bytes is None:
         needed[0] = replace(needed[0], bytes=size.weights)
     _show_data(data, console)
     _show_needed(needed, console)
-    for sentence in [*clip.notes(), *_notes(tasks, sequence)]:
+    settings = [] if method is None else method.notes_on_settings(sequence.known_steps())
+    for sentence in [*clip.notes(), *settings, *_notes(tasks, sequence)]:
         note(sentence)
     needs = _needs(data, needed)
     if size is not None:
@@ -112,8 +114,8 @@ def _report(line: Status, name: str, text: str) -> None:
     line.start()  # not before: the hub shows its own bars
 
 
-def _size(clip: CLIPSource, model: Namespace, sequence: TaskSequence) -> Size | None:
-    """Numbers of parameters, from an outline of the method; ``None`` if its CLIP has none without the network."""
+def _outlined(clip: CLIPSource, model: Namespace, sequence: TaskSequence) -> ContinualCLIP | None:
+    """The method without weights; ``None`` if its CLIP has no outline without the network."""
     if outline_name(clip.name) is None:
         return None
     parser = ArgumentParser()
@@ -121,7 +123,7 @@ def _size(clip: CLIPSource, model: Namespace, sequence: TaskSequence) -> Size | 
     with torch.device("meta"):
         method: ContinualCLIP = parser.instantiate_classes(Namespace(model=model)).model
         method.build(sequence.num_tasks, sequence.replay is not None, sequence.seed)
-        return Size.of(method)
+        return method
 
 
 def _needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence, folder: Path) -> list[Need]:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 LONGEST = 200
 """Bytes of a task's name in UTF-8: with what is added to it, it is the name of a file, of at most 255."""
@@ -10,7 +11,7 @@ _CONTROL = {"Cc", "Zl", "Zp"}  # of Unicode: control characters, and the two tha
 
 
 def fault_of(name: object) -> str:
-    r"""Why a value is no name of a class, as the end of a sentence; empty if it is one.
+    r"""Why a value cannot be the name of a class, as the end of a sentence; empty if it can.
 
     >>> fault_of("birds [v2]"), fault_of("\u200b "), fault_of("a\nb"), fault_of(7)
     ('', 'is empty', 'has a line break, a tab or another control character', 'is no text')
@@ -41,11 +42,24 @@ def fault_of_task(name: object) -> str:
 
 
 def alike(name: str) -> str:
-    """A key that is the same for names that differ only in case, in spaces, or in how Unicode composes their letters.
+    """A key that is the same for names that a CLIP reads as the same text.
 
-    A CLIP reads such names as the same text, and some file systems take them for the same file.
+    They differ only in case, in spaces, or in how Unicode composes their letters.
 
-    >>> alike("Grey Cat") == alike("grey  cat "), alike("cat") == alike("cats")
-    (True, False)
+    >>> alike("Grey Cat") == alike("grey  cat "), alike("cat") == alike("cats"), alike("Strasse") == alike("Straße")
+    (True, False, False)
     """
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
+    return _key(name, str.lower)
+
+
+def alike_as_files(name: str) -> str:
+    """A key that is the same for names that some file systems take for the same file: ``alike`` and more.
+
+    >>> alike_as_files("Grey Cat") == alike_as_files("grey cat"), alike_as_files("Strasse") == alike_as_files("Straße")
+    (True, True)
+    """
+    return _key(name, str.casefold)
+
+
+def _key(name: str, without_case: Callable[[str], str]) -> str:
+    return " ".join(unicodedata.normalize("NFC", without_case(unicodedata.normalize("NFC", name))).split())

@@ -20,6 +20,9 @@ CSV_NAME, MANIFEST_NAME = "image_text.csv", "manifest.json"
 SCHEMA = 1
 """Version of the manifest; raised when a field changes its meaning."""
 
+HASHED = "hashed"
+"""Key of the manifests of folders in which every image was drawn with a hash; earlier versions kept none."""
+
 RESTORE = f"restore it, or remove its row from {CSV_NAME}."
 """What to do with an image that does not decode."""
 
@@ -29,8 +32,8 @@ class ReplayFolder:
 
     The manifest says what the images were made with. It is written before the first image, and completed with prompt,
     seed and a hash of the pixels of each when all are there. Until then, each image carries them as PNG text. An image
-    whose pixels are not those of its hashes was changed and is refused. A folder with a CSV and no manifest was made by
-    others.
+    whose pixels are not those of its hashes was changed and is refused, and so is one with another prompt in the CSV. A
+    folder with a CSV and no manifest was made by others.
 
     Any number of processes may write at the same time, as long as they write the same.
     """
@@ -75,7 +78,7 @@ class ReplayFolder:
         if MANIFEST_NAME in names:
             self._check_same(_read_manifest(self.path / MANIFEST_NAME), wanted)
         else:
-            self._write_text(MANIFEST_NAME, json.dumps(wanted, indent=1) + "\n")
+            self._write_text(MANIFEST_NAME, json.dumps({**wanted, HASHED: True}, indent=1) + "\n")
         if CSV_NAME not in names:  # after the manifest: a CSV alone means a folder of others
             with atomic_write(self.path / CSV_NAME) as temporary, open(temporary, "w", newline="") as file:
                 rows = ((self.image(i).name, prompt) for i, prompt in enumerate(prompts))
@@ -83,6 +86,8 @@ class ReplayFolder:
 
     def seed_of(self, index: int, prompt: str) -> int | None:
         """The seed of a whole image that was drawn from ``prompt``; ``None`` if it is missing, broken or another.
+
+        One that has lost its hash is another.
 
         Raises:
             InputError: its pixels are not those that were drawn.
@@ -99,7 +104,9 @@ class ReplayFolder:
         except (InputError, KeyError, ValueError):
             return None
         is_another = image.info.get("prompt") != prompt or recorded.get(file.name, {}).get("seed", seed) != seed
-        return None if is_another or is_blank(image) else (seed, _checked_hash(file, image, recorded))
+        if is_another or is_blank(image) or (self._is_hashed and not _hashes(file, image, recorded)):
+            return None
+        return seed, _checked_hash(file, image, recorded)
 
     def reopen(self) -> None:
         """Take the images out of a complete manifest: another machine may draw one anew with other pixels."""
@@ -138,19 +145,36 @@ class ReplayFolder:
         """The first ``count`` rows of the CSV as ``(image file, prompt)``, less those with a black image.
 
         Raises:
-            InputError: the folder or its CSV is missing, damaged or too short, or an image is missing, broken, changed
-                or outside the folder.
+            InputError: the folder or its CSV is missing, damaged or too short, or an image is missing, broken, changed,
+                with another prompt, or outside the folder.
         """
         usable, is_foreign = [], self.is_foreign
         for file, prompt in self.listed(count):
             image = read_image(file, remedy=RESTORE)
             if not is_foreign:
-                _checked_hash(file, image, self._recorded)
+                self._check_drawn(file, image, prompt)
             if not is_blank(image):
                 usable.append((file, prompt))
         if not usable:
             raise InputError(f"{self.path} has black images only: make them anew, without a safety checker.")
         return usable
+
+    def _check_drawn(self, file: Path, image: Image.Image, prompt: str) -> None:
+        """Refuse an image, or its prompt in the CSV, that is not what was drawn here."""
+        if self._is_hashed and not _hashes(file, image, self._recorded):
+            raise InputError(
+                f"{file} has lost the hash of its pixels, so that it may be another image: restore it, or delete it and"
+                " set data.replay.generator to draw it again."
+            )
+        # not by the digest of all prompts: rows of the CSV may have been removed
+        recorded = self._recorded.get(file.name, {}).get("prompt")
+        drawn_from = recorded if self._recorded else image.info.get("prompt", prompt)
+        if str(drawn_from).lstrip(" ") != prompt.lstrip(" "):  # which is how a CSV is read
+            raise InputError(
+                f"{self.path / CSV_NAME} gives {file.name} the prompt {prompt!r}, from which it was not drawn: restore"
+                f" {CSV_NAME}."
+            )
+        _checked_hash(file, image, self._recorded)
 
     def listed(self, count: int) -> list[tuple[Path, str]]:
         """The first ``count`` rows of the CSV as ``(image file, prompt)``; no image is opened.
@@ -212,13 +236,19 @@ class ReplayFolder:
     # --- what was written down ----------------------------------------------------------------------------------------
 
     @cached_property
-    def _recorded(self) -> dict[str, dict[str, Any]]:
-        """Prompt, seed and hash of each image by its file's name, as they were when first asked for.
+    def _manifest(self) -> dict[str, Any]:
+        """The manifest as it was when first asked for; empty if there is none."""
+        return _read_manifest(self.path / MANIFEST_NAME) if MANIFEST_NAME in self._names() else {}
 
-        Empty if there is no manifest, or one that is not complete.
-        """
-        manifest = _read_manifest(self.path / MANIFEST_NAME) if MANIFEST_NAME in self._names() else {}
-        return {each["file"]: each for each in manifest.get("images", [])}
+    @cached_property
+    def _recorded(self) -> dict[str, dict[str, Any]]:
+        """Prompt, seed and hash of each image by its file's name; empty if the manifest is not complete."""
+        return {each["file"]: each for each in self._manifest.get("images", [])}
+
+    @property
+    def _is_hashed(self) -> bool:
+        """Whether every image was drawn with a hash."""
+        return self._manifest.get(HASHED) is True
 
     def _names(self) -> set[str]:
         # a listing, not a question for each file: a network file system remembers longer that a file is missing
@@ -230,7 +260,7 @@ class ReplayFolder:
 
     def _check_same(self, there: dict[str, Any], wanted: dict[str, Any]) -> None:
         old, new = _flat(there), _flat(wanted)
-        for key in [*new, *(key for key in old if key not in new and key != "images")]:
+        for key in [*new, *(key for key in old if key not in new and key not in ("images", HASHED))]:
             if old.get(key) != new.get(key):
                 values = "" if key == "prompts" else f" ({old.get(key)} there, {new.get(key)} here)"
                 raise InputError(
@@ -252,13 +282,18 @@ def pixel_hash(image: Image.Image) -> str:
 
 def _checked_hash(file: Path, image: Image.Image, recorded: dict[str, Any]) -> str:
     """Hash of the pixels of an image, which must be that in its text and in the manifest, if they have one."""
-    found = pixel_hash(image)
-    if {image.info.get("pixels", found), recorded.get(file.name, {}).get("pixels", found)} != {found}:
+    pixels = pixel_hash(image)
+    if _hashes(file, image, recorded) - {pixels}:
         raise InputError(
             f"{file} is not the image that was drawn, its pixels were changed: restore it, or delete it and set"
             " data.replay.generator to draw it again."
         )
-    return found
+    return pixels
+
+
+def _hashes(file: Path, image: Image.Image, recorded: dict[str, Any]) -> set[str]:
+    """The hashes of an image in its text and in the manifest."""
+    return {facts["pixels"] for facts in (image.info, recorded.get(file.name, {})) if "pixels" in facts}
 
 
 def _read_manifest(file: Path) -> dict[str, Any]:

@@ -151,9 +151,10 @@ class Reference(Replay):
     def _check_listed(self, folder: Path, paths: list[str]) -> None:
         missing = [path for path in paths if not os.path.isfile(folder / path)]
         if missing:
+            word, them = ("path", "it") if len(missing) == 1 else ("paths", "them")
             raise InputError(
-                f"{_IMAGES}: {self.images} lists {len(missing)} paths at which there is no file, the first one is"
-                f" {folder / missing[0]}: restore them, or take them from the list."
+                f"{_IMAGES}: {self.images} lists {len(missing)} {word} at which there is no file, the first one is"
+                f" {folder / missing[0]}: restore {them}, or take {them} from the list."
             )
 
     def _list_sentences(self, paths: list[str]) -> list[str]:

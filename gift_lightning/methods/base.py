@@ -1,7 +1,9 @@
 """What all methods share: the task loss, the optimiser, the hooks of a task, evaluation."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,9 +15,10 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.base import Task, is_template
-from datamodules.images import upright_rgb
+from datamodules.images import jpeg_fault, upright_rgb
 from datamodules.shard import TestShard
 from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource, cosine
+from gift_lightning.console import warn
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.names import fault_of
 from gift_lightning.schedule import warmup_cosine
@@ -201,6 +204,9 @@ class ContinualCLIP(LightningModule):
     ) -> Tensor:
         """Probabilities ``[n, C]`` of any classes for PIL images, as in testing: softmax of 100 x cosine.
 
+        A JPEG that libjpeg reports damaged is used all the same, with a warning. It is noticed only in images as
+        ``Image.open`` gives them for a path: not in copies of them, nor in those opened from memory.
+
         Args:
             images: a list of them.
             class_names: a list, or an array, of what may be on them.
@@ -222,7 +228,7 @@ class ContinualCLIP(LightningModule):
             raise InputError("predict needs a list of templates, each with one {} for the class name.")
         task = Task()
         task.name, task.class_names, task.templates = "predict", names, prompts
-        pairs = [(upright_rgb(image, f"predict: image {index}"), 0) for index, image in enumerate(images)]
+        pairs = [(_decoded(image, index), 0) for index, image in enumerate(images)]
         shard = TestShard(pairs, self.clip.test_geometry, self.clip.normalize, device=self.device)
         return self.evaluate(task, shard).softmax(1)
 
@@ -275,18 +281,22 @@ class ContinualCLIP(LightningModule):
 
     def notes(self) -> list[str]:
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
-        return [*self.clip.origin.notes, *self._note_short_tasks()]
+        return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.known_steps())]
 
-    def _note_short_tasks(self) -> list[str]:
-        """What the warm-up leaves of the learning rate in tasks that end before it does."""
+    def notes_on_settings(self, steps: Mapping[str, int]) -> list[str]:
+        """Those on the settings alone: what the warm-up leaves of the learning rate in tasks that end before it does.
+
+        Args:
+            steps: optimiser steps of the tasks, by name.
+        """
         short: dict[int, list[str]] = {}
-        for task, name in enumerate(self.sequence.names) if self.learns else []:
-            if self.sequence.steps(task) < self.warmup_steps:
-                short.setdefault(self.sequence.steps(task), []).append(name)
+        for name, count in steps.items() if self.learns else []:
+            if count < self.warmup_steps:
+                short.setdefault(count, []).append(name)
         return [
-            f"The learning rate reaches {steps / self.warmup_steps:.0%} of model.lr at most in {', '.join(names)}: a"
-            f" task of {steps} steps ends before model.warmup_steps, {self.warmup_steps}."
-            for steps, names in short.items()
+            f"The learning rate reaches {count / self.warmup_steps:.0%} of model.lr at most in {', '.join(names)}: a"
+            f" task of {count} steps ends before model.warmup_steps, {self.warmup_steps}."
+            for count, names in short.items()
         ]
 
     def _check_prompts(self, task: Task) -> None:
@@ -316,6 +326,17 @@ class ContinualCLIP(LightningModule):
     def sequence(self) -> Any:
         """The ``TaskSequence`` of the run."""
         return self.trainer.datamodule  # type: ignore[attr-defined]
+
+
+def _decoded(image: Image.Image, index: int) -> Image.Image:
+    """An image that ``predict`` is given, in RGB; warns if it is opened from a JPEG file that is damaged."""
+    decoded, file = upright_rgb(image, f"predict: image {index}"), getattr(image, "filename", "")
+    if file and (fault := jpeg_fault(Path(os.fsdecode(file)))):
+        warn(
+            f"predict: libjpeg reports damage in image {index}, {file} ({fault}), which decodes all the same: its"
+            " pixels may be wrong."
+        )
+    return decoded
 
 
 def _texts(given: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """Which folders of a user's images are taken for what, which files are images, and what is told of the rest."""
 
+import os
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 from datamodules import ClassIncremental, ImageFolderTask, Reference, TaskSequence
-from datamodules.listing import class_folders, image_suffixes, list_images
+from datamodules.folder_notes import notes_of_copies
+from datamodules.image_files import ImageFiles
+from datamodules.listing import Passed, class_folders, image_suffixes, list_images, note_of_passed
 from gift_lightning.errors import InputError
 
 _shades = count()
@@ -48,6 +51,9 @@ def ready(folder: Path, **arguments: Any) -> ImageFolderTask:
         ("train", "valid"),
         ("Training", "Validation"),
         ("train", "dev"),
+        ("train2017", "val2017"),
+        ("train_2", "test_2"),
+        ("Train 01", "dev-01"),
     ],
 )
 def test_splits_are_known_by_all_their_usual_names(train: str, test: str, tmp_path: Path) -> None:
@@ -56,7 +62,7 @@ def test_splits_are_known_by_all_their_usual_names(train: str, test: str, tmp_pa
     assert task.class_names == ["ant", "bee"]
     assert [path for path, _ in task.train_set.samples] == classes(f"{train}/")
     assert [path for path, _ in task.test_set.samples] == classes(f"{test}/", each=1)
-    validates = test not in ("test", "Test", "TEST", "testing", "test_set", "test set", "test-images")
+    validates = test not in ("test", "Test", "TEST", "testing", "test_set", "test set", "test-images", "test_2")
     told = [f"Task 'x': {tmp_path / test} is taken as the test set, for there is no other with classes."] * validates
     assert task.notes() == told
 
@@ -83,26 +89,32 @@ LAYOUTS: dict[str, Any] = {
         ("", ""),
         "{folder}/train is taken as a class, for it holds images and no folders.",
     ),
-    "classes that are called train and test": (
-        [*classes("", ("train", "test", "bus"))],
+    "two classes with the name of one split": (
+        [*classes("", ("train", "Train 2", "bus"))],
         ("", ""),
-        "{folder}/test is taken as a class, for it holds images and no folders.",
+        "{folder}/Train 2 is taken as a class, for it holds images and no folders.",
+        "{folder}/train is taken as a class, for it holds images and no folders.",
     ),
     "images that are in no class": (
         [*classes("train/"), *classes("test/"), "train/a.png", "train/b.png"],
         ("train/", "test/"),
-        "2 images directly in {folder}/train are passed over, being of no class; the first one is a.png.",
+        "2 images directly in {folder}/train are passed over, in no class folder; the first one is a.png.",
     ),
     "images beside the classes": (
         [*classes(""), "a.png"],
         ("", ""),
-        "1 image directly in {folder} is passed over, being of no class; the first one is a.png.",
+        "1 image directly in {folder} is passed over, in no class folder; the first one is a.png.",
     ),
     "splits of another name": (
         [*classes("seg_train/"), *classes("seg_test/")],
         ("", ""),
-        "all images lie in folders within those of the classes, as seg_test/ant, and these ('ant', 'bee', ...) are not"
-        " told apart: the class is 'seg_test'.",
+        "every class holds only folders (e.g. seg_test/ant): if seg_test and seg_train are splits, call them train"
+        " and test.",
+    ),
+    "folders in all classes": (
+        [*classes("train/a/"), *classes("train/b/"), *classes("test/a/"), *classes("test/b/")],
+        ("train/", "test/"),
+        "every class holds only folders (e.g. train/a/ant), whose names are not used.",
     ),
     "a class that is not tested": (
         [*classes("train/"), "test/ant/0.png"],
@@ -128,6 +140,19 @@ REFUSED = {
     "no training set": ([*classes("test/"), *classes("val/")], "test has no folder 'train' beside it"),
     "images without classes": (["train/0.png", "test/0.png"], "test and train in {folder} hold images and no folders"),
     "validation images alone": (["val/0.png", "val/1.png"], "val in {folder} holds images and no folders"),
+    "flat splits beside a folder": (
+        ["train/0.png", "train/1.png", "test/0.png", "test/1.png", "labels/0.png", "labels/1.png"],
+        "test and train in {folder} hold images and no folders, so that the classes of these images are unknown: give"
+        " each class a folder of its own, or rename what is a class and no split.",
+    ),
+    "flat splits of other names beside a class": (
+        classes("", ("Training", "val_2", "bus")),
+        "Training and val_2 in {folder} hold images and no folders, so that the classes of these images are unknown",
+    ),
+    "two years": (
+        [*classes("train2014/"), *classes("train2017/"), *classes("val2017/")],
+        "{folder} has train2014 and train2017, which are the same split: merge or remove one.",
+    ),
     "a test set without labels": (
         [*classes("train/"), "test/0.png"],
         "{folder}/test holds images and no folders, so that their classes are unknown: give each class a folder of its"
@@ -143,7 +168,11 @@ REFUSED = {
     ),
     "classes that differ in case": (
         classes("", ("Cat", "cat")),
-        "two classes are called 'Cat' and 'cat', which a CLIP reads alike: give them other class_names.",
+        "two classes are called 'Cat' and 'cat', which differ only in case: give them other class_names.",
+    ),
+    "classes that differ in spaces": (
+        classes("", ("red cat", "red  Cat")),
+        "two classes are called 'red  Cat' and 'red cat', which a CLIP reads alike: give them other class_names.",
     ),
     "another case in the test set": (
         [*classes("train/", ("ant", "bee")), *classes("test/", ("Ant", "bee"))],
@@ -193,12 +222,54 @@ def test_what_is_passed_over_is_counted_with_an_example(tmp_path: Path) -> None:
     (tmp_path / "bee" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "bee" / "round.png").symlink_to(tmp_path / "bee" / "round.png")
     (tmp_path / "bee" / "more").symlink_to(tmp_path.parent / "elsewhere" / "x")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "bee" / "pipe.png").symlink_to(tmp_path / "pipe")
     task = ready(tmp_path, name="x")
-    counts = "2 .txt, 2 links to nothing, 1 .mp4, 1 without a suffix, 1 links to folders"
+    counts = "2 .txt, 2 links to nothing, 1 .mp4, 1 without a suffix, 1 link to a folder"
     assert task.notes() == [
-        f"Task 'x': 7 files that are no images are passed over: {counts}; the first one is {tmp_path}/ant/a.txt."
+        f"Task 'x': 8 files are not taken as images, by the end of their names: {counts}, 1 pipe or device; the first"
+        f" one is {tmp_path}/ant/a.txt."
     ]
     assert len(task.train_set) + len(task.test_set) == 4
+
+
+def test_names_that_a_clip_tells_apart_are_names_of_two_classes(tmp_path: Path) -> None:
+    write(tmp_path, *classes("", ("Strasse", "Straße")))
+    assert ready(tmp_path).class_names == ["Strasse", "Straße"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "counts"),
+    [
+        (["link to nothing"], "1 file is not taken as an image: 1 link to nothing"),
+        (["pipe or device"] * 2, "2 files are not taken as images: 2 pipes or devices"),
+        ([""], "1 file is not taken as an image, by the end of its name: 1 without a suffix"),
+        (
+            list("abcdefg"),
+            "7 files are not taken as images, by the end of their names: 1 .a,"
+            " 1 .b, 1 .c, 1 .d, 1 .e, 1 .f and 1 other",
+        ),
+        ([*"abcdefgh"], "1 .f and 2 others"),
+    ],
+)
+def test_files_that_are_passed_over_are_counted_in_good_english(kinds: list[str], counts: str) -> None:
+    named = {"": "without a suffix"} | {letter: f".{letter}" for letter in "abcdefgh"}
+    (told,) = note_of_passed([Passed("x", named.get(kind, kind)) for kind in kinds], "Task 'x'", Path("folder"))
+    assert told.startswith("Task 'x': ") and f"{counts}; the first one is folder/x." in told
+
+
+def test_copies_among_very_many_images_are_said_not_to_be_looked_for() -> None:
+    many = [(f"{index}.png", 0) for index in range(50_001)]
+    assert notes_of_copies(Path("nowhere"), many[:-1], []) == []
+    (told,) = notes_of_copies(Path("nowhere"), many[:40_000], many[40_000:])
+    assert told == "copies are not looked for among its 50001 images: 50000 are the most for that"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="it needs the list of open files")
+def test_many_data_sets_keep_no_files_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    sets = [ImageFiles(Path(), [("0.png", 0)] * size) for size in range(100)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 1 and len(sets[9].damage) == 9
 
 
 def test_a_class_that_is_a_broken_link_is_told(tmp_path: Path) -> None:
@@ -216,7 +287,8 @@ def test_a_reference_folder_is_read_likewise(tmp_path: Path) -> None:
     assert reference.notes() == []  # before it has looked
     assert reference.inspect().found == (3, 0)
     assert reference.notes() == [
-        f"data.replay.images: 1 file that is no image is passed over: 1 .txt; the first one is {tmp_path}/ok/ant/a.txt."
+        f"data.replay.images: 1 file is not taken as an image, by the end of its name: 1 .txt; the first"
+        f" one is {tmp_path}/ok/ant/a.txt."
     ]
     assert "the folders Train and validation: name the one" in Reference(str(tmp_path)).inspect().detail
     write(tmp_path / "vehicles", *classes("", ("train", "test", "bus")))
@@ -231,8 +303,9 @@ def test_images_that_are_there_twice_are_told(tmp_path: Path) -> None:
     for name in ("train/ant/e.png", "test/bee/e.png"):  # those are empty, which decoding tells
         (tmp_path / name).touch()
     (tmp_path / "test" / "bee" / "link.png").symlink_to(tmp_path / "train" / "bee" / "0.png")
+    (tmp_path / "test" / "ant" / "x.png").symlink_to(tmp_path / "train" / "bee" / "1.png")
     assert ready(tmp_path, name="x").notes() == [
-        f"Task 'x': 1 image is in more than one class, byte for byte; the first one is {tmp_path}/train/ant/0.png and"
+        f"Task 'x': 2 images are in more than one class, byte for byte; the first one is {tmp_path}/train/ant/0.png and"
         f" {tmp_path}/train/bee/7.png.",
         "Task 'x': 2 test images are among the training images too, byte for byte, so that the accuracy says less: the"
         f" first one is {tmp_path}/test/ant/8.gif, as {tmp_path}/train/ant/1.png.",

@@ -224,8 +224,7 @@ def test_pixels_without_a_known_white_are_refused(case: str, tmp_path: Path) -> 
     with pytest.raises(ImageInputError) as told:
         read_image(file)
     assert str(told.value) == (
-        f"{file} cannot be decoded (its pixels are numbers of 32 bits or with a sign: save it with 8 bits): replace it,"
-        " or remove it before a run begins."
+        f"{file} has pixels of 32 bits or with a sign, whose black and white are unknown: save it with 8 bits."
     )
 
 
@@ -243,10 +242,12 @@ def signed_tiff() -> bytes:
 def test_an_image_that_is_too_long_is_refused(size: tuple[int, int], tmp_path: Path) -> None:
     file = tmp_path / "image.png"
     Image.new("RGB", size).save(file)
-    with pytest.raises(
-        ImageInputError, match=rf"{size[0]} x {size[1]} pixels, its long side over {LONGEST} short ones"
-    ):
+    with pytest.raises(ImageInputError) as told:
         read_image(file)
+    assert str(told.value) == (
+        f"{file} has {size[0]} x {size[1]} pixels, and its long side may be at most {LONGEST} short ones: cut it into"
+        " parts, or leave it out."
+    )
     Image.new("RGB", (LONGEST, 1)).save(file)
     assert read_image(file).size == (LONGEST, 1)
 

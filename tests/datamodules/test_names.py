@@ -18,7 +18,7 @@ def of_classes(name: str, *class_names: str) -> Task:
 
 
 def test_nothing_is_told_of_names_that_differ() -> None:
-    tasks = [of_classes("A", "ant", "bee"), of_classes("B", "fly", "bees")]
+    tasks = [of_classes("A", "ant", "bee", "Strasse"), of_classes("B", "fly", "bees", "Straße")]
     assert [notes_on_names(tasks, space) for space in ("task", "seen", "all")] == [[], [], []]
 
 

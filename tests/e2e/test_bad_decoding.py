@@ -1,5 +1,6 @@
 """Runs over images that are damaged, or are no images: nothing is trained or tested on half of an image in silence."""
 
+import io
 import os
 from pathlib import Path
 from random import Random
@@ -166,11 +167,17 @@ BAD_IMAGES: dict[str, tuple[Any, str]] = {
     "all, to be skipped": (damage_all_and_skip, "cannot be decoded ("),
     "all, by a worker": (damage_one_for_a_worker, "cannot be decoded ("),
     "an image for testing": (damage_one_for_testing, "test/cat/1.png cannot be decoded ("),
-    "pixels of 32 bits": (write_tiffs_of_32_bits, "its pixels are numbers of 32 bits or with a sign: save it with 8"),
-    "strips": (write_strips, "it has 20000 x 1 pixels, its long side over 200 short ones): replace it"),
+    "pixels of 32 bits": (
+        write_tiffs_of_32_bits,
+        "has pixels of 32 bits or with a sign, whose black and white are unknown: save it with 8",
+    ),
+    "strips": (
+        write_strips,
+        "has 20000 x 1 pixels, and its long side may be at most 200 short ones: cut it into parts",
+    ),
     "bombs": (write_bomb, "test/cat/0.png cannot be decoded (Image size"),
     "a reference": (reference_with_a_hole, "references/train/"),
-    "a reference that is a pipe": (reference_that_is_a_pipe, "lists 1 paths at which there is no file"),
+    "a reference that is a pipe": (reference_that_is_a_pipe, "lists 1 path at which there is no file"),
     "references listed in a pipe": (list_that_is_a_pipe, "list.txt cannot be read: it is a pipe, a socket or a device"),
     "sentences from a pipe": (sentences_from_a_pipe, "sentences.txt cannot be read: it is a pipe"),
     "prompts from a pipe": (prompts_from_a_pipe, "prompts.txt cannot be read: it is a pipe"),
@@ -201,10 +208,33 @@ def test_predict_refuses_an_image_that_does_not_decode(tmp_path: Path) -> None:
         pass
     model = L2(clip=CLIPSource("package:datamodules.mini.clip"))
     expected = model.predict([Image.open(whole)], ["cat", "dog"])
-    for bad in (Image.open(torn), closed, Image.new("F", (8, 8)), Image.new("RGB", (1, 20_000))):
-        with pytest.raises(InputError, match=r"^predict: image 1 cannot be decoded \(.*\): give a whole one\.$"):
+    undecoded = r"cannot be decoded \(.*\): give a whole one\.$"
+    for bad, told in (
+        (Image.open(torn), undecoded),
+        (closed, undecoded),
+        (Image.new("F", (8, 8)), "has pixels of 32 bits or with a sign, .*: save it with 8 bits"),
+        (Image.new("RGB", (1, 20_000)), "has 1 x 20000 pixels, .*: cut it into parts, or leave it out"),
+    ):
+        with pytest.raises(InputError, match=f"^predict: image 1 {told}"):
             model.predict([Image.open(whole), bad], ["cat", "dog"])
     assert model.predict([Image.open(whole)], ["cat", "dog"]).equal(expected)
+
+
+def test_predict_warns_of_a_jpeg_that_libjpeg_finds_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, whole = tmp_path / "torn.jpg", tmp_path / "whole.jpg"
+    data = encoded("JPEG", (48, 40))
+    whole.write_bytes(data)
+    file.write_bytes(data[:-30] + data[-2:])
+    model = L2(clip=CLIPSource("package:datamodules.mini.clip"))
+    images = [Image.open(whole), Image.open(file), Image.open(io.BytesIO(data)), Image.open(whole).copy()]
+    probabilities = model.predict(images, ["cat", "dog"])
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: predict: libjpeg reports damage in image 1, {file} (Corrupt JPEG data: ")
+    assert warning.endswith("), which decodes all the same: its pixels may be wrong.")
+    assert probabilities.shape == (4, 2)
+    images = [Image.open(whole), Image.open(file).convert("RGB"), Image.new("RGB", (8, 8))]  # of which nobody can tell
+    model.predict(images, ["cat", "dog"])
+    assert capsys.readouterr().err == ""
 
 
 def test_what_libjpeg_finds_in_images_that_decode_is_said_and_kept(tmp_path: Path) -> None:

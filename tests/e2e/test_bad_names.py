@@ -52,6 +52,10 @@ BAD_NAMES = {
         tasks(task("x"), task("y", "name: X")),
         "data.tasks has tasks named 'x' and 'X', which some file systems take for the same: give each task its",
     ),
+    "tasks that some file systems do not tell apart": (
+        tasks(task("x", "name: Strasse"), task("y", "name: Straße")),
+        "data.tasks has tasks named 'Strasse' and 'Straße', which some file systems take for the same: give each task",
+    ),
     "an empty class name": (
         tasks(task("x", "class_names: {ant: ''}")),
         "Task 'x': the name '' of the class in folder 'ant' is empty: rename the folder, or name the class",
@@ -78,7 +82,7 @@ BAD_NAMES = {
     "names in brackets": (tasks(task("x", "class_names: {place}/deep.yaml")), "deep.yaml cannot be read as YAML: "),
     "two classes that differ in case": (
         tasks(task("x", "class_names: {ant: Bee}")),
-        "Task 'x': two classes are called 'Bee' and 'bee', which a CLIP reads alike: give them other class_names",
+        "Task 'x': two classes are called 'Bee' and 'bee', which differ only in case: give them other class_names",
     ),
     "a folder that is not UTF-8": (tasks(task("\udcff")), "is no text in UTF-8: rename the file or folder."),
     "a task that is not UTF-8": (tasks(task("link")), "The name 'bytes\\udcff' of a task is no text in UTF-8"),
@@ -211,7 +215,8 @@ def test_doctor_tells_what_a_run_would_tell(odd: tuple[Path, list[str]]) -> None
     (root / FOLDERS[0] / "0" / "notes.txt").touch()
     status, out, err = call("doctor", "--config", CONFIG, *flags, "--run.root", str(root / "other"))
     assert status == 0 and all(name in out for name in ODD)
-    assert f"note: Task '{ODD[0]}': 1 file that is no image is passed over: 1 .txt; the first one is {root}" in err
+    passed = "1 file is not taken as an image, by the end of its name: 1 .txt"
+    assert f"note: Task '{ODD[0]}': {passed}; the first one is {root}" in err
     assert "note: 'nought', '[red]', 'a b$': a class of several tasks" in err
 
 

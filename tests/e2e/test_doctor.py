@@ -209,6 +209,20 @@ def test_what_grows_with_the_tasks_counts() -> None:
     assert many - few == pytest.approx(4 * 4 * experts / 1e9, abs=0.1)  # weights, gradients, and two moments of Adam
 
 
+def test_tasks_that_end_before_the_warm_up_are_told_as_by_fit(tmp_path: Path) -> None:
+    short = ["--data.steps", "2", "--model.warmup_steps", "8"]
+    note = "note: The learning rate reaches 25% of model.lr at most in"
+    notes = [
+        [line for line in call(*command, "--run.root", str(tmp_path), *short)[2].splitlines() if line.startswith(note)]
+        for command in (("doctor", "--config", CONFIG), ("fit", "--config", CONFIG))
+    ]
+    assert len(notes[0]) == 1 and notes[0] == notes[1]
+    epochs = ["--data.steps", "epoch", "--model.warmup_steps", "100000"]
+    assert "note: The learning rate reaches 0% of model.lr" in call("doctor", "--config", CONFIG, *epochs)[2]
+    missing = config(tmp_path, MTIL[:2])  # whose numbers of images are not known
+    assert call("doctor", *missing, "--data.steps", "epoch", "--model.warmup_steps", "100000")[2] == ""
+
+
 # --- replay -----------------------------------------------------------------------------------------------------------
 
 

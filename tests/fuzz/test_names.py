@@ -17,7 +17,7 @@ from datamodules import SyntheticReplay
 from datamodules.replay.drawing import Progress
 from gift_lightning.console import plain_console, visible
 from gift_lightning.generate import _bar, _bars, _summarise
-from gift_lightning.names import alike, fault_of, fault_of_task
+from gift_lightning.names import alike_as_files, fault_of, fault_of_task
 from gift_lightning.report import (
     accuracy_table,
     comparison_markdown,
@@ -85,7 +85,7 @@ def names_of(rng: random.Random, count: int) -> list[str]:
     while len(names) < count:
         name = "".join(rng.choices(PIECES, k=rng.randint(1, 5))).strip()[:34]
         if not fault_of(name) and name == name.strip():
-            names.setdefault(alike(name), name)
+            names.setdefault(alike_as_files(name), name)
     return list(names.values())
 
 
