@@ -14,7 +14,7 @@ from callbacks.learned import Learned
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from gift_lightning.checkpoint import save_tensors
 from gift_lightning.errors import InputError
-from gift_lightning.protocol import other_images, protocol
+from gift_lightning.protocol import first_changed_task, protocol
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.seeding import stream_seed
 
@@ -51,7 +51,7 @@ class TaskBoundary(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
-        run = {"protocol": self.protocol["id"], "sizes": self.protocol["sizes"]}
+        run = {"protocol": self.protocol["id"], "file_sizes": self.protocol["file_sizes"]}
         run |= {"stream": self.stream, "config": self.config}
         return progress | run | {"start": self.learned.start}
 
@@ -65,7 +65,7 @@ class TaskBoundary(Callback):
                 "The checkpoint belongs to another sequence: its tasks, data, prompts or starting weights differ from"
                 " those of the config. Resume with the config of that run, or start a new run.name."
             )
-        if name := other_images(state.get("sizes", {}), self.protocol["sizes"]):
+        if name := first_changed_task(state.get("file_sizes", {}), self.protocol["file_sizes"]):
             raise InputError(
                 f"The checkpoint belongs to a run on other images of task '{name}': files of the same names have other"
                 " sizes. Restore them, or start a new run.name."

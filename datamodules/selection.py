@@ -41,8 +41,9 @@ class Selection(Dataset[tuple[Any, int]]):
 
     @property
     def sizes(self) -> Any:
-        known: Any = self.whole
-        return known.sizes
+        whole: Any = self.whole
+        of_whole = whole.sizes  # a set in memory has none
+        return lambda indices: of_whole([self.indices[index] for index in indices])
 
     def __len__(self) -> int:
         return len(self.indices)
