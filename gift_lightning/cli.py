@@ -34,7 +34,7 @@ from gift_lightning.protocol import first_changed_task, protocol
 from gift_lightning.references import with_references
 from gift_lightning.report import accuracy_table, row_table
 from gift_lightning.run_folder import RunFolder
-from gift_lightning.same_run import difference
+from gift_lightning.same_run import difference, hint
 from gift_lightning.trainer_settings import check_callbacks, check_settings, check_trainer
 from gift_lightning.weights import read_file
 
@@ -321,13 +321,13 @@ class SequenceCLI(LightningCLI):
         if differing is not None:
             raise InputError(
                 f"Checkpoint {file} is of a run with another {differing}: resume with the config of that run, or start"
-                " anew without --ckpt_path."
+                f" anew without --ckpt_path{hint(differing)}."
             )
 
-    def _other_run(self, difference: str) -> InputError:
+    def _other_run(self, differing: str) -> InputError:
         return InputError(
-            f"{self.folder.path} holds a run with another {difference}: choose another --run.name, or delete the"
-            " folder."
+            f"{self.folder.path} holds a run with another {differing}: choose another --run.name, or delete the"
+            f" folder{hint(differing)}."
         )
 
     def _show(self, results: dict[str, Any]) -> None:

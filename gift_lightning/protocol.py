@@ -10,7 +10,7 @@ from gift_lightning.describe import describe
 from gift_lightning.errors import InputError
 
 FILES_LOOKED_AT = 256
-"""Of how many files of a set the size is kept: all of a small set; of a large one on a network disk, a second's work."""
+"""Of how many files of a set the size is kept: all of a small set; of a large one no more than a second's work."""
 
 _Sizes = dict[str, str]  # of the training and the test images, two digits for each file
 
