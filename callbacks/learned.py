@@ -1,16 +1,19 @@
 """Whether all that a method learned is kept for those who predict with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 from callbacks.task_callback import Module
+from gift_lightning.checkpoint import crc32_of
 from gift_lightning.errors import InputError
 from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
 
 _CLIP = "clip."
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_OF_TORCH = {"_parameters", "_buffers", "_modules"}
+"""Attributes of a module that its state dict and its buffers cover."""
 
 
 class Learned:
@@ -18,8 +21,9 @@ class Learned:
 
     What has changed since then, or was made since then, has been learned, and must be found again by ``load`` and
     ``test``: the weights of the CLIP are kept by themselves if ``knowledge()`` is empty; all else must be in
-    ``knowledge()``, by its name or its content. Left out are frozen copies and what the method names in
-    ``not_in_knowledge``.
+    ``knowledge()``, by its name or its content. That is parameters, buffers, and tensors and modules in lists and
+    dictionaries that are attributes. Left out are frozen copies, metrics, and what the method and the classes that it
+    is derived from name in ``not_in_knowledge``.
 
     Attributes:
         start: a checksum of each tensor when the first task began; empty before.
@@ -32,15 +36,10 @@ class Learned:
         """Remember the module as it is before the first step.
 
         Raises:
-            InputError: it is about to learn something that it has no way to keep.
+            InputError: see ``check_trained``.
         """
-        state = dict(_tensors(module))
-        self.start = {name: _checksum(tensor) for name, tensor in state.items()}
-        if type(module).knowledge is ContinualCLIP.knowledge:
-            trained = {id(parameter) for parameter in module.trained_parameters()}
-            for name, parameter in module.named_parameters():
-                if name in state and not name.startswith(_CLIP) and id(parameter) in trained:
-                    raise _lost(module, name, "learns")
+        check_trained(module)
+        self.start = {name: crc32_of(tensor) for name, tensor in _tensors(module)}
 
     def check(self, module: Module) -> None:
         """To be called after a task.
@@ -51,11 +50,12 @@ class Learned:
         if not self.start:
             return
         knowledge = module.knowledge()
-        kept = {(tensor.numel(), _checksum(tensor)) for tensor in knowledge.values()}
+        contents = {(tensor.numel(), crc32_of(tensor)) for tensor in knowledge.values()}
         for name, tensor in _tensors(module):
-            checksum = _checksum(tensor)
-            by_name = any(key == name or key.endswith(f".{name}") for key in knowledge)
-            if self.start.get(name) == checksum or by_name or (tensor.numel(), checksum) in kept:
+            checksum = crc32_of(tensor)
+            if self.start.get(name) == checksum or _is_named(name, knowledge):
+                continue
+            if (tensor.numel(), checksum) in contents:
                 continue
             if not name.startswith(_CLIP):
                 raise _lost(module, name, "learned")
@@ -66,20 +66,63 @@ class Learned:
                 )
 
 
+def check_trained(module: Module) -> None:
+    """Whether the method can keep the parameters that it trains; nothing has to be trained to know.
+
+    Raises:
+        InputError: it trains some beside the CLIP and has no ``knowledge``.
+    """
+    if type(module).knowledge is not ContinualCLIP.knowledge:
+        return
+    trained = {id(parameter) for parameter in module.trained_parameters()}
+    for name, tensor in _tensors(module):
+        if id(tensor) in trained and not name.startswith(_CLIP):
+            raise _lost(module, name, "learns")
+
+
+def _is_named(name: str, knowledge: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor, or the list or module that it is in, is in ``knowledge`` by its name."""
+    return any(key == name or key.endswith(f".{name}") or name.startswith(f"{key}.") for key in knowledge)
+
+
 def _tensors(module: Module) -> Iterator[tuple[str, Tensor]]:
-    """What is in a checkpoint of a module, without frozen copies and what only training needs."""
-    copies = [name for name, part in module.named_modules() if isinstance(part, FrozenCopy)]
-    left_out = tuple(f"{name}." for name in [*copies, *module.not_in_knowledge])
-    for name, tensor in module.state_dict().items():
-        if isinstance(tensor, Tensor) and not f"{name}.".startswith(left_out):
+    """All tensors of a module, once each, without those of which nothing has to be kept."""
+    unused = [name for name, part in module.named_modules() if isinstance(part, (FrozenCopy, Metric))]
+    declared = [name for kind in type(module).__mro__ for name in vars(kind).get("not_in_knowledge", ())]
+    left_out = tuple(f"{name}." for name in [*unused, *declared])
+    seen: dict[int, Tensor] = {}  # alive, or another tensor might get the same id
+    for name, tensor in _all_tensors(module):
+        if id(tensor) not in seen and not f"{name}.".startswith(left_out):
             yield name, tensor
+        seen[id(tensor)] = tensor
 
 
-def _checksum(tensor: Tensor) -> int:
-    """The sum of all bits, as integers: the same on every device."""
-    flat = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    flat = flat.detach().contiguous().flatten()
-    return int(flat.view(_INTEGERS[flat.element_size()]).sum(dtype=torch.int64))
+def _all_tensors(module: Module) -> Iterator[tuple[str, Tensor]]:
+    state = module.state_dict(keep_vars=True)
+    yield from ((name, tensor) for name, tensor in state.items() if isinstance(tensor, Tensor))
+    for place, part in module.named_modules():
+        prefix = f"{place}." if place else ""
+        if prefix.startswith(_CLIP):  # beside its weights an architecture has nothing but caches
+            continue
+        for name, buffer in part.named_buffers(recurse=False):
+            yield prefix + name, buffer
+        for name, value in vars(part).items():
+            if name not in _OF_TORCH:
+                yield from _inside(value, prefix + name, ())
+
+
+def _inside(value: Any, name: str, above: tuple[int, ...]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in an attribute, by the name of the attribute and their place in it."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, (FrozenCopy, Metric)) or id(value) in above:
+        return
+    elif isinstance(value, nn.Module):  # in a list, so that torch does not see it
+        yield from _inside(value.state_dict(keep_vars=True), name, (*above, id(value)))
+    elif isinstance(value, (Mapping, list, tuple)):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _inside(item, f"{name}.{key}", (*above, id(value)))
 
 
 def _lost(module: Module, name: str, verb: str) -> InputError:

@@ -57,10 +57,10 @@ class RunRecord(TaskCallback):
         checkpoint["metrics"] = [logger.text for logger in _loggers(trainer, MetricsCSV)]
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
-        loggers, texts = _loggers(trainer, MetricsCSV), checkpoint.get("metrics", [])
-        if len(texts) < len(loggers):
+        if "metrics" not in checkpoint:
             raise InputError("The checkpoint was written by an earlier version of this program: begin a new run.")
-        for logger, text in zip(loggers, texts, strict=False):
+        # the run's own logger is the first; one that was added since starts with what comes now
+        for logger, text in zip(_loggers(trainer, MetricsCSV), checkpoint["metrics"], strict=False):
             logger.restore(text)
 
     def on_fit_start(self, trainer: Trainer, module: Module) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from callbacks.learned import Learned
+from callbacks.learned import Learned, check_trained
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from gift_lightning.checkpoint import save_tensors
 from gift_lightning.errors import InputError
-from gift_lightning.protocol import other_images, protocol
+from gift_lightning.protocol import first_changed_task, protocol
 from gift_lightning.run_folder import RunFolder
 from gift_lightning.seeding import stream_seed
 
@@ -51,9 +51,9 @@ class TaskBoundary(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
-        run = {"protocol": self.protocol["id"], "sizes": self.protocol["sizes"]}
+        run = {"protocol": self.protocol["id"], "file_sizes": self.protocol["file_sizes"]}
         run |= {"stream": self.stream, "config": self.config}
-        return progress | run | {"start": self.learned.start}
+        return progress | run | {"checksums": self.learned.start}
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""
@@ -65,7 +65,7 @@ class TaskBoundary(Callback):
                 "The checkpoint belongs to another sequence: its tasks, data, prompts or starting weights differ from"
                 " those of the config. Resume with the config of that run, or start a new run.name."
             )
-        if name := other_images(state.get("sizes", {}), self.protocol["sizes"]):
+        if name := first_changed_task(state.get("file_sizes", {}), self.protocol["file_sizes"]):
             raise InputError(
                 f"The checkpoint belongs to a run on other images of task '{name}': files of the same names have other"
                 " sizes. Restore them, or start a new run.name."
@@ -77,7 +77,7 @@ class TaskBoundary(Callback):
                 f" {self.stream[changed[0]]}: a run continues only with the same training stream."
             )
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
-        self.learned.start = state.get("start", {})
+        self.learned.start = state.get("checksums", {})
         module.task = max(self.started, 0)
         if self.finished == self.started or self._is_trained(trainer.datamodule, checkpoint["global_step"]):
             # the last epoch stays open: of a loop that is done, Lightning does not even call on_train_start
@@ -101,6 +101,9 @@ class TaskBoundary(Callback):
             }
             # Lightning converts the module after restoring it, which would round float64 weights to float32
             trainer.precision_plugin.convert_module(module)
+
+    def on_fit_start(self, trainer: Trainer, module: Module) -> None:
+        check_trained(module)  # before anything is written
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
         if not self.opened:

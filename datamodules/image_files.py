@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from mmap import mmap
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +20,6 @@ UNREAD, WHOLE, DAMAGED = 0, 1, 2
 """What is known of an image in a file: damaged are those that decode although their decoder found faults."""
 
 Sample = tuple[str, int]  # path below a folder, label
-
-_FILES_LOOKED_AT = 64
-"""Of how many files of a set ``sizes`` tells, so that a large set on a network file system costs no time."""
 
 
 class Listed(Protocol):
@@ -86,14 +83,12 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         facts = [(state.st_size, int(state.st_mtime)) for state in states]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    def sizes(self) -> list[int]:
-        """Bytes of some of the files, spread over all: other images under the same names have others.
+    def sizes(self, indices: Iterable[int]) -> list[int]:
+        """Bytes of the chosen files: other images under the same names have others.
 
         A copy has the same, on any file system; a file that has disappeared counts as -1.
         """
-        chosen = self.samples[:: max(1, len(self.samples) // _FILES_LOOKED_AT)]
-        paths = [self.folder / path for path, _ in chosen]
-        return [path.stat().st_size if path.is_file() else -1 for path in paths]
+        return [_size(self.folder / self.samples[index][0]) for index in indices]
 
 
 class ArrayImages(Dataset[tuple[Image.Image, int]]):
@@ -121,6 +116,13 @@ class ArrayImages(Dataset[tuple[Image.Image, int]]):
     def content(self) -> str:
         """Hash of the images."""
         return hashlib.sha256(np.ascontiguousarray(self.images).data).hexdigest()
+
+
+def _size(file: Path) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return -1
 
 
 def samples_hash(train: Listed, test: Listed) -> str:

@@ -47,7 +47,8 @@ class Selection(Dataset[tuple[Any, int]]):
     @property
     def sizes(self) -> Any:
         whole: Any = self.whole
-        return whole.sizes
+        of_whole = whole.sizes  # a set in memory has none
+        return lambda indices: of_whole([self.indices[index] for index in indices])
 
     def __len__(self) -> int:
         return len(self.indices)

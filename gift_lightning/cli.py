@@ -30,11 +30,11 @@ from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.parsing import MODE, ConfigParser, check_text, check_values, make, refusals
-from gift_lightning.protocol import other_images, protocol
+from gift_lightning.protocol import first_changed_task, protocol
 from gift_lightning.references import with_references
 from gift_lightning.report import accuracy_table, row_table
 from gift_lightning.run_folder import RunFolder
-from gift_lightning.same_run import difference
+from gift_lightning.same_run import difference, hint
 from gift_lightning.trainer_settings import check_callbacks, check_settings, check_trainer
 from gift_lightning.weights import read_file
 
@@ -295,6 +295,7 @@ class SequenceCLI(LightningCLI):
     def _last_checkpoint(self, results: dict[str, Any] | None) -> str | None:
         """The checkpoint to go on from; none if the run was stopped before the first one."""
         if self.folder.last_checkpoint.is_file():
+            self._check_checkpoint(self.folder.last_checkpoint)
             return str(self.folder.last_checkpoint)
         if results is not None and results["R"]:
             raise InputError(f"{self.folder.last_checkpoint} is missing: restore it, or delete {self.folder.path}.")
@@ -307,10 +308,10 @@ class SequenceCLI(LightningCLI):
             raise self._other_run(differing)
         self.datamodule.prepare_data()
         self.datamodule.setup("validate")
-        there, here = results["protocol"], protocol(self.datamodule, self.model.clip)
-        if there["id"] != here["id"]:
+        before, now = results["protocol"], protocol(self.datamodule, self.model.clip)
+        if before["id"] != now["id"]:
             raise self._other_run("protocol (its data, prompts or starting weights have changed)")
-        if task := other_images(there.get("sizes", {}), here["sizes"]):
+        if task := first_changed_task(before.get("file_sizes", {}), now["file_sizes"]):
             raise self._other_run(f"content of the images of task '{task}' (files of the same names have other sizes)")
 
     def _check_checkpoint(self, file: Path) -> None:
@@ -320,13 +321,13 @@ class SequenceCLI(LightningCLI):
         if differing is not None:
             raise InputError(
                 f"Checkpoint {file} is of a run with another {differing}: resume with the config of that run, or start"
-                " anew without --ckpt_path."
+                f" anew without --ckpt_path{hint(differing)}."
             )
 
-    def _other_run(self, difference: str) -> InputError:
+    def _other_run(self, differing: str) -> InputError:
         return InputError(
-            f"{self.folder.path} holds a run with another {difference}: choose another --run.name, or delete the"
-            " folder."
+            f"{self.folder.path} holds a run with another {differing}: choose another --run.name, or delete the"
+            f" folder{hint(differing)}."
         )
 
     def _show(self, results: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Image transforms in words that are the same in every process, and differ if the transforms do."""
 
+import collections
+import contextlib
 import enum
 import functools
 import hashlib
@@ -9,7 +11,6 @@ import re
 import sys
 import sysconfig
 import types
-from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,15 +21,34 @@ from torch import Tensor
 
 from gift_lightning.errors import InputError
 
-_COMPLETE = ("torch", "torchvision", "open_clip")
-"""Packages whose transforms name all their settings when they are printed."""
+_PRINTED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "torchvision.transforms.transforms.Compose": {},
+    "torchvision.transforms.transforms.Resize": {},
+    "torchvision.transforms.transforms.CenterCrop": {},
+    "torchvision.transforms.transforms.ToTensor": {},
+    "torchvision.transforms.transforms.PILToTensor": {},
+    "torchvision.transforms.transforms.Normalize": {},
+    "open_clip.transform.MaybeConvertMode": {"mode": ("RGB",)},
+    "open_clip.transform.MaybeToTensor": {},
+    "open_clip.transform.CenterCropOrPad": {"fill": (0,)},
+    "open_clip.transform.ResizeKeepRatio": {"longest": (0, 1), "random_scale_prob": (0,), "random_aspect_prob": (0,)},
+}
+"""What the transforms of CLIPs consist of, with the usual values of what is not in their print, or is rounded there."""
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, PurePath, re.Pattern, type(Ellipsis))
-_TORCH = (torch.dtype, torch.device, torch.Size, torch.layout, np.dtype, np.generic)
+_BUILTIN = (dict, list, tuple, set, frozenset, str, bytes, bool, int, float, complex)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, re.Pattern, type(Ellipsis))
+_TORCH = (torch.dtype, torch.device, torch.Size, torch.layout, np.dtype, np.generic, PurePath)
+_MAPPINGS = (dict, collections.OrderedDict, types.MappingProxyType)
+
+_HIDING = (collections.deque, collections.defaultdict, functools.partial)
+"""Classes of C in modules of Python, whose subclasses keep more than their attributes show."""
 
 _COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, np.ufunc)
 
-_CONTENT = (*_COMPLETE, "builtins", "collections", "functools", "numpy", "pathlib", "PIL", "re")
+_CONTENT = (
+    *("torch", "torchvision", "open_clip"),
+    *("builtins", "collections", "functools", "numpy", "pathlib", "PIL", "re"),
+)
 """Packages whose objects are described where a function uses them from outside; of others the class is named."""
 
 _LIBRARIES = tuple(sysconfig.get_paths()[place] for place in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -37,16 +57,15 @@ _LIBRARIES = tuple(sysconfig.get_paths()[place] for place in ("stdlib", "platstd
 def describe(transform: Any) -> str:
     """A transform by what it does, without addresses in memory.
 
-    Transforms of torch, torchvision and open_clip as they print themselves. Of others: the class, all attributes, and a
-    hash of the code of functions and methods with the values outside that they use; of libraries the names alone.
+    What the transforms of CLIPs consist of as it prints itself. Of others: the class, all attributes, and a hash of the
+    code of functions and methods with the values outside that they use; of libraries the names alone.
 
     Raises:
         InputError: it holds something that cannot be told from another by its content: a source of random numbers, an
             open file, an object of a compiled library.
     """
-    printed = repr(transform)
-    if " at 0x" not in printed and _is_complete(transform, set()):
-        return printed
+    if _is_printed(transform):
+        return repr(transform)
     return json.dumps(_Description().of(transform), sort_keys=True)
 
 
@@ -59,17 +78,18 @@ def can_be_described(transform: Any) -> bool:
     return True
 
 
-def _is_complete(value: Any, seen: set[int]) -> bool:
-    """Whether all parts of a transform are plain values or of packages that print all settings."""
-    if id(value) in seen or isinstance(value, (*_PLAIN, *_TORCH, enum.Enum)):
-        return True
-    seen.add(id(value))
-    if isinstance(value, Mapping):
-        return all(_is_complete(part, seen) for part in [*value.keys(), *value.values()])
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return all(_is_complete(part, seen) for part in value)
-    is_known = type(value).__module__.partition(".")[0] in _COMPLETE and hasattr(value, "__dict__")
-    return is_known and all(_is_complete(part, seen) for part in vars(value).values())
+def _is_printed(value: Any) -> bool:
+    """Whether a transform's print shows all its settings but those that have their usual values."""
+    if type(value) in (list, tuple):
+        return all(map(_is_printed, value))
+    usual = _PRINTED.get(_path(type(value)))
+    if usual is None:
+        return type(value) in _PLAIN or _path(type(value)) == "torchvision.transforms.functional.InterpolationMode"
+    settings = vars(value)
+    if any(settings.get(name) not in values for name, values in usual.items()):
+        return False
+    # the other attributes of a module of torch are empty, unless it has hooks or parts
+    return all(_is_printed(part) for part in settings.values() if type(part) not in (*_MAPPINGS, set) or part)
 
 
 class _Description:
@@ -80,9 +100,10 @@ class _Description:
         self._alive: list[Any] = []  # or another object might get the same id
 
     def of(self, value: Any) -> Any:
-        if isinstance(value, (*_PLAIN, *_TORCH)):
+        is_library = _is_library(type(value).__module__)
+        if type(value) in _PLAIN or (isinstance(value, _TORCH) and is_library):
             return repr(value)
-        if isinstance(value, enum.Enum):
+        if isinstance(value, enum.Enum) and is_library:
             return f"{_path(type(value))}.{value.name}"
         if isinstance(value, types.ModuleType):
             return value.__name__
@@ -99,13 +120,15 @@ class _Description:
             return self._numbers(value)
         if isinstance(value, Image.Image):
             return ["image", value.mode, list(value.size), _hash(value.tobytes())]
-        if isinstance(value, Mapping):
+        if isinstance(value, enum.Enum):
+            return ["enum", self.of(type(value)), value.name]
+        if type(value) in _MAPPINGS:
             return [_path(type(value)), [[self.of(key), self.of(part)] for key, part in value.items()]]
-        if isinstance(value, (set, frozenset)):
+        if type(value) in (set, frozenset):
             return [_path(type(value)), sorted(json.dumps(_Description().of(part)) for part in value)]
-        if isinstance(value, (list, tuple)):
+        if type(value) in (list, tuple):
             return [_path(type(value)), [self.of(part) for part in value]]
-        if isinstance(value, functools.partial):
+        if type(value) is functools.partial:
             return ["partial", self.of(value.func), self.of(value.args), self.of(value.keywords)]
         if isinstance(value, types.MethodType):
             return ["method", value.__func__.__qualname__, self.of(value.__self__), self.of(value.__func__)]
@@ -158,14 +181,25 @@ class _Description:
         return ["class", _path(kind), members, [self.of(base) for base in kind.__bases__ if base is not object]]
 
     def _object(self, value: Any) -> Any:
-        slots = [
-            name for base in type(value).__mro__ for name in getattr(base, "__slots__", ()) if hasattr(value, name)
-        ]
-        is_open = hasattr(value, "__dict__") or slots
-        if not is_open or any(_is_compiled(base) for base in type(value).__mro__):
+        kinds, slots = type(value).__mro__, _slots(value)
+        builtin = next((kind for kind in _BUILTIN if kind in kinds), None)
+        is_open = hasattr(value, "__dict__") or slots or builtin
+        if not is_open or any(kind in _HIDING or (kind is not builtin and _is_compiled(kind)) for kind in kinds):
             raise InputError(f"It holds a {_path(type(value))}, which cannot be described by its content.")
-        state = {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
-        return [self.of(type(value)), [[name, self.of(state[name])] for name in sorted(state, key=str)]]
+        content = None if builtin is None else self.of(builtin(value))
+        state = {**slots, **getattr(value, "__dict__", {})}
+        return [self.of(type(value)), content, [[name, self.of(state[name])] for name in sorted(state, key=str)]]
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    """The attributes of an object that are in slots, by the names that Python gives them."""
+    slots = {}
+    for kind in type(value).__mro__:
+        for name, member in vars(kind).items():
+            if isinstance(member, types.MemberDescriptorType):
+                with contextlib.suppress(AttributeError):  # not set
+                    slots[f"{kind.__name__}.{name}"] = member.__get__(value)
+    return slots
 
 
 def _cell(cell: Any) -> Any:

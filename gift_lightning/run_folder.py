@@ -24,6 +24,7 @@ class _ProtocolID(TypedDict):
 class _Protocol(_ProtocolID, total=False):
     label_space: str
     fingerprints: dict[str, str]
+    file_sizes: dict[str, dict[str, str]]
 
 
 class _Needed(TypedDict):

@@ -68,20 +68,31 @@ _OWNERS: dict[str, frozenset[str]] = {
 _ROOT = "<run.root>"
 
 
-def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+_OPTIONAL = ("trainer.callbacks.", "trainer.plugins.")
+"""Where a run may have objects of the user's that change no number."""
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """The first decisive setting that differs, as ``data.steps (100 there, 200 here)``; ``None`` if none does.
 
     Numbers are compared by value, and paths by the file or folder that they lead to.
 
     Args:
-        there: the config of an earlier run, as its ``config.yaml`` has it.
-        here: that of the present one.
+        before: the config of an earlier run, as its ``config.yaml`` has it.
+        now: that of the present one.
     """
-    old, new = decisive(there), decisive(here)
+    old, new = decisive(before), decisive(now)
     for key in sorted(old.keys() | new.keys()):
         if not _is_same(old.get(key), new.get(key)):
             return f"{key} ({old.get(key)} there, {new.get(key)} here)"
     return None
+
+
+def hint(differing: str) -> str:
+    """What else can be done about what ``difference`` found, to end a sentence with; empty if there is nothing."""
+    if not differing.startswith(_OPTIONAL):
+        return ""
+    return '; if it changes no number, give its class INDIFFERENT = frozenset({"*"})'
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +102,7 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     run = config.get("run")
     root = str(run.get("root") or "").rstrip("/") if isinstance(run, Mapping) else ""
-    found = {}
+    settings = {}
     variables = config.get("variables") or {}  # of the environment: a setting that names one is what it holds
     for part, value in config.items():
         if part == "variables":
@@ -99,10 +110,10 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
         indifferent = _OWNERS.get(str(part), frozenset())
         for key, leaf in _leaves(value, str(part), indifferent):
             is_below = bool(root) and isinstance(leaf, str) and leaf.startswith(f"{root}/")
-            found[key] = _ROOT + leaf[len(root) :] if is_below else leaf
+            settings[key] = _ROOT + leaf[len(root) :] if is_below else leaf
             if key in variables:
-                found[key] = f"{leaf} with the fingerprint {variables[key]}"
-    return found
+                settings[key] = f"{leaf} with the fingerprint {variables[key]}"
+    return settings
 
 
 def _leaves(value: Any, key: str, indifferent: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:
@@ -113,17 +124,17 @@ def _leaves(value: Any, key: str, indifferent: frozenset[str] = frozenset()) -> 
         if "*" in indifferent:
             return
         yield f"{key}.class_path", _path_of(owner) or value["class_path"]
-        for group, part in value.items():
-            if group != "class_path" and part:  # an object without arguments may have an empty group or none
-                yield from _leaves(part, f"{key}.{group}", indifferent)
+        for group, arguments in value.items():
+            if group != "class_path" and arguments:  # an object without arguments may have an empty group or none
+                yield from _leaves(arguments, f"{key}.{group}", indifferent)
     elif isinstance(value, Mapping) and value:
-        for name, part in value.items():
+        for name, inner in value.items():
             if name not in indifferent:
-                yield from _leaves(part, f"{key}.{name}")
+                yield from _leaves(inner, f"{key}.{name}")
     elif isinstance(value, (list, tuple)) and value:
-        kept = [part for part in value if not (_is_object(part) and "*" in _declared(_class_of(part["class_path"])))]
-        for number, part in enumerate(kept):
-            yield from _leaves(part, f"{key}.{number}")
+        items = [item for item in value if not (_is_object(item) and "*" in _declared(_class_of(item["class_path"])))]
+        for number, item in enumerate(items):
+            yield from _leaves(item, f"{key}.{number}")
     else:
         yield key, value
 

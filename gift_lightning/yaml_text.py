@@ -33,7 +33,9 @@ def dump_yaml(value: Any) -> str:
 
 
 class _AnyDefault(yaml.SafeDumper):
-    """Writes enumerations by their names, and other objects as they call themselves.
+    """Writes enumerations, functions and classes by their names, and other objects as they call themselves.
+
+    An object without a text of its own is written by its class: its address is another one in each process.
 
     A text is in quotes if any reader would take it for another value: ``1e3`` is a text for PyYAML alone.
     """
@@ -41,9 +43,17 @@ class _AnyDefault(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[Any, list[Any]] = {**yaml.SafeDumper.yaml_implicit_resolvers}
 
 
-_AnyDefault.add_multi_representer(
-    object, lambda dumper, value: dumper.represent_str(value.name if isinstance(value, Enum) else str(value))
-)
+def _text_of(value: Any) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    named = value if isinstance(getattr(value, "__qualname__", None), str) else type(value)
+    text = str(value)
+    if named is not value and " at 0x" not in text:
+        return text
+    return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
+
+
+_AnyDefault.add_multi_representer(object, lambda dumper, value: dumper.represent_str(_text_of(value)))
 
 
 class _TextKeys(get_yaml_default_loader()):  # type: ignore[misc]

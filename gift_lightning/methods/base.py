@@ -54,9 +54,9 @@ class ContinualCLIP(LightningModule):
     learns = True
     """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
 
-    not_in_knowledge: tuple[str, ...] = ()
-    """Parameters, buffers and submodules that change and that ``knowledge`` does not give as they are: only training
-    needs them, or their content is there in another form."""
+    not_in_knowledge: tuple[str, ...] = ("loss_parts", "_class_tokens")
+    """Parameters, buffers, submodules and attributes with tensors that change and that ``knowledge`` does not give as
+    they are: only training needs them, or their content is there in another form. A derived class adds its own."""
 
     def __init__(
         self,

@@ -46,6 +46,8 @@ class GIFT(DistillationCLIP):
         kwargs: see ``ContinualCLIP``; ``label_smoothing`` also applies to ITA.
     """
 
+    not_in_knowledge = ("_prompt_tokens",)
+
     def __init__(
         self,
         teacher: Literal["last", "initial", "wise"] = "last",

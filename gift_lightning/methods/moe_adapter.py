@@ -69,7 +69,7 @@ class MoEAdapter(ContinualCLIP):
         kwargs: see ``ContinualCLIP``.
     """
 
-    not_in_knowledge = ("adapters.counts", "adapters.listed")  # which experts are frozen
+    not_in_knowledge = ("adapters.counts", "adapters.listed", "adapters.used")  # which experts are frozen
 
     INDIFFERENT = frozenset()
     """Not even ``eval_batch_size``: with ``official_quirks`` it decides the routes."""

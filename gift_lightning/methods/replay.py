@@ -33,6 +33,8 @@ class ReplayCLIP(ContinualCLIP):
 
     replays = True
 
+    not_in_knowledge = ("replay_gradient",)
+
     source: type[Replay] = Replay
     """What ``data.replay`` has to be, for a method that is defined by it."""
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from callbacks.learned import Learned
 from datamodules.mini import Flags, Shapes
@@ -29,6 +30,8 @@ class Head(Finetune):
 
 
 class KeptHead(Head):
+    not_in_knowledge = ("first",)
+
     def on_task_end(self, task: int) -> None:
         with torch.no_grad():
             for weight in self.clip.parameters():
@@ -108,6 +111,135 @@ class Late(Finetune):
         self.register_parameter(f"task_{task}", nn.Parameter(torch.ones(2), requires_grad=False))
 
 
+class Recorder(Finetune):
+    """Changes something of its own in each task."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.begin()
+
+    def begin(self) -> None:
+        pass
+
+    def change(self) -> None:
+        raise NotImplementedError
+
+    def on_task_end(self, task: int) -> None:
+        self.change()
+
+
+class Mask(Recorder):
+    """The best two of five: their number stays."""
+
+    def begin(self) -> None:
+        self.register_buffer("mask", torch.tensor([True, True, False, False, False]))
+
+    def change(self) -> None:
+        self.mask.copy_(self.mask.roll(1))
+
+
+class Order(Recorder):
+    def begin(self) -> None:
+        self.register_buffer("order", torch.arange(5))
+
+    def change(self) -> None:
+        self.order[[1, 2]] = self.order[[2, 1]]
+
+
+class Unsaved(Recorder):
+    def begin(self) -> None:
+        self.register_buffer("mean", torch.zeros(2), persistent=False)
+
+    def change(self) -> None:
+        self.mean += 1
+
+
+class Plain(Recorder):
+    def begin(self) -> None:
+        self.centre = torch.zeros(2)
+
+    def change(self) -> None:
+        self.centre = self.centre + 1
+
+
+class List(Recorder):
+    def begin(self) -> None:
+        self.protos: list[Tensor] = []
+
+    def change(self) -> None:
+        self.protos.append(torch.ones(2))
+
+
+class Nested(Recorder):
+    def begin(self) -> None:
+        self.by_task: dict[str, Any] = {"first": (torch.zeros(2), [torch.zeros(3)])}
+        self.by_task["itself"] = self.by_task
+
+    def change(self) -> None:
+        self.by_task["first"][1][0] += 1
+
+
+class Inner(Recorder):
+    """In a part of the module."""
+
+    def begin(self) -> None:
+        self.part = nn.Identity()
+        self.part.scale = torch.ones(1)  # type: ignore[assignment]
+
+    def change(self) -> None:
+        self.part.scale *= 2  # type: ignore[operator]
+
+
+class Hidden(Recorder):
+    """A module that torch does not see."""
+
+    def begin(self) -> None:
+        self.experts = [nn.Linear(2, 1)]
+
+    def change(self) -> None:
+        with torch.no_grad():
+            self.experts[0].bias += 1
+
+
+class Stacked(List):
+    def knowledge(self) -> dict[str, Tensor]:
+        clip = {f"clip.model.{name}": weight.detach() for name, weight in self.clip.model.state_dict().items()}
+        return {"protos": torch.stack(self.protos), **clip}
+
+
+class ListOfTraining(List):
+    not_in_knowledge = ("protos",)
+
+
+class ListOfTheirs(ListOfTraining):
+    """What the class above declares still counts."""
+
+    not_in_knowledge = ("more",)
+
+    def change(self) -> None:
+        super().change()
+        self.more = {"a": torch.rand(2)}
+
+
+class Harmless(Recorder):
+    """Other names for the CLIP's weights, a frozen copy and a metric in a list, and what is no tensor."""
+
+    def begin(self) -> None:
+        self.weights = list(self.clip.parameters())
+        self.holder = (self.clip,)
+        self.copies = [FrozenCopy(self.clip)]
+        self.count, self.names = 0, ["a"]
+        self.seen = MeanMetric()
+        self.metrics = {"loss": MeanMetric()}
+
+    def change(self) -> None:
+        self.count += 1
+        self.names.append("b")
+        self.copies[0].copy_from(self.clip)
+        self.seen.update(3.0)
+        self.metrics["loss"].update(2.0)
+
+
 class Copy(Finetune):
     """A frozen copy that only training needs."""
 
@@ -132,6 +264,14 @@ def fit(kind: type[Finetune], **arguments: Any) -> None:
         (Mean, "Mean learned mean beside the CLIP"),
         (Norm, "Norm learned norm.running_mean beside the CLIP"),
         (Late, "Late learned task_0 beside the CLIP"),
+        (Mask, "Mask learned mask beside the CLIP"),
+        (Order, "Order learned order beside the CLIP"),
+        (Unsaved, "Unsaved learned mean beside the CLIP"),
+        (Plain, "Plain learned centre beside the CLIP"),
+        (List, "List learned protos.0 beside the CLIP"),
+        (Nested, "Nested learned by_task.first.1.0 beside the CLIP"),
+        (Inner, "Inner learned part.scale beside the CLIP"),
+        (Hidden, "Hidden learned experts.0.bias beside the CLIP"),
         (HalfHead, "HalfHead learned head.bias beside the CLIP"),
         (HeadAndCLIP, "HeadAndCLIP changed clip.model.positional_embedding, which is not in its knowledge()"),
     ],
@@ -152,12 +292,17 @@ def test_the_command_line_tells_it_in_one_sentence(tmp_path: Path) -> None:
             "1e-3",
             "--data.steps",
             "1",
+            "--model.warmup_steps",
+            "0",
         )
         assert status == 2 and len(err.strip().splitlines()) == 1, err
         assert err.startswith(f"error: {kind.__name__} learn")
+    assert not (tmp_path / "Head").exists()  # this one needed no training to know
 
 
-@pytest.mark.parametrize("kind", [KeptHead, PackedHead, HeadOfTraining, Copy])
+@pytest.mark.parametrize(
+    "kind", [KeptHead, PackedHead, HeadOfTraining, Copy, Stacked, ListOfTraining, ListOfTheirs, Harmless]
+)
 def test_what_is_kept_or_is_not_needed_goes_on(kind: type[Finetune]) -> None:
     fit(kind)
 

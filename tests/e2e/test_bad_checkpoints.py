@@ -133,6 +133,16 @@ def test_fit_goes_on_from_no_other_run(case: str, files: Path, tmp_path: Path) -
     assert not (tmp_path / "three_tasks" / "results.json").exists()
 
 
+def test_the_last_checkpoint_is_of_the_run_asked_for_though_its_results_are_gone(files: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "three_tasks" / "checkpoints"
+    folder.mkdir(parents=True)
+    shutil.copy(files / "l2.ckpt", folder / "last.ckpt")
+    for flag, value in {"--model.l2": "7", "--model.lr": "5e-2", "--model.weight_decay": "0.5"}.items():
+        status, _, err = fit_here(tmp_path, flag, value, "--ckpt_path", "last")
+        assert_one_sentence(status, err, f"is of a run with another {flag[2:].replace('.', '.init_args.')}")
+    assert not (tmp_path / "three_tasks" / "results.json").exists()
+
+
 @pytest.mark.parametrize("case", TEST)
 def test_what_cannot_be_evaluated_is_told(case: str, files: Path, tmp_path: Path) -> None:
     name, flags, expected = TEST[case]
@@ -161,8 +171,11 @@ def test_a_folder_that_is_no_run_is_neither_loaded_nor_exported(files: Path, ref
     assert not Path(out).exists()
 
 
-def test_a_checkpoint_goes_on_where_only_the_place_differs(files: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_goes_on_where_only_the_place_differs(files: Path, reference: Path, tmp_path: Path) -> None:
     flags = ["--data.num_workers", "1", "--run.name", "other", "--model.eval_batch_size", "17"]
+    # one more logger of the same kind begins with what comes now
+    flags += ["--trainer.logger", "gift_lightning.logger.MetricsCSV", "--trainer.logger.save_dir", str(tmp_path / "b")]
     status, _, err = fit_here(tmp_path, "--ckpt_path", str(files / "l2.ckpt"), *flags)
     assert status == 0, err
     assert (tmp_path / "other" / "results.json").is_file()
+    assert (tmp_path / "other" / "metrics.csv").read_text() == (reference / "metrics.csv").read_text()

@@ -18,7 +18,7 @@ from gift_lightning import generation, methods
 from gift_lightning.generation import ImageGenerator
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.run_folder import RunFolder
-from gift_lightning.same_run import TRAINER, difference
+from gift_lightning.same_run import TRAINER, difference, hint
 from tests.e2e.conftest import CONFIG as CONFIG_FILE
 from tests.e2e.conftest import call
 
@@ -188,6 +188,21 @@ def test_of_a_users_own_class_all_is_decisive_unless_it_says_otherwise() -> None
     assert difference(of(Owner, batch_size=1), of(Owner, batch_size=2)) is not None
     assert difference(of(ModestOwner, speed=1), of(ModestOwner, speed=2)) is None
     assert difference(of(ModestOwner, batch_size=1), of(ModestOwner, batch_size=2)) is not None
+
+
+def test_how_to_declare_a_callback_of_ones_own_is_said() -> None:
+    """The first one, one more, one less; and a plugin."""
+
+    def using(*kinds: str, of: str = "callbacks") -> dict[str, Any]:
+        return changed(f"trainer.{of}", [{"class_path": f"{__name__}.{kind}"} for kind in kinds] or None)
+
+    one, two = using("Owner"), using("Owner", "ModestOwner")
+    plugin = using("Owner", of="plugins")
+    for before, now in ((using(), one), (one, two), (two, one), (one, using()), (using(), plugin)):
+        differing = difference(before, now)
+        assert differing is not None and "INDIFFERENT" in hint(differing)
+    assert difference(one, using("Watcher", "Owner", "Watcher")) is None
+    assert hint(str(difference(CONFIG, changed("model.init_args.lr", 0.5)))) == ""
 
 
 # --- every option there is --------------------------------------------------------------------------------------------

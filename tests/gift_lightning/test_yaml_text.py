@@ -1,5 +1,6 @@
 """The YAML of configs and flags."""
 
+import functools
 import time
 
 import pytest
@@ -35,6 +36,34 @@ def test_a_text_that_looks_like_something_else_stays_a_text(text: str) -> None:
     written = dump_yaml({"name": text, text: [text], "number": 1e-5})
     assert load_yaml(written) == {"name": text, text: [text], "number": 1e-5}
     assert yaml.safe_load(written)["name"] == text
+
+
+class Anything:
+    def method(self) -> None:
+        pass
+
+
+class Named(Anything):
+    def __str__(self) -> str:
+        return "a name"
+
+
+def test_a_default_that_is_no_value_is_written_alike_in_every_process() -> None:
+    """And not by its address, which would make each process another run."""
+    here = f"{__name__}."
+    for first, second, text in [
+        (object(), object(), "builtins.object"),
+        (Anything(), Anything(), f"{here}Anything"),
+        (Anything().method, Anything().method, f"{here}Anything.method"),
+        (Named(), Named(), "a name"),
+        (functools.partial(dump_yaml), functools.partial(dump_yaml), "functools.partial"),
+        (dump_yaml, dump_yaml, "gift_lightning.yaml_text.dump_yaml"),
+        (Anything, Anything, f"{here}Anything"),
+        (len, len, "builtins.len"),
+        (str.lower, str.lower, "builtins.str.lower"),
+        (InputError("x"), InputError("x"), "x"),
+    ]:
+        assert load_yaml(dump_yaml({"a": [first]})) == load_yaml(dump_yaml({"a": [second]})) == {"a": [text]}
 
 
 def test_merge_keys_and_aliases_work() -> None:
