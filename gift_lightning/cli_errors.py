@@ -60,8 +60,13 @@ def _unknown_class(found: re.Match[str], text: str, options: list[str]) -> str:
 
 
 def _wrong_class(found: re.Match[str], text: str, options: list[str]) -> str:
-    given = re.search(r"(?:given class_path '|Expected a path but |Given value: )\[?([\w.]+)", text)
-    return f"{_key(text)}{given[1] if given else 'the class'} is not a {found[1]}: name a subclass of {found[1]}."
+    named = r"Import path (?!does not )([\w.]+)", r"Given value: \[?'?([\w.]+)'?\]?$", r"path but ([\w.]+) either not"
+    given = next((match[1] for pattern in named if (match := re.search(pattern, text))), "one of the classes")
+    return f"{_key(text)}{given} is not a {found[1]}: name a subclass of {found[1]}."
+
+
+def _no_object(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{_key(text)}'{_short(found[2])}' is not a {found[1]}: name a class, or give class_path and init_args."
 
 
 def _no_list(found: re.Match[str], text: str, options: list[str]) -> str:
@@ -178,6 +183,7 @@ _PATTERNS = [
     (r"given class_path '([^']+)': Option '([^']+)' is not accepted", _unknown_argument),
     (r"given class_path '([^']+)': (?:module .* has no attribute|No module named|Import path)", _unknown_class),
     (r"(?:not a subclass of|does not correspond to a subclass of) (\w+)", _wrong_class),
+    (r"Not a valid subclass of (\w+)\. Got value: (.*?) Subclass types", _no_object),
     (r"Expected a <class 'list'>\. Got value: (\{.*\}|[a-zA-Z_]\w*\.[\w.]+)$", _no_list),
     (r"Expected a path but either not accessible", _no_class),
     (r"Expected a path but (\S+) either not accessible", _unknown_class),

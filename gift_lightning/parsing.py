@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, get_args
 
 import yaml
-from jsonargparse import Namespace, _core, _typehints, set_dumper, set_loader
+from jsonargparse import Namespace, _common, _core, _typehints, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -62,8 +62,11 @@ _adapt, _import_object = _typehints.adapt_typehints, _typehints.import_object
 def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
     """A value made to fit its type; without what stood there before if it is a list, but for ``+=``.
 
-    Of texts, ``null`` alone stands for no value: the quotes of one in a file are gone when the parser reads it again.
+    A text with a ``${...}`` fits each type until all files and flags are read. Of texts, ``null`` alone stands for no
+    value: the quotes of one in a file are gone when the parser reads it again.
     """
+    if isinstance(val, str) and "${" in val and _common.lenient_check.get():
+        return val
     if isinstance(val, list) and not kwargs.get("append"):
         kwargs["prev_val"] = None
     text = kwargs.get("orig_val")

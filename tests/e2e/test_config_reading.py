@@ -168,6 +168,10 @@ VARIABLES = {
         ["--trainer.logger", "{class_path: %s, init_args: {save_dir: '${oc.${oc.env:KIND}:SECRET}'}}"],
         {"KIND": "env"},
     ),
+    "a class in a list of a file": (
+        ["--config", "{trainer: {logger: ['${oc.decode:${oc.env:LOGGER}}']}}"],
+        {"LOGGER": "{class_path: %s, init_args: {save_dir: s3cret}}"},
+    ),
     "in a text": (["--trainer.logger", "{class_path: %s, init_args: {save_dir: 'a/${oc.env:SECRET}/b'}}"], {}),
     "of another setting": (
         ["--trainer.logger", "{class_path: %s, init_args: {save_dir: '${oc.env:SECRET}', name: '${.save_dir}'}}"],
@@ -191,10 +195,6 @@ VARIABLES = {
     "a class in a list": (
         ["--trainer.logger", "['${oc.decode:${oc.env:LOGGER}}']"],
         {"LOGGER": "{class_path: %s, init_args: {save_dir: s3cret}}"},
-    ),
-    "arguments of a class": (
-        ["--trainer.logger", "{class_path: %s, init_args: '${oc.decode:${oc.env:ARGUMENTS}}'}"],
-        {"ARGUMENTS": "{save_dir: s3cret}"},
     ),
 }
 
@@ -231,13 +231,6 @@ def test_variables_of_the_seed_and_of_the_checkpoint_are_resolved(
     assert status == 0 and "This run is complete" in out, err
     expected = f"seed_everything is {2**32}: give a whole number from 0"
     assert expected in call("fit", "--config", CONFIG, "--seed_everything", "${oc.env:TOO_LARGE}")[2]
-
-
-def test_a_class_of_a_variable_is_still_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIP", "{name: 'package:datamodules.mini.clip', pretrained: null}")
-    status, _, err = fit_here(tmp_path, "--model.clip", "${oc.decode:${oc.env:CLIP}}", *SHORT)
-    assert status == 0, err
-    gift_lightning.load(tmp_path / "three_tasks")
 
 
 def test_a_dollar_sign_that_is_escaped_stays_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
