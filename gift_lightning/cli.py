@@ -147,18 +147,18 @@ class SequenceCLI(LightningCLI):
             commands.add_subcommand(name, added, help=(COMMANDS | AHEAD)[name])
 
     def _command_parser(self, name: str) -> LightningArgumentParser:
-        words = {"usage": USAGE, "description": (COMMANDS | AHEAD)[name]}
+        options: Any = {"usage": USAGE, "description": (COMMANDS | AHEAD)[name], "allow_abbrev": False}
         if name in COMMANDS:
-            parser = self._prepare_subcommand_parser(Trainer, name, **words)
+            parser = self._prepare_subcommand_parser(Trainer, name, **options)
         else:
-            parser = self.init_parser(**words)
+            parser = self.init_parser(**options)
             self._add_arguments(parser)
         if name == "test":
-            told = "weights of the CLIP, or the checkpoint of a run"
-            parser.add_argument("--weights", type=str | None, default=None, help=told)
+            text = "weights of the CLIP, or the checkpoint of a run"
+            parser.add_argument("--weights", type=str | None, default=None, help=text)
         if name == "doctor":
-            told = "First fetch what is missing, as far as it can be."
-            parser.add_argument("--download", action="store_true", help=told)
+            text = "First fetch what is missing, as far as it can be."
+            parser.add_argument("--download", action="store_true", help=text)
         return parser
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

@@ -89,7 +89,7 @@ def _wrong_type(found: re.Match[str], text: str, options: list[str]) -> str:
 
 def _short(text: str | None) -> str:
     """A value as the user wrote it, or its beginning."""
-    text = re.sub(r"^NestedArg\(key='[^']*', val=(.*)\)$", r"\1", (text or "").partition(" Expected a")[0])
+    text = re.sub(r"^NestedArg\(key='[^']*', val='?(.*?)'?\)$", r"\1", (text or "").partition(" Expected a")[0])
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else f"{text[:60]} ..."
 
@@ -131,6 +131,10 @@ def _no_class(found: re.Match[str], text: str, options: list[str]) -> str:
 
 def _interpolation(found: re.Match[str], text: str, options: list[str]) -> str:
     return f"The config refers to ${{{found[1]}}}, which does not exist{nearest(found[1], options)}."
+
+
+def _within_value(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"The config refers to ${{{found[1]}}}, but {found[2]} is a single value and not a group of settings."
 
 
 def _unset_variable(found: re.Match[str], text: str, options: list[str]) -> str:
@@ -189,8 +193,9 @@ _PATTERNS = [
     (r"Expected a path but (\S+) either not accessible", _unknown_class),
     (r"Key '([^']+)' is not expected", _unknown_key),
     (r"(?:Option|does not accept option) '([^']+)'", _unknown_key),
-    (r"Recursive interpolation detected full_key: (\S+)", _itself),
+    (r"(?:Recursive interpolation|Interpolation to parent node) detected full_key: (\S+)", _itself),
     (r"Interpolation key '([^']+)' not found", _interpolation),
+    (r"Error trying to access (\S+): node `(\S+)` is not a container", _within_value),
     (r"Environment variable '([^']+)' not found", _unset_variable),
     (
         r"((?:Unsupported interpolation type|no viable alternative|mismatched input|token recognition).*?) full_key",

@@ -102,6 +102,19 @@ BAD_CONFIG = {
         ["--run.name", "${run.root}", "--run.root", "${run.name}"],
         "refers to itself: give its value.",
     ),
+    "a setting that refers to its group": (["--data.steps", "${data}"], "data.steps refers to itself: give its value."),
+    "a value for a group that is referred to": (
+        ["-c", "{run: null}"],
+        "The config refers to ${run.root}, but run is a single value and not a group of settings.",
+    ),
+    "a reference into a value": (
+        ["--run.name", "${data.steps.x}"],
+        "The config refers to ${data.steps.x}, but data.steps is a single value and not a group of settings.",
+    ),
+    "a variable for all arguments": (
+        ["--model.init_args", "${oc.env:HOME}"],
+        "model is '${oc.env:HOME}', which is not what it takes.",
+    ),
     "a task for a list of tasks": (
         ["--data.tasks", "datamodules.mini.Flags"],
         "data.tasks: 'datamodules.mini.Flags' is not a list: put it in brackets, as in [datamodules.mini.Flags].",
