@@ -41,7 +41,7 @@ def program() -> NoReturn:
 
 
 def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None]) -> int:
-    fault = stray_package() or _fault_of_bytes(arguments)
+    fault = stray_package() or _fault_of_text(arguments)
     if fault:
         sys.stderr.write(f"error: {fault}\n")
         return 2
@@ -57,10 +57,14 @@ def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None])
     return run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
 
 
-def _fault_of_bytes(arguments: Sequence[str]) -> str:
-    """Say which argument is no text, as paths on a disk may be; a config cannot hold it. Empty if none is."""
-    wrong = next((word for word in arguments if any("\ud800" <= letter <= "\udfff" for letter in word)), None)
-    return "" if wrong is None else f"The argument {wrong!r} is no text in UTF-8: rename the file or folder."
+def _fault_of_text(arguments: Sequence[str]) -> str:
+    """Say which argument is no text that a config can hold, as a path on a disk may be; empty if all are."""
+    for word in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            return f"The argument {word[:80]!r} is no text in UTF-8: rename the file or folder."
+        if "\0" in word:
+            return f"The argument {word[:80]!r} has a NUL byte: remove it."
+    return ""
 
 
 @contextlib.contextmanager

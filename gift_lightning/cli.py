@@ -29,7 +29,7 @@ from gift_lightning.files import path_of
 from gift_lightning.generate import generate
 from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import ContinualCLIP
-from gift_lightning.parsing import MODE, ConfigParser, check_text, check_values, make, refusals
+from gift_lightning.parsing import MODE, ConfigParser, check_values, late_refusal, make, refusals
 from gift_lightning.protocol import first_changed_task, protocol
 from gift_lightning.references import with_references
 from gift_lightning.report import accuracy_table, row_table
@@ -76,7 +76,6 @@ def run(argv: list[str], debug: bool = False) -> int:
     """
     quiet_libraries()
     try:
-        check_text(argv)
         SequenceCLI(
             ContinualCLIP,
             TaskSequence,
@@ -100,12 +99,10 @@ def run(argv: list[str], debug: bool = False) -> int:
             return 128 + signal.SIGINT
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
-        told = find_input_error(error)
-        if told is None and isinstance(error, MisconfigurationException):  # of settings, when they are put to use
-            told = InputError(" ".join(str(error).split()))
-        if told is None or debug:
+        refusal = find_input_error(error) or late_refusal(error)
+        if refusal is None or debug:
             raise
-        _tell(f"error: {told}")
+        _tell(f"error: {refusal}")
         return 2
     return 0
 
@@ -150,18 +147,18 @@ class SequenceCLI(LightningCLI):
             commands.add_subcommand(name, added, help=(COMMANDS | AHEAD)[name])
 
     def _command_parser(self, name: str) -> LightningArgumentParser:
-        words = {"usage": USAGE, "description": (COMMANDS | AHEAD)[name]}
+        options: Any = {"usage": USAGE, "description": (COMMANDS | AHEAD)[name], "allow_abbrev": False}
         if name in COMMANDS:
-            parser = self._prepare_subcommand_parser(Trainer, name, **words)
+            parser = self._prepare_subcommand_parser(Trainer, name, **options)
         else:
-            parser = self.init_parser(**words)
+            parser = self.init_parser(**options)
             self._add_arguments(parser)
         if name == "test":
-            told = "weights of the CLIP, or the checkpoint of a run"
-            parser.add_argument("--weights", type=str | None, default=None, help=told)
+            text = "weights of the CLIP, or the checkpoint of a run"
+            parser.add_argument("--weights", type=str | None, default=None, help=text)
         if name == "doctor":
-            told = "First fetch what is missing, as far as it can be."
-            parser.add_argument("--download", action="store_true", help=told)
+            text = "First fetch what is missing, as far as it can be."
+            parser.add_argument("--download", action="store_true", help=text)
         return parser
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -185,18 +182,18 @@ class SequenceCLI(LightningCLI):
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=_fixed_seed)
+        parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.num_tasks", "trainer.max_epochs", apply_on="instantiate")
         parser.set_defaults({"trainer.logger": None, "data.cache": "${run.root}/cache"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
-            self.config = parser.parse_args(args)
+            with refusals():
+                self.config = parser.parse_args(args)
         except (ArgumentError, OmegaConfBaseException) as error:
-            told = find_input_error(error)
             parsers = self._subcommand_parsers.values()
-            known = [key for sub in parsers for key, _ in sub.get_defaults(skip_validation=True).items()]
-            raise told or InputError(sentence(str(error), known)) from error
+            options = [key for sub in parsers for key, _ in sub.get_defaults(skip_validation=True).items()]
+            raise find_input_error(error) or InputError(sentence(str(error), options)) from error
         if self.config.get("subcommand"):
             check_values(self.config[self.config.subcommand])
 
@@ -375,12 +372,6 @@ class SequenceCLI(LightningCLI):
             sequence, row = self.datamodule, callback_of(self.trainer, AccuracyMatrix).rows[-1]
             sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
             plain_console().print(row_table(sequence.names, row, metrics.last([row], sizes)))
-
-
-def _fixed_seed(seed: int) -> int:
-    if not 0 <= seed < 2**32:  # numpy takes no other
-        raise InputError(f"seed_everything is {seed}: give a whole number from 0 to {2**32 - 1}.")
-    return seed
 
 
 def _as_list(value: Any) -> list[Any]:

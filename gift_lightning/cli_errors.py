@@ -59,6 +59,26 @@ def _unknown_class(found: re.Match[str], text: str, options: list[str]) -> str:
     return f"{_key(text)}there is no class '{_short(found[1])}'{nearest(name, _classes(module))}."
 
 
+def _wrong_class(found: re.Match[str], text: str, options: list[str]) -> str:
+    named = r"Import path (?!does not )([\w.]+)", r"Given value: \[?'?([\w.]+)'?\]?$", r"path but ([\w.]+) either not"
+    given = next((match[1] for pattern in named if (match := re.search(pattern, text))), "one of the classes")
+    return f"{_key(text)}{given} is not a {found[1]}: name a subclass of {found[1]}."
+
+
+def _no_object(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{_key(text)}'{_short(found[2])}' is not a {found[1]}: name a class, or give class_path and init_args."
+
+
+def _no_list(found: re.Match[str], text: str, options: list[str]) -> str:
+    given = re.search(r"Expected a path but (.+?) either not", text) or found  # as it was typed
+    value = _short(given[1])
+    return f"{_key(text)}'{value}' is not a list: put it in brackets, as in [{value}]."
+
+
+def _itself(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{found[1]} refers to itself: give its value."
+
+
 def _wrong_type(found: re.Match[str], text: str, options: list[str]) -> str:
     kinds = [kind for kind in re.findall(r"Expected an? (.+?)(?= - | Given|\. Got|$)", text) if "NoneType" not in kind]
     names = dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", kind).strip() for kind in kinds)
@@ -69,7 +89,7 @@ def _wrong_type(found: re.Match[str], text: str, options: list[str]) -> str:
 
 def _short(text: str | None) -> str:
     """A value as the user wrote it, or its beginning."""
-    text = re.sub(r"^NestedArg\(key='[^']*', val=(.*)\)$", r"\1", (text or "").partition(" Expected a")[0])
+    text = re.sub(r"^NestedArg\(key='[^']*', val='?(.*?)'?\)$", r"\1", (text or "").partition(" Expected a")[0])
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else f"{text[:60]} ..."
 
@@ -94,7 +114,7 @@ def _arguments(class_path: str) -> list[str]:
 
 
 def _linked(found: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{found[2]} cannot be set: it follows from {found[1]}."
+    return f"{found['target']} cannot be set: it follows from {found['source']}."
 
 
 def _no_file(found: re.Match[str], text: str, options: list[str]) -> str:
@@ -111,6 +131,10 @@ def _no_class(found: re.Match[str], text: str, options: list[str]) -> str:
 
 def _interpolation(found: re.Match[str], text: str, options: list[str]) -> str:
     return f"The config refers to ${{{found[1]}}}, which does not exist{nearest(found[1], options)}."
+
+
+def _within_value(found: re.Match[str], text: str, options: list[str]) -> str:
+    return f"The config refers to ${{{found[1]}}}, but {found[2]} is a single value and not a group of settings."
 
 
 def _unset_variable(found: re.Match[str], text: str, options: list[str]) -> str:
@@ -154,19 +178,24 @@ _PATTERNS = [
     (r"argument (\S+): expected one argument", _no_value),
     (r'expected "subcommand" to be one of \{([^}]*)\}', _no_command),
     (r"argument subcommand: invalid choice: '(.*?)' \(choose from (.*)\)", _wrong_command),
-    (r"argument (\S+) --> (\S+): invalid", _linked),
+    (r"argument (?P<source>\S+) --> (?P<target>\S+): invalid", _linked),
+    (r'Linked "(?P<target>[^"]+)" must be given via "(?P<source>[^"]+)"', _linked),
     (r"File does not exist: '?([^' ]+)", _no_file),
     (r"Unable to load config '(.*?)' - ", _no_group),
     (r"Subclasses are disabled for \w+, thus '([^']+)'", _no_group),
     (r"unrecognized arguments: (\S+)", _unknown_flag),
     (r"given class_path '([^']+)': Option '([^']+)' is not accepted", _unknown_argument),
     (r"given class_path '([^']+)': (?:module .* has no attribute|No module named|Import path)", _unknown_class),
-    (r"Problem with given class_path '([^']+)': .*(?:not a subclass|does not correspond)", _unknown_class),
+    (r"(?:not a subclass of|does not correspond to a subclass of) (\w+)", _wrong_class),
+    (r"Not a valid subclass of (\w+)\. Got value: (.*?) Subclass types", _no_object),
+    (r"Expected a <class 'list'>\. Got value: (\{.*\}|[a-zA-Z_]\w*\.[\w.]+)$", _no_list),
     (r"Expected a path but either not accessible", _no_class),
     (r"Expected a path but (\S+) either not accessible", _unknown_class),
     (r"Key '([^']+)' is not expected", _unknown_key),
-    (r"Option '([^']+)' is not accepted", _unknown_key),
+    (r"(?:Option|does not accept option) '([^']+)'", _unknown_key),
+    (r"(?:Recursive interpolation|Interpolation to parent node) detected full_key: (\S+)", _itself),
     (r"Interpolation key '([^']+)' not found", _interpolation),
+    (r"Error trying to access (\S+): node `(\S+)` is not a container", _within_value),
     (r"Environment variable '([^']+)' not found", _unset_variable),
     (
         r"((?:Unsupported interpolation type|no viable alternative|mismatched input|token recognition).*?) full_key",
@@ -174,6 +203,7 @@ _PATTERNS = [
     ),
     (r"Expected a dot import path string.*Given value: *$", _no_class),
     (r"Expected a dot import path string: (\S+)", _unknown_class),
+    (r"Unexpected import path format", _no_class),
     (r"Expected an? .*?Got value:(?: (?!- )(.*?))?(?: - | Given|$)", _wrong_type),
     (r"Expected an? .*?Given value:(?: (?!- )(.*?))?(?: - | Given|$)", _wrong_type),
 ]

@@ -9,6 +9,7 @@ import yaml
 from jsonargparse import ActionConfigFile
 
 from gift_lightning.errors import InputError, first_line
+from gift_lightning.files import path_of
 from gift_lightning.yaml_text import load_yaml
 
 
@@ -42,7 +43,7 @@ def with_bases(config: str) -> list[str]:
     """
     inline = None if os.path.exists(config) else _parse(config, "The config")
     if not isinstance(inline, dict):
-        return [str(path) for path in _chain(Path(config), ())]
+        return [str(path) for path in _chain(path_of(config), ())]
     return [*map(str, _below(inline, Path("config"), ())), config]
 
 
@@ -62,7 +63,8 @@ def _below(content: dict[str, Any], path: Path, above: tuple[Path, ...]) -> list
         raise InputError(f"The config {path} has 'base: {bases}': name a file, or a list of files.")
     if "config" in content:
         raise InputError(f"The config {path} has a key 'config': name the files that it builds on under 'base'.")
-    return [file for base in bases for file in _chain(Path(os.path.normpath(path.parent / base)), above)]
+    paths = [path_of(base) if base.startswith("~") else path.parent / base for base in bases]
+    return [file for base in paths for file in _chain(Path(os.path.normpath(base)), above)]
 
 
 def _read(path: Path) -> dict[str, Any]:

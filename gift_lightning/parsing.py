@@ -6,21 +6,24 @@
 * A text stays a text: ``'#1'`` in quotes is no empty value.
 * ``${run.root}`` means the same in a file, in a base and in a flag: the key ``run.root`` of the whole config.
 * Which settings come from variables of the environment is kept, for these may be secrets.
+* A module that raises an exception when it is imported is refused with what it says; by itself the parser takes its
+  classes for missing, or ends in a traceback.
 """
 
+import importlib
 import math
 from argparse import SUPPRESS
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
 
 import yaml
-from jsonargparse import Namespace, _core, _typehints, set_dumper, set_loader
+from jsonargparse import Namespace, _common, _core, _typehints, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gift_lightning.errors import InputError, first_line
-from gift_lightning.references import References, find_references, resolve
+from gift_lightning.references import References, escaped, find_references, resolve
 from gift_lightning.yaml_text import dump_yaml, load_yaml
 
 MODE = "omegaconf+"
@@ -44,18 +47,26 @@ class ConfigParser(LightningArgumentParser):
             raise TypeError(f'Parser key "{key}": Expected a {kind}. Got value: None')
         return super()._check_value_key(action, value, key, *args, **kwargs)
 
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """A config as YAML that says the same when it is read again; of a command, for classes are part of one."""
+        text: str = super().dump(*args, **kwargs)
+        return dump_yaml(escaped(load_yaml(text))) if "${" in text and hasattr(self, "parent_parser") else text
+
 
 _OURS = ("gift_lightning", "callbacks", "datamodules")
 _WRONG = (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
-_adapt = _typehints.adapt_typehints
+_adapt, _import_object = _typehints.adapt_typehints, _typehints.import_object
 
 
 def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
     """A value made to fit its type; without what stood there before if it is a list, but for ``+=``.
 
-    Of texts, ``null`` alone stands for no value: the quotes of one in a file are gone when the parser reads it again.
+    A text with a ``${...}`` fits each type until all files and flags are read. Of texts, ``null`` alone stands for no
+    value: the quotes of one in a file are gone when the parser reads it again.
     """
+    if isinstance(val, str) and "${" in val and _common.lenient_check.get():
+        return val
     if isinstance(val, list) and not kwargs.get("append"):
         kwargs["prev_val"] = None
     text = kwargs.get("orig_val")
@@ -64,40 +75,57 @@ def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
     return _adapt(val, *args, **kwargs)
 
 
+def _import(path: str, *args: Any, **kwargs: Any) -> Any:
+    """The object that a path names; an ``InputError`` in a ``Refused`` if its module exists and cannot be imported."""
+    try:
+        return _import_object(path, *args, **kwargs)
+    except Exception:
+        if not (isinstance(path, str) and all(name.isidentifier() for name in path.split("."))):
+            raise
+        module = path.rpartition(".")[0]
+        try:
+            importlib.import_module(module or path)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+                raise _broken(module, error) from error
+        except Exception as error:
+            raise _broken(module, error) from error
+        raise
+
+
+def _broken(module: str, error: Exception) -> "Refused":
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return Refused(InputError(f"The module {module} cannot be imported: {reason}"))
+
+
 def _resolve(parser: ConfigParser, config: Namespace) -> Namespace:
     """Replace each ``${...}`` by its value, as seen from the keys of the command."""
-    if "${" not in str(config):
+    if "subcommand" not in config or "${" not in str(config):  # that of a class within has nothing left to resolve
         return config
     config = config.clone(with_meta=False)
     command = config["subcommand"]
     files = config[command].pop("config", None)
     settings = config[command].as_dict()
     parser.references = find_references(settings)
+    for place, reference in parser.references.items():
+        if place in (("run",), ("model",), ("data",), ("trainer",)):
+            raise InputError(f"{place[0]} is {reference.text}: let variables stand for single settings, not for all.")
     config[command] = resolve(settings)
     config = parser._apply_actions(config)
     config[command]["config"] = files
     return config
 
 
-def check_text(words: Sequence[str]) -> None:
-    """Raise an ``InputError`` for a word of the command line that a config cannot hold."""
-    for word in words:
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{word[:80]!r} is not text in UTF-8: give what it names another name.") from None
-        if "\0" in word:
-            raise InputError(f"{word[:80]!r} has a NUL byte: remove it.")
-
-
 def check_values(config: Namespace) -> None:
-    """Raise an ``InputError`` for what has the right type and is no setting: no group of them, or no finite number."""
+    """Raise an ``InputError`` for a value of the right type that cannot be used, as a number that is not finite."""
     for name in ("run", "model", "data", "trainer", "model.init_args.clip"):
         if not isinstance(config.get(name, Namespace()), Namespace):
             key = name.replace("init_args.", "")
             raise InputError(f"{key} is '{config.get(name)}': it is a group of settings, as in conf/quickstart.yaml.")
     if config.model.get("dict_kwargs"):
         raise InputError(f"{config.model.class_path} has no option '{next(iter(config.model.dict_kwargs))}'.")
+    if not 0 <= config.seed_everything < 2**32:  # numpy takes no other
+        raise InputError(f"seed_everything is {config.seed_everything}: give a whole number from 0 to {2**32 - 1}.")
     for key, value in _leaves(config, ""):
         if isinstance(value, int) and abs(value) >= 2**63:
             raise InputError(f"{key} is of more than 63 bits: give a smaller number.")
@@ -153,7 +181,17 @@ def make(made: type, *args: Any, **kwargs: Any) -> Any:
         ) from error
 
 
+def late_refusal(error: Exception) -> InputError | None:
+    """The sentence for an exception of a library whose settings or packages turn out to be unfit during the run."""
+    if isinstance(error, MisconfigurationException):
+        return InputError(" ".join(str(error).split()))
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in _OURS:
+        return InputError(f"A package is missing that the run needs: {first_line(error)}")
+    return None
+
+
 set_loader(MODE, load_yaml, (yaml.YAMLError,))
 set_dumper(MODE, dump_yaml)
 _typehints.adapt_typehints = _adapt_anew
+_typehints.import_object = _import
 _core.omegaconf_apply = _resolve

@@ -6,16 +6,17 @@ A run keeps the names, and of each value a fingerprint, which tells whether it i
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
 
 from gift_lightning.cli_errors import sentence
 from gift_lightning.errors import InputError
 from gift_lightning.yaml_text import dump_yaml, load_yaml
-
-_VARIABLE = "${oc.env:"
 
 Place = tuple[str | int, ...]
 """Of a setting in a nested config, as ``("data", "tasks", 0, "init_args", "folder")``."""
@@ -33,28 +34,47 @@ References = dict[Place, Reference]
 
 def resolve(settings: Mapping[str, Any], part: str | None = None) -> Any:
     """Settings, or those of one part, with the values that their ``${...}`` stand for."""
-    whole = OmegaConf.create(dict(settings), flags={"allow_objects": True})
+    whole = _tree(settings)
     return OmegaConf.to_container(whole if part is None else whole[part], resolve=True)
 
 
 def find_references(settings: Mapping[str, Any], part: str | None = None) -> References:
     """The settings, or those of one part, whose values come from variables of the environment."""
-    return dict(_differences(resolve(settings, part), resolve(_without_variables(settings), part)))
+    whole = _tree(settings)
+    raw, tree = (settings, whole) if part is None else (settings[part], whole[part])
+    with _variables_read() as names:
+        return dict(_references(raw, tree, names))
 
 
 def with_references(config: str, references: References) -> str:
-    """A config as YAML that names variables instead of what they hold, with the fingerprints under ``variables``."""
-    if not references:
-        return config
-    content = load_yaml(config)
-    for (*above, last), reference in references.items():
+    """A config as YAML that names variables instead of what they hold, with the fingerprints under ``variables``.
+
+    Args:
+        config: YAML of ``escaped`` settings.
+    """
+    content, variables = load_yaml(config), {}
+    for place, reference in references.items():
         part = content
-        for key in above:
-            part = part[key]
-        if not isinstance(part[last], dict | list):  # a class or list that a variable named is no secret
-            part[last] = reference.text
-    named = {".".join(map(str, place)): reference.fingerprint for place, reference in references.items()}
-    return dump_yaml({**content, "variables": named})
+        try:
+            for key in place[:-1]:
+                part = part[key]
+            part[place[-1]]  # a setting that is not stored, such as ckpt_path, needs no reference
+        except LookupError:
+            continue
+        part[place[-1]] = reference.text
+        variables[".".join(map(str, place))] = reference.fingerprint
+    return dump_yaml({**content, "variables": variables}) if variables else config
+
+
+def escaped(value: Any) -> Any:
+    r"""Settings whose texts stand for themselves when they are read again: ``${`` in them is ``\${``."""
+    if isinstance(value, Mapping):
+        return {key: escaped(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [escaped(part) for part in value]
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    return value
 
 
 def from_environment(config: Mapping[str, Any], part: str) -> Any:
@@ -74,24 +94,39 @@ def from_environment(config: Mapping[str, Any], part: str) -> Any:
     return settings
 
 
-def _without_variables(value: Any) -> Any:
-    """Settings in which those that name variables are plain texts."""
-    if isinstance(value, Mapping):
-        return {key: _without_variables(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_variables(part) for part in value]
-    if isinstance(value, str) and _VARIABLE in value:
-        return re.sub(r"(?<!\\)\$\{", r"\\${", value)
-    return value
+_register: Any = getattr(OmegaConf, "register_resolver", None)  # since OmegaConf 2.4, instead of the other one
+_register = partial(_register, annotation_validation="off") if _register else OmegaConf.register_new_resolver
 
 
-def _differences(value: Any, other: Any, place: Place = ()) -> Iterator[tuple[Place, Reference]]:
-    """Where ``other``, which has the names of variables, differs from ``value``, which has what they hold."""
-    if isinstance(value, dict) and isinstance(other, dict):
-        for key in value:
-            yield from _differences(value[key], other[key], (*place, key))
-    elif isinstance(value, list) and isinstance(other, list):
-        for index, pair in enumerate(zip(value, other, strict=True)):
-            yield from _differences(*pair, (*place, index))
-    elif isinstance(other, str) and value != other:
-        yield place, Reference(other, hashlib.sha256(str(value).encode()).hexdigest()[:8])
+def _tree(settings: Mapping[str, Any]) -> DictConfig:
+    return OmegaConf.create(dict(settings), flags={"allow_objects": True})
+
+
+@contextmanager
+def _variables_read() -> Iterator[list[str]]:
+    """Within it, the names of the variables of the environment that OmegaConf reads are added to the list."""
+    names: list[str] = []
+
+    def read(name: str, *default: Any) -> str | None:
+        names.append(name)
+        return oc.env(name, *default)
+
+    _register("oc.env", read, replace=True)
+    try:
+        yield names
+    finally:
+        _register("oc.env", oc.env, replace=True)
+
+
+def _references(raw: Any, tree: Any, names: list[str], place: Place = ()) -> Iterator[tuple[Place, Reference]]:
+    """The places below ``raw`` whose texts read a variable, be it through another setting or in a nested reference."""
+    for key in raw if isinstance(raw, Mapping) else range(len(raw)):
+        if isinstance(raw[key], Mapping | list | tuple):
+            yield from _references(raw[key], tree[key], names, (*place, key))
+        elif OmegaConf.is_interpolation(tree, key):
+            names.clear()
+            value = tree[key]
+            if isinstance(value, DictConfig | ListConfig):
+                value = OmegaConf.to_container(value, resolve=True)
+            if names:
+                yield (*place, key), Reference(raw[key], hashlib.sha256(str(value).encode()).hexdigest()[:8])

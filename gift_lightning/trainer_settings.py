@@ -26,7 +26,7 @@ def check_settings(settings: Namespace) -> None:
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Raise an ``InputError`` if one of those that a run has by itself is given once more."""
+    """Raise an ``InputError`` if a callback that each run has is in the config as well."""
     names = [type(callback).__name__ for callback in callbacks if type(callback).__module__.startswith("callbacks.")]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -34,7 +34,7 @@ def check_callbacks(callbacks: Sequence[Callback]) -> None:
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Raise an ``InputError`` for what other settings than these have made of the strategy or the precision."""
+    """Raise an ``InputError`` if other settings, as plugins, lead to a strategy or precision that is refused."""
     if type(trainer.strategy).__name__ not in _CLASSES:
         raise _wrong_strategy(type(trainer.strategy).__name__)
     _check_precision(trainer.precision)

@@ -1,10 +1,12 @@
 """What a config or a flag can get wrong, and the sentence told for it."""
 
+import importlib
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from lightning import Callback, LightningModule, Trainer
 
 from tests.e2e.conftest import CONFIG, call, fit_here, read_results
 
@@ -31,7 +33,7 @@ BAD_CONFIG = {
     "tab": (["-c", "{bad}/tab.yaml"], "tab.yaml is not valid YAML in line 2: "),
     "NUL byte": (["-c", "{bad}/nul.yaml"], "nul.yaml cannot be read: unacceptable character #x0000"),
     "Latin 1": (["-c", "{bad}/latin.yaml"], "latin.yaml is not text in UTF-8: byte 12 does not decode."),
-    "a flag that is no text": (["--run.name", "\udcff"], "is not text in UTF-8: give what it names another name."),
+    "a flag that is no text": (["--run.name", "\udcff"], "is no text in UTF-8: rename the file or folder."),
     "a device as config": (["-c", "/dev/null"], "The config /dev/null is not a file: name a file."),
     "a number for a group": (["-c", "{trainer: 3}"], "trainer is '3': it is a group of settings"),
     "a text for a group": (["--data", "a: b: c"], "data: 'a: b: c' is neither a file nor settings"),
@@ -91,6 +93,70 @@ BAD_CONFIG = {
         ["--run.name", "${oc.env:NOT_SET_AT_ALL}"],
         "The config refers to the variable NOT_SET_AT_ALL of the environment, which is not set.",
     ),
+    "a variable for a whole group": (
+        ["--model", "${oc.env:HOME}"],
+        "model is ${oc.env:HOME}: let variables stand for single settings, not for all.",
+    ),
+    "a setting that refers to itself": (["--run.name", "${run.name}"], "run.name refers to itself: give its value."),
+    "settings that refer to one another": (
+        ["--run.name", "${run.root}", "--run.root", "${run.name}"],
+        "refers to itself: give its value.",
+    ),
+    "a setting that refers to its group": (["--data.steps", "${data}"], "data.steps refers to itself: give its value."),
+    "a value for a group that is referred to": (
+        ["-c", "{run: null}"],
+        "The config refers to ${run.root}, but run is a single value and not a group of settings.",
+    ),
+    "a reference into a value": (
+        ["--run.name", "${data.steps.x}"],
+        "The config refers to ${data.steps.x}, but data.steps is a single value and not a group of settings.",
+    ),
+    "a variable for all arguments": (
+        ["--model.init_args", "${oc.env:HOME}"],
+        "model is '${oc.env:HOME}', which is not what it takes.",
+    ),
+    "a task for a list of tasks": (
+        ["--data.tasks", "datamodules.mini.Flags"],
+        "data.tasks: 'datamodules.mini.Flags' is not a list: put it in brackets, as in [datamodules.mini.Flags].",
+    ),
+    "a task with a path for a list of tasks": (
+        ["--data.tasks", "{class_path: datamodules.mini.Flags}"],
+        "data.tasks: '{class_path: datamodules.mini.Flags}' is not a list: put it in brackets, as in [{class",
+    ),
+    "a task for a list in a file": (
+        ["-c", "{data: {tasks: datamodules.mini.Flags}}"],
+        "data.tasks: 'datamodules.mini.Flags' is not a list: put it in brackets",
+    ),
+    **{
+        f"{value} for {key}": ([f"--{key}", value], f"{key}: {path} is not a {kind}: name a subclass of {kind}.")
+        for key, path, value, kind in (
+            ("model", "lightning.LightningModule", "lightning.LightningModule", "ContinualCLIP"),
+            ("model", "os.path.join", "os.path.join", "ContinualCLIP"),
+            ("trainer.callbacks", "torch.nn.Linear", "[torch.nn.Linear]", "Callback"),
+            ("data.replay", "datamodules.mini.Flags", "datamodules.mini.Flags", "Replay"),
+            ("data.tasks", "torch.nn.Linear", "[{class_path: torch.nn.Linear}]", "Task"),
+            ("data.tasks", "torch.nn.ReLU", "[datamodules.mini.Flags, torch.nn.ReLU]", "Task"),
+            ("trainer.callbacks", "torch.nn.Linear", "[{class_path: torch.nn.Linear}]", "Callback"),
+        )
+    },
+    "a number for a task": (
+        ["--data.tasks", "[datamodules.mini.Flags, 3]"],
+        "data.tasks: '3' is not a Task: name a class, or give class_path and init_args.",
+    ),
+    **{
+        f"{key}.stp in a group": ([f"--{key}", "{stp: 1}"], f"The config has a key '{key}.stp' that does not exist")
+        for key in ("data", "trainer", "run")
+    },
+    "a setting that follows from another": (
+        ["--data.seed", "3"],
+        "data.seed cannot be set: it follows from seed_everything.",
+    ),
+    "epochs": (["--trainer.max_epochs", "3"], "trainer.max_epochs cannot be set: it follows from data.num_tasks."),
+    "a class that a variable names": (
+        ["--model.class_path", "${oc.env:HOME}"],
+        "model: name a class by its path, as in gift_lightning.methods.GIFT.",
+    ),
+    "a home of nobody": (["--config=~nobody-here/x.yaml"], "begins with the home folder of a user who does not exist"),
     "half a reference": (["--run.name", "x${"], "run.name: '${' begins a reference, as in ${run.root}, but"),
     "a number of 100 digits": (
         ["--data.steps", "9" * 100],
@@ -174,6 +240,64 @@ def test_a_config_before_the_command_is_refused() -> None:
 def test_one_setting_that_is_missing_is_named() -> None:
     assert "does not say what data.tasks is" in call("fit", "--model", "gift_lightning.methods.L2")[2]
     assert "does not say what model is" in call("fit", "--data.tasks", "[datamodules.mini.Flags]")[2]
+
+
+BROKEN = {
+    "import nothing_like_this": "ModuleNotFoundError: No module named 'nothing_like_this'.",
+    "from os import nothing_like_this": "ImportError: cannot import name 'nothing_like_this' from 'os'",
+    "1 / 0": "ZeroDivisionError: division by zero.",
+    "def f(:": "SyntaxError: invalid syntax",
+    "[][1]": "IndexError: list index out of range.",
+    "raise AttributeError('no x')": "AttributeError: no x.",
+}
+
+
+@pytest.mark.parametrize("line", BROKEN)
+def test_a_module_that_fails_is_refused_with_its_own_error(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    module = f"broken_{list(BROKEN).index(line)}"
+    (tmp_path / f"{module}.py").write_text(f"{line}\nclass T: pass\n")
+    places = ("[{}.T]", "[{{class_path: {}.T}}]", "[{{class_path: datamodules.MNIST, init_args: {{root: {}.T}}}}]")
+    for flag in ("--model", "--trainer.callbacks", "--data.replay"):
+        status, _, err = fit_here(tmp_path, flag, f"{module}.T")
+        assert status == 2 and err.startswith(f"error: The module {module} cannot be imported: {BROKEN[line]}"), err
+    for tasks in places[:2]:
+        err = fit_here(tmp_path, "--data.tasks", tasks.format(module))[2]
+        assert err.startswith(f"error: The module {module} cannot be imported: {BROKEN[line]}"), err
+    assert "cannot be imported" not in fit_here(tmp_path, "--data.tasks", places[2].format(module))[2]
+
+
+def test_a_module_that_does_not_exist_has_no_class() -> None:
+    for path in ("no_module.T", "no_module.sub.T", "datamodules.nothing.T", "datamodules.mini.Flags.T"):
+        assert f"model: there is no class '{path}'" in call("fit", "--config", CONFIG, "--model", path)[2]
+
+
+def test_a_package_that_a_callback_needs_is_named(tmp_path: Path) -> None:
+    monitor = ["--trainer.callbacks+=tests.e2e.test_bad_config.Needs", "--trainer.enable_progress_bar", "false"]
+    for when in ("__init__", "setup", "on_train_start"):
+        status, _, err = fit_here(tmp_path, *monitor, f"--trainer.callbacks.when={when}")
+        assert (status, len(err.strip().splitlines())) == (2, 1)
+        assert err.startswith("error: ") and "No module named 'nothing_like_this'" in err
+
+
+class Needs(Callback):
+    """Imports a package that is not installed, as some callbacks of Lightning do."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+        self._import("__init__")
+
+    def _import(self, when: str) -> None:
+        if when == self.when:
+            importlib.import_module("nothing_like_this")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._import("setup")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._import("on_train_start")
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])

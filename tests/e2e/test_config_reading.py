@@ -1,5 +1,6 @@
 """What a config comes to, whatever it is made of: files, bases, flags."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ import yaml
 
 import gift_lightning
 from gift_lightning.errors import InputError
+from gift_lightning.references import escaped, resolve
 from gift_lightning.yaml_text import dump_yaml
 from tests.e2e.conftest import CONFIG, call, fit_here
 
 FLAGS, SHAPES = "datamodules.mini.Flags", "datamodules.mini.Shapes"
+SHORT = ["--data.steps", "1", "--data.tasks", f"[{{class_path: {FLAGS}, init_args: {{train_size: 8, test_size: 8}}}}]"]
+SHORT += ["--model.lr", "1e-3", "--trainer.enable_progress_bar", "false"]
 LOGGER, STOP = "lightning.pytorch.loggers.CSVLogger", "tests.e2e.kill.StopAt"
 
 
@@ -141,7 +145,7 @@ def test_what_the_environment_holds_is_never_written(tmp_path: Path, monkeypatch
     assert fit_here(tmp_path, *flags)[0] == 0
     folder = tmp_path / "three_tasks"
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config["trainer"]["logger"]["init_args"]["prefix"] == "${oc.env:HF_TOKEN}"
+    assert config["trainer"]["logger"]["init_args"]["prefix"] == "${trainer.logger.init_args.version}"
     assert config["model"]["init_args"]["lr"] == "${oc.env:RATE}"
     assert config["data"]["tasks"][-1]["init_args"]["train_size"] == "${oc.decode:${oc.env:SIZE,20}}"
     assert config["variables"].keys() >= {"model.init_args.lr", "model.init_args.clip.name"}
@@ -156,6 +160,110 @@ def test_what_the_environment_holds_is_never_written(tmp_path: Path, monkeypatch
     monkeypatch.delenv("NAME")
     with pytest.raises(InputError, match="refers to the variable NAME of the environment, which is not set"):
         gift_lightning.load(folder)
+
+
+VARIABLES = {
+    "with spaces": (["--trainer.logger", "{class_path: %s, init_args: {save_dir: '${ oc.env: SECRET }'}}"], {}),
+    "with a nested name": (
+        ["--trainer.logger", "{class_path: %s, init_args: {save_dir: '${oc.${oc.env:KIND}:SECRET}'}}"],
+        {"KIND": "env"},
+    ),
+    "a class in a list of a file": (
+        ["--config", "{trainer: {logger: ['${oc.decode:${oc.env:LOGGER}}']}}"],
+        {"LOGGER": "{class_path: %s, init_args: {save_dir: s3cret}}"},
+    ),
+    "in a text": (["--trainer.logger", "{class_path: %s, init_args: {save_dir: 'a/${oc.env:SECRET}/b'}}"], {}),
+    "of another setting": (
+        ["--trainer.logger", "{class_path: %s, init_args: {save_dir: '${oc.env:SECRET}', name: '${.save_dir}'}}"],
+        {},
+    ),
+    "selected by its place": (
+        [
+            "--trainer.logger",
+            "{class_path: %s, init_args: {save_dir: '${oc.env:SECRET}', name: '${oc.select:.save_dir}'}}",
+        ],
+        {},
+    ),
+    "a whole class": (
+        ["--trainer.logger", "${oc.decode:${oc.env:LOGGER}}"],
+        {"LOGGER": "{class_path: %s, init_args: {save_dir: s3cret}}"},
+    ),
+    "a list of classes": (
+        ["--trainer.logger", "${oc.create:${oc.decode:${oc.env:LOGGER}}}"],
+        {"LOGGER": "[{class_path: %s, init_args: {save_dir: s3cret}}]"},
+    ),
+    "a class in a list": (
+        ["--trainer.logger", "['${oc.decode:${oc.env:LOGGER}}']"],
+        {"LOGGER": "{class_path: %s, init_args: {save_dir: s3cret}}"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VARIABLES)
+def test_a_variable_is_kept_by_name_however_it_is_named(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags, variables = VARIABLES[case]
+    for name, value in {"SECRET": "s3cret", **variables}.items():
+        monkeypatch.setenv(name, value.replace("%s", LOGGER))
+    argv = [*(flag.replace("%s", LOGGER) for flag in flags), *SHORT]
+    status, _, err = fit_here(tmp_path / "runs", *argv)
+    assert status == 0, err
+    folder = tmp_path / "runs" / "three_tasks"
+    assert "oc." in (folder / "config.yaml").read_text()
+    for file in [*folder.glob("*.*"), *folder.glob("checkpoints/*")]:
+        assert b"s3cret" not in file.read_bytes(), file
+    assert "This run is complete" in fit_here(tmp_path / "runs", *argv)[1]
+    assert "This run is complete" in call("fit", "--config", str(folder / "config.yaml"))[1]
+
+
+def test_variables_of_the_seed_and_of_the_checkpoint_are_resolved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SEED": "7", "CHECKPOINT": "last", "TOO_LARGE": str(2**32)}.items():
+        monkeypatch.setenv(name, value)
+    flags = ["--seed_everything", "${oc.env:SEED}", *SHORT]
+    assert fit_here(tmp_path, *flags)[0] == 0
+    config = yaml.safe_load((tmp_path / "three_tasks" / "config.yaml").read_text())
+    assert config["seed_everything"] == "${oc.env:SEED}" and config["variables"].keys() == {"seed_everything"}
+    status, out, err = fit_here(tmp_path, *flags, "--ckpt_path", "${oc.env:CHECKPOINT}")
+    assert status == 0 and "This run is complete" in out, err
+    expected = f"seed_everything is {2**32}: give a whole number from 0"
+    assert expected in call("fit", "--config", CONFIG, "--seed_everything", "${oc.env:TOO_LARGE}")[2]
+
+
+def test_a_dollar_sign_that_is_escaped_stays_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET", "s3cret")
+    flags = ["--run.name", r"a\${oc.env:SECRET}", *SHORT]
+    flags += ["--trainer.logger", rf"{{class_path: {LOGGER}, init_args: {{save_dir: log, name: 'b\${{run.root}}'}}}}"]
+    printed = call("fit", "--config", CONFIG, *flags, "--print_config")[1]
+    assert fit_here(tmp_path / "runs", *flags)[0] == 0
+    folder = tmp_path / "runs" / "a${oc.env:SECRET}"
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    for config in (yaml.safe_load(printed), kept):
+        assert config["run"]["name"] == r"a\${oc.env:SECRET}"
+        assert config["trainer"]["logger"]["init_args"]["name"] == r"b\${run.root}"
+    assert "variables" not in kept
+    assert "This run is complete" in fit_here(tmp_path / "runs", *flags)[1]
+    assert "This run is complete" in call("fit", "--config", str(folder / "config.yaml"))[1]
+    gift_lightning.load(folder)
+
+
+def test_what_is_escaped_resolves_to_the_same_text() -> None:
+    draw = random.Random(0)
+    for _ in range(2000):
+        text = "".join(draw.choices(["\\", "${", "$", "{", "}", "a", "'", '"', " ", "oc.env:X"], k=draw.randrange(9)))
+        assert resolve({"text": escaped(text)}) == {"text": text}
+
+
+def test_the_home_folder_is_meant_in_configs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.yaml").write_text(f"base: {CONFIG}\ndata: {{steps: 2}}\n")
+    (tmp_path / "y.yaml").write_text("base: ~/x.yaml\n")
+    for flags in (["--config=~/x.yaml"], ["-c", "~/y.yaml"], ["-c", "{base: ~/x.yaml}"], ["-c", "{base: [~/y.yaml]}"]):
+        assert config_of(*flags)["data"]["steps"] == 2
 
 
 def test_a_text_in_quotes_is_never_an_empty_value_or_a_number(tmp_path: Path) -> None:

@@ -66,7 +66,11 @@ NUMBERS = {  # options that take a number alone
     **dict.fromkeys(("model.l2", "model.label_smoothing", "model.weight_decay"), float),
     **dict.fromkeys(("seed_everything", "trainer.log_every_n_steps", "trainer.accumulate_grad_batches"), int),
 }
-JARGON = re.compile(r"Traceback|Parser key|Union subtypes|Namespace\(|NestedArg|<class|object at 0x")
+JARGON = re.compile(
+    r"Traceback|Parser key|Union subtypes|Namespace\(|NestedArg|<class|object at 0x"
+    r"|full_key|object_type|compute_fn|Subcommand '|Linked \"|Expected an? |Import path|class_path '|parser key"
+    r"|Subclass types"
+)
 
 
 @cache
