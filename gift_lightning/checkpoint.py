@@ -26,7 +26,7 @@ _CHECKSUM = "crc32"
 
 _OTHER = "is not the checkpoint of a run: give the last.ckpt of a run folder"
 _WEIGHTS_ALONE = (
-    "holds weights alone, and no progress to resume from: give the last.ckpt beside it; to start a new run from these"
+    "holds weights alone, and no progress to resume from: give the last.ckpt of a run; to start a new run from these"
     " weights, name it as model.clip.weights"
 )
 

@@ -118,7 +118,7 @@ BAD_CHECKPOINT: dict[str, tuple[Damage, str]] = {
     "a flipped bit": (lambda run: flip(run / CHECKPOINT), "last.ckpt cannot be read: it is damaged, for its checksums"),
     "a state dict": (
         lambda run: torch.save({"state_dict": {}}, run / CHECKPOINT),
-        "last.ckpt is not the checkpoint of a run: give the last.ckpt of a run folder.",
+        "last.ckpt holds weights alone, and no progress to resume from: give the last.ckpt of a run",
     ),
     "folder": (folder_in_place_of(CHECKPOINT), "last.ckpt is missing: restore it"),
     "nothing": (lambda run: (run / CHECKPOINT).unlink(), "last.ckpt is missing: restore it"),
