@@ -75,18 +75,18 @@ def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
     return _adapt(val, *args, **kwargs)
 
 
-def _import(path: str, *args: Any, **kwargs: Any) -> Any:
-    """The object that a path names; an ``InputError`` in a ``Refused`` if its module exists and cannot be imported."""
+def _import(name: str, *args: Any, **kwargs: Any) -> Any:
+    """The object of that name; an ``InputError`` in a ``Refused`` if its module exists and cannot be imported."""
     try:
-        return _import_object(path, *args, **kwargs)
+        return _import_object(name, *args, **kwargs)
     except Exception:
-        if not (isinstance(path, str) and all(name.isidentifier() for name in path.split("."))):
+        if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
             raise
-        module = path.rpartition(".")[0]
+        module = name.rpartition(".")[0] or name
         try:
-            importlib.import_module(module or path)
+            importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise _broken(module, error) from error
         except Exception as error:
             raise _broken(module, error) from error

@@ -68,8 +68,8 @@ NUMBERS = {  # options that take a number alone
 }
 JARGON = re.compile(
     r"Traceback|Parser key|Union subtypes|Namespace\(|NestedArg|<class|object at 0x"
-    r"|full_key|object_type|compute_fn|Subcommand '|Linked \"|Expected an? |Import path|class_path '|parser key"
-    r"|Subclass types"
+    r"|full_key|object_type|compute_fn|Subcommand '|Linked \"|Expected an? (?:<|path|dot)|Import path|class_path '"
+    r"|parser key|Subclass types"
 )
 
 
