@@ -182,6 +182,7 @@ class SequenceCLI(LightningCLI):
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # what is linked is in config_files.LINKED too
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.num_tasks", "trainer.max_epochs", apply_on="instantiate")
         parser.set_defaults({"trainer.logger": None, "data.cache": "${run.root}/cache"})

@@ -12,6 +12,9 @@ from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import path_of
 from gift_lightning.yaml_text import load_yaml
 
+LINKED = {"data.seed": "seed_everything", "trainer.max_epochs": "data.num_tasks"}
+"""Settings that follow from others; the parser refuses them as flags, and ignores them in files."""
+
 
 class ConfigFile(ActionConfigFile):
     """``--config``: reads what a config builds on before the config itself."""
@@ -64,6 +67,10 @@ def _below(content: dict[str, Any], path: Path, above: tuple[Path, ...]) -> list
     if "config" in content:
         raise InputError(f"The config {path} has a key 'config': name the files that it builds on under 'base'.")
     paths = [path_of(base) if base.startswith("~") else path.parent / base for base in bases]
+    for target, source in LINKED.items():
+        group, _, key = target.partition(".")
+        if isinstance(content.get(group), dict) and key in content[group]:
+            raise InputError(f"The config {path} has {target}, which follows from {source}: remove it.")
     return [file for base in paths for file in _chain(Path(os.path.normpath(base)), above)]
 
 

@@ -151,6 +151,13 @@ BAD_CONFIG = {
         ["--data.seed", "3"],
         "data.seed cannot be set: it follows from seed_everything.",
     ),
+    **{
+        f"{text} in a config": (["-c", text], f"has {key}, which follows from {source}: remove it.")
+        for text, key, source in (
+            ("{data: {seed: 3}}", "data.seed", "seed_everything"),
+            ("{trainer: {max_epochs: 3}}", "trainer.max_epochs", "data.num_tasks"),
+        )
+    },
     "epochs": (["--trainer.max_epochs", "3"], "trainer.max_epochs cannot be set: it follows from data.num_tasks."),
     "a class that a variable names": (
         ["--model.class_path", "${oc.env:HOME}"],
