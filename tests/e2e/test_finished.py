@@ -66,7 +66,7 @@ def test_predict_takes_any_image_and_any_class(reference: Path) -> None:
     images = [Image.new("L", (50, 20)), Image.new("RGBA", (9, 9)), Image.new("P", (64, 64))]
     assert model.predict(images, ["tree", "letter b"]).shape == (3, 2)
     assert model.predict([], ["tree", "letter b"]).shape == (0, 2)
-    with pytest.raises(InputError, match="its pixels are numbers of 32 bits or with a sign: save"):
+    with pytest.raises(InputError, match="image 0 has pixels of 32 bits or with a sign"):
         model.predict([Image.new("F", (9, 9))], ["cat"])
     for pictures in (images[0], ["picture.png"], "picture.png"):
         with pytest.raises(InputError, match="predict needs a list of PIL images"):
