@@ -85,7 +85,7 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
     if benchmark:
         _check_comparable(first["protocol"])
     theirs, ours = [], []
-    for row in published.rows(benchmark, tasks) if benchmark else []:
+    for row in published.rows(benchmark, tasks) if benchmark is not None else []:
         cells = row.last_row or [None] * len(tasks)
         theirs.append(Row(row.method, cells, [row.transfer, row.avg, row.last], row.method == "Zero-shot"))
     zero_shot: list[float] = first.get("zero_shot") or []

@@ -117,6 +117,22 @@ def test_odd_values_get_one_sentence_or_work(case: int, tmp_path: Path, monkeypa
         raise AssertionError(f"{argv} was accepted")
 
 
+@pytest.mark.parametrize("option", ["report", "--format", "--published", "--run", "--out"])
+def test_odd_values_of_commands_on_finished_runs_get_one_sentence(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in ODD:
+        argv = {
+            "report": ["report", "--", value],
+            "--run": ["export", f"--run={value}", "--out", "model.safetensors"],
+            "--out": ["export", "--run", "nowhere", f"--out={value}"],
+        }.get(option, ["report", "nowhere", f"{option}={value}"])
+        status, _, err = call(*argv)
+        assert status == 2 and err.startswith("error: ") and err.count("\n") == 1, (argv, err)
+    assert not list(tmp_path.iterdir())
+
+
 def is_number(text: str, kind: type) -> bool:
     if "${" in text:
         return True
