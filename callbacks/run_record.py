@@ -42,7 +42,7 @@ class RunRecord(TaskCallback):
         self._task_seconds = 0.0
         self._clock = time.perf_counter()
         self._complete = False
-        self._told_damaged: dict[str, int] = {}
+        self._warned_of: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, Any]:
         running = self._task_seconds + time.perf_counter() - self._clock
@@ -132,8 +132,8 @@ class RunRecord(TaskCallback):
     def _warn_of_damaged(self, trainer: Trainer) -> None:
         """Once for each task, and again if more are found."""
         for name, paths in trainer.datamodule.damaged.items() if trainer.is_global_zero else []:
-            if len(paths) > self._told_damaged.get(name, 0):
-                self._told_damaged[name] = len(paths)
+            if len(paths) > self._warned_of.get(name, 0):
+                self._warned_of[name] = len(paths)
                 images = "1 image" if len(paths) == 1 else f"{len(paths)} images"
                 warn(
                     f"libjpeg reports damage in {images} of '{name}' that decode all the same: their pixels may be"

@@ -154,8 +154,8 @@ class TaskSequence(LightningDataModule):
     def notes(self) -> list[str]:
         """What a user should know of the data, each sentence once; after ``setup``."""
         sources: list[Task | Replay] = [*self.tasks] if self.replay is None else [*self.tasks, self.replay]
-        told = [sentence for source in sources for sentence in source.notes()]
-        return list(dict.fromkeys([*told, *notes_on_names(self.tasks, self.label_space)]))
+        sentences = [sentence for source in sources for sentence in source.notes()]
+        return list(dict.fromkeys([*sentences, *notes_on_names(self.tasks, self.label_space)]))
 
     def candidates(self, task: int, learned: int) -> Task | None:
         """Task number ``task`` with the classes that its images are told apart from after ``learned`` tasks.

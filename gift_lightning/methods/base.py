@@ -294,8 +294,9 @@ class ContinualCLIP(LightningModule):
             if count < self.warmup_steps:
                 short.setdefault(count, []).append(name)
         return [
-            f"The learning rate reaches {count / self.warmup_steps:.0%} of model.lr at most in {', '.join(names)}: a"
-            f" task of {count} steps ends before model.warmup_steps, {self.warmup_steps}."
+            f"The learning rate reaches {count / self.warmup_steps:.0%} of model.lr at most in {', '.join(names[:3])}"
+            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}: a task of {count} steps ends before"
+            f" model.warmup_steps, {self.warmup_steps}."
             for count, names in short.items()
         ]
 
