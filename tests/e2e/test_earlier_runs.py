@@ -1,0 +1,64 @@
+"""Runs that version 0.1.0 left before its modules moved into rooms (``tests/earlier``): they load, and go on."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import gift_lightning
+from datamodules.mini import Flags
+from tests.e2e.conftest import call, read_results
+
+EARLIER = Path(__file__).parents[1] / "earlier"
+RUNS = EARLIER / "runs"
+
+
+@pytest.mark.parametrize("name", ["gift", "condu", "moeadapter", "zeroshot"])
+def test_a_finished_run_loads_and_predicts_as_it_did(name: str) -> None:
+    task = Flags(4, 8)
+    task.setup()
+    images = [task.test_set[index][0] for index in range(8)]
+    probabilities = gift_lightning.load(RUNS / name).predict(images, task.class_names[:5])
+    torch.testing.assert_close(probabilities, load_file(RUNS / "predictions.safetensors")[name])
+
+
+@pytest.mark.parametrize("name", ["gift", "zeroshot"])
+def test_a_finished_run_is_shown_by_the_same_command(name: str, tmp_path: Path) -> None:
+    shutil.copytree(RUNS / name, tmp_path / name)
+    other = ["--model", "gift_lightning.methods.ZeroShot", "--data.replay", "null"] if name == "zeroshot" else []
+    flags = ["--run.root", str(tmp_path), "--run.name", name, "--model.clip.name", "package:tests.earlier.clip"]
+    flags += ["--model.lr", "1e-2", "--model.warmup_steps", "2"]
+    status, out, err = call("fit", "--config", str(EARLIER / "gift.yaml"), *other, *flags)
+    assert status == 0, err
+    assert "This run is complete" in out and "notes" not in err
+
+
+def test_they_stand_side_by_side(tmp_path: Path) -> None:
+    status, out, err = call("report", str(RUNS / "gift"), str(RUNS / "condu"), str(RUNS / "moeadapter"))
+    assert status == 0, err
+    assert "GIFT" in out and "ConDU" in out and "MoEAdapter" in out
+
+
+def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(tmp_path: Path) -> None:
+    shutil.copytree(RUNS / "unfinished", tmp_path / "unfinished")
+    command = ["fit", "--config", str(EARLIER / "gift.yaml"), "--run.root", str(tmp_path), "--run.name", "unfinished"]
+    status, out, err = call(*command, "--ckpt_path", "last", "--trainer.enable_progress_bar", "false")
+    assert status == 0, out + err
+    ours, theirs = read_results(tmp_path / "unfinished"), read_results(RUNS / "gift")
+    for key in ("complete", "protocol", "zero_shot", "R", "metrics"):
+        assert ours[key] == theirs[key], key
+    weights = [load_file(run / "checkpoints" / "task02.safetensors") for run in (tmp_path / "unfinished", RUNS / "gift")]
+    # another CPU rounds otherwise
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+
+
+def test_what_it_began_with_says_the_same_by_its_old_names(tmp_path: Path) -> None:
+    config = (RUNS / "unfinished" / "config.yaml").read_text()
+    assert "gift_lightning.generation.DiffusionGenerator" in config
+    assert "gift_lightning.wandb_logger.SequenceWandbLogger" in config
+    file = tmp_path / "config.yaml"
+    file.write_text(config.replace("/tmp/fx", str(tmp_path)))
+    status, out, err = call("doctor", "--config", str(file))
+    assert status == 0, out + err

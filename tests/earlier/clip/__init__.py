@@ -1,0 +1,1 @@
+"""A CLIP of 18,000 parameters with fresh weights."""
