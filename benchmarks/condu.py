@@ -34,11 +34,11 @@ from torch import Generator, Tensor
 
 from datamodules.base import Task
 from datamodules.shard import TestShard
-from gift_lightning.checkpoint import save_tensors
-from gift_lightning.clip import CLIPSource
-from gift_lightning.fusion import Decoupled, Fusion, fuse
+from gift_lightning.clip.source import CLIPSource
 from gift_lightning.methods import ConDU
-from gift_lightning.prototypes import nearest_tasks, task_similarities
+from gift_lightning.numerics.fusion import Decoupled, Fusion, fuse
+from gift_lightning.numerics.prototypes import nearest_tasks, task_similarities
+from gift_lightning.tensors import save_tensors
 
 MODEL, TASKS, CLASSES = "ViT-B-16", 11, 20
 

@@ -26,7 +26,7 @@ from rich.table import Table
 from datamodules import ImageFolderTask
 from datamodules.decoded import decoded_bytes, decoded_images
 from datamodules.shard import TestShard
-from gift_lightning.clip import split_transform
+from gift_lightning.clip.transforms import split_transform
 
 SIZE = (500, 375)
 CLASSES = 10

@@ -26,10 +26,10 @@ from rich.markup import escape
 
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of, read_json, write_json, write_text
-from gift_lightning.json_types import misfit
-from gift_lightning.report import comparison_markdown, comparison_table
-from gift_lightning.run_folder import RunFolder
-from gift_lightning.same_run import decisive
+from gift_lightning.records.json_types import misfit
+from gift_lightning.records.report import comparison_markdown, comparison_table
+from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.runs.same_run import decisive
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "conf" / "mini"

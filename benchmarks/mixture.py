@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from gift_lightning.mixture import SCALE, mix_experts
+from gift_lightning.numerics.mixture import SCALE, mix_experts
 
 SHAPES = {"image block, 64 images": (64, 197, 768), "text block, 100 prompts": (100, 16, 512)}
 EXPERTS, TOP_K, WIDTH = 22, 2, 64

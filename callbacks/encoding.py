@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from callbacks.task_callback import Module, Trainer
-from datamodules.replay.in_step import in_step
+from datamodules.ranks import in_step
 from datamodules.shard import ReplayImages
 
 

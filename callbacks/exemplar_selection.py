@@ -3,7 +3,7 @@
 from callbacks.encoding import encode_images, evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from datamodules.shard import LazyShard
-from gift_lightning.herding import herding, herding_by_class
+from gift_lightning.numerics.herding import herding, herding_by_class
 
 
 class ExemplarSelection(TaskCallback):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from callbacks.task_callback import Module, TaskCallback, Trainer
-from gift_lightning.consolidation import normalised_fisher
+from gift_lightning.numerics.consolidation import normalised_fisher
 
 
 class FisherEstimate(TaskCallback):

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from callbacks.task_callback import Module
-from gift_lightning.checkpoint import crc32_of
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
-from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
+from gift_lightning.tensors import crc32_of
 
 _CLIP = "clip."
 _OF_TORCH = {"_parameters", "_buffers", "_modules"}
@@ -72,7 +72,7 @@ def check_trained(module: Module) -> None:
     Raises:
         InputError: it trains some beside the CLIP and has no ``knowledge``.
     """
-    if type(module).knowledge is not ContinualCLIP.knowledge:
+    if module.has_knowledge:
         return
     trained = {id(parameter) for parameter in module.trained_parameters()}
     for name, tensor in _tensors(module):

@@ -8,7 +8,7 @@ from callbacks.encoding import encode_images, evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from datamodules.shard import LazyShard
 from datamodules.stream import SeededSamples
-from gift_lightning.prototypes import class_prototypes
+from gift_lightning.numerics.prototypes import class_prototypes
 
 
 class Prototypes(TaskCallback):

@@ -14,15 +14,15 @@ from torch import Tensor
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
-from gift_lightning import metrics
-from gift_lightning.checkpoint import checksum_in
 from gift_lightning.console import note, plain_console, warn
 from gift_lightning.errors import InputError
 from gift_lightning.files import remove_unfinished, write_json, write_text
-from gift_lightning.logger import MetricsCSV
-from gift_lightning.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
-from gift_lightning.run_folder import SCHEMA, RunFolder
-from gift_lightning.wandb_logger import SequenceWandbLogger
+from gift_lightning.numerics import metrics
+from gift_lightning.records.metrics_csv import MetricsCSV
+from gift_lightning.records.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
+from gift_lightning.records.run_folder import SCHEMA, RunFolder
+from gift_lightning.records.wandb_logger import SequenceWandbLogger
+from gift_lightning.tensors import checksum_in
 
 
 class RunRecord(TaskCallback):

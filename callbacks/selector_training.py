@@ -3,9 +3,9 @@
 from callbacks.encoding import evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from datamodules.base import ImageSet
-from datamodules.replay.in_step import in_step
+from datamodules.ranks import in_step
 from datamodules.selection import everything
-from gift_lightning.selector import AutoEncoder, AutoEncoderTraining
+from gift_lightning.numerics.autoencoder import AutoEncoder, AutoEncoderTraining
 
 
 class SelectorTraining(TaskCallback):

@@ -5,7 +5,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Checkpoint
 
 from callbacks.task_callback import Module, Trainer
-from gift_lightning.run_folder import RunFolder
+from gift_lightning.records.run_folder import RunFolder
 
 
 class StepCheckpoint(Checkpoint):

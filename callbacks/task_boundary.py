@@ -12,11 +12,11 @@ from lightning.pytorch import Callback
 
 from callbacks.learned import Learned, check_trained
 from callbacks.task_callback import Module, TaskCallback, Trainer
-from gift_lightning.checkpoint import save_tensors
 from gift_lightning.errors import InputError
-from gift_lightning.protocol import first_changed_task, protocol
-from gift_lightning.run_folder import RunFolder
+from gift_lightning.records.protocol import first_changed_task, protocol
+from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.seeding import stream_seed
+from gift_lightning.tensors import save_tensors
 
 
 class TaskBoundary(Callback):

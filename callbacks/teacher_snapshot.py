@@ -6,8 +6,8 @@ import torch
 
 from callbacks.encoding import encode_images
 from callbacks.task_callback import Module, TaskCallback, Trainer
-from gift_lightning.fusion import interpolate
-from gift_lightning.losses import Pairs
+from gift_lightning.numerics.fusion import interpolate
+from gift_lightning.numerics.losses import Pairs
 
 
 class TeacherSnapshot(TaskCallback):

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 from callbacks.task_callback import Module, TaskCallback, Trainer
-from gift_lightning.fusion import interpolate, running_mean_
+from gift_lightning.numerics.fusion import interpolate, running_mean_
 
 
 class WeightAverage(TaskCallback):

@@ -3,7 +3,6 @@
 from datamodules.base import Task
 from datamodules.class_incremental import ClassIncremental
 from datamodules.image_folder import ImageFolderTask
-from datamodules.inspection import Inspection
 from datamodules.mtil import (
     CIFAR100,
     DTD,
@@ -19,10 +18,13 @@ from datamodules.mtil import (
     TinyImageNet,
 )
 from datamodules.replay.current_task import CurrentTask
+from datamodules.replay.diffusion import DiffusionGenerator
 from datamodules.replay.exemplar_memory import ExemplarMemory
+from datamodules.replay.generator import ImageGenerator
 from datamodules.replay.reference import Reference
 from datamodules.replay.synthetic import SyntheticReplay
 from datamodules.sequence import TaskSequence
+from gift_lightning.sources import Inspection
 
 __all__ = [
     "CIFAR100",
@@ -33,11 +35,13 @@ __all__ = [
     "Caltech101",
     "ClassIncremental",
     "CurrentTask",
+    "DiffusionGenerator",
     "EuroSAT",
     "ExemplarMemory",
     "Flowers",
     "Food",
     "ImageFolderTask",
+    "ImageGenerator",
     "Inspection",
     "OxfordPet",
     "Reference",

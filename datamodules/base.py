@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from lightning import LightningDataModule
 from torch import Tensor
 
-from datamodules.inspection import Inspection
 from gift_lightning.errors import InputError
+from gift_lightning.sources import Inspection
 
 
 class ImageSet(Sized, Protocol):

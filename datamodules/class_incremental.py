@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from datamodules.base import ImageSet, Task
-from datamodules.inspection import Inspection
 from datamodules.selection import Selection, labels_of
 from gift_lightning.errors import InputError
 from gift_lightning.files import read_json
+from gift_lightning.sources import Inspection
 
 ORDERS: dict[str, list[int]] = read_json(Path(__file__).with_name("class_orders.json"))
 """Published orders of classes, by name."""

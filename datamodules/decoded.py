@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, default_collate
 
 from datamodules.base import ImageSet, Task
-from datamodules.image_files import UNREAD
-from datamodules.replay.in_step import in_step, on_first_rank
+from datamodules.images.sets import UNREAD
+from datamodules.ranks import in_step, on_first_rank
 from datamodules.shard import Decoded
 from datamodules.stream import Split
-from gift_lightning.describe import can_be_described, describe
+from gift_lightning.clip.describe import can_be_described, describe
 from gift_lightning.errors import InputError
 
 SCHEMA = 2

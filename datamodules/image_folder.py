@@ -7,15 +7,15 @@ from random import Random
 import yaml
 
 from datamodules.base import Task
-from datamodules.folder_layout import find_layout
-from datamodules.folder_notes import notes_of_copies, notes_of_folders
-from datamodules.image_files import ImageFiles, Sample, samples_hash
-from datamodules.inspection import Inspection
-from datamodules.listing import Passed, class_folders, list_images, note_of_passed
+from datamodules.images.layout import find_layout
+from datamodules.images.listing import Passed, class_folders, list_images, note_of_passed
+from datamodules.images.notes import notes_of_copies, notes_of_folders
+from datamodules.images.sets import ImageFiles, Sample, samples_hash
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.files import path_of
 from gift_lightning.names import alike, fault_of
 from gift_lightning.seeding import stream_seed
+from gift_lightning.sources import Inspection
 
 
 class ImageFolderTask(Task):
@@ -44,7 +44,7 @@ class ImageFolderTask(Task):
     """
 
     INDIFFERENT = frozenset({"folder"})
-    """See ``gift_lightning.same_run``; what is in it has a fingerprint."""
+    """See ``gift_lightning.runs.same_run``; what is in it has a fingerprint."""
 
     train_set: ImageFiles
     test_set: ImageFiles

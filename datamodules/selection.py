@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datamodules.base import ImageSet
-from datamodules.image_files import Sample
+from datamodules.images.sets import Sample
 from gift_lightning.seeding import stream_seed
 
 

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
 from datamodules.base import ImageSet, Replay, Task, is_template
-from datamodules.damage import DamagedImages, damaged_paths
 from datamodules.decoded import decoded_bytes, decoded_images
+from datamodules.images.damage import DamagedImages, damaged_paths
 from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
 from datamodules.selection import FewShot, everything
 from datamodules.shard import ReplayImages, TestShard, replay_images
@@ -52,7 +52,7 @@ class TaskSequence(LightningDataModule):
     """
 
     INDIFFERENT = frozenset({"num_workers", "root", "cache"})
-    """See ``gift_lightning.same_run``; what is in the data sets has a fingerprint."""
+    """See ``gift_lightning.runs.same_run``; what is in the data sets has a fingerprint."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datamodules.base import ImageSet
-from datamodules.replay.in_step import on_all_ranks
+from datamodules.ranks import on_all_ranks
 from datamodules.stream import Split, StepBatches
 from gift_lightning.errors import ImageInputError
 from gift_lightning.seeding import stream_seed

@@ -30,6 +30,6 @@ def load(run: str | Path) -> ContinualCLIP:
     hidden = stray_package()
     if hidden:
         raise InputError(hidden)
-    from gift_lightning.finished import load_run  # the whole stack: what imports the package alone does without
+    from gift_lightning.runs.load import load_run  # the whole stack: what imports the package alone does without
 
     return load_run(run)

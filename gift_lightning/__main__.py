@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from gift_lightning.outlet import close_outlets, open_outlets
+from gift_lightning.commands.outlet import close_outlets, open_outlets
 from gift_lightning.stray import stray_package
 
 
@@ -52,7 +52,7 @@ def _run(arguments: list[str], imports: contextlib.AbstractContextManager[None])
     if arguments[:1] in (["report"], ["export"]):
         return _plain(*arguments)
     with imports:
-        from gift_lightning.cli import run  # importing the whole stack takes seconds: after the cheap checks
+        from gift_lightning.commands.cli import run  # importing the whole stack takes seconds: after the cheap checks
 
     return run([word for word in arguments if word != "--debug"], debug="--debug" in arguments)
 
@@ -83,11 +83,11 @@ def _plain(command: str, *arguments: str) -> int:
 
     try:
         if command == "report":
-            from gift_lightning.report.side_by_side import main as report
+            from gift_lightning.commands.report import main as report
 
             report(arguments)
         else:
-            from gift_lightning.finished import export
+            from gift_lightning.commands.export import main as export
 
             export(arguments)
     except InputError as error:

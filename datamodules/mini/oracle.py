@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from datamodules.mini.prompts import read_prompt
 from datamodules.mini.world import PHOTO, SIZE, SKETCH, WORLD_VERSION, draw
-from gift_lightning.generation import ImageGenerator
+from datamodules.replay.generator import ImageGenerator
 from gift_lightning.seeding import stream_seed
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torchvision import datasets
 from torchvision.datasets.utils import check_md5
 
-from datamodules.image_files import ArrayImages
+from datamodules.images.sets import ArrayImages
 from datamodules.mtil.checks import DataError
 from datamodules.mtil.task import Contents, MTILTask
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from datamodules.image_files import Sample
-from datamodules.inspection import Status
+from datamodules.images.sets import Sample
 from gift_lightning.errors import first_line
+from gift_lightning.sources import Status
 
 _DEPTH = 3  # of the search for a data set that lies elsewhere
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import random_split
 
-from datamodules.image_files import Sample
-from datamodules.listing import class_folders, image_paths
+from datamodules.images.listing import class_folders, image_paths
+from datamodules.images.sets import Sample
 from datamodules.mtil.checks import DataError, check_label_file, check_listed, check_total
 from datamodules.mtil.task import Contents, MTILTask
 

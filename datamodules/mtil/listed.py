@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torchvision import datasets
 
-from datamodules.image_files import Sample
+from datamodules.images.sets import Sample
 from datamodules.mtil.checks import DataError, check_image_folders, check_label_file, check_listed
 from datamodules.mtil.task import Contents, MTILTask
 

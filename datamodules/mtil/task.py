@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.base import Task
-from datamodules.image_files import ArrayImages, ImageFiles, Sample, samples_hash
-from datamodules.inspection import Inspection
+from datamodules.images.sets import ArrayImages, ImageFiles, Sample, samples_hash
 from datamodules.mtil.checks import DataError, check_place
 from datamodules.mtil.download import install
 from datamodules.mtil.facts import FACTS, Facts
 from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import path_of
+from gift_lightning.sources import Inspection
 
 
 class Contents(NamedTuple):
@@ -40,7 +40,7 @@ class MTILTask(Task):
     """
 
     INDIFFERENT = frozenset({"root"})
-    """See ``gift_lightning.same_run``; what is in it has a fingerprint."""
+    """See ``gift_lightning.runs.same_run``; what is in it has a fingerprint."""
 
     folder: str
     markers: tuple[str, ...]

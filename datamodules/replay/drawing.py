@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.replay.folder import ReplayFolder, is_blank
+from datamodules.replay.generator import ImageGenerator
 from datamodules.stream import Split
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError
-from gift_lightning.generation import ImageGenerator
 from gift_lightning.seeding import stream_seed
 
 ATTEMPTS = 4

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from datamodules.images import read_image
+from datamodules.images.decoding import read_image
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write, read_json, require_regular
 

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 import torch
 
 from datamodules.base import Replay, is_template
-from datamodules.folder_layout import splits_in
-from datamodules.image_files import ImageFiles
-from datamodules.inspection import Inspection, Status
-from datamodules.listing import Passed, class_folders, list_images, note_of_passed
+from datamodules.images.layout import splits_in
+from datamodules.images.listing import Passed, class_folders, list_images, note_of_passed
+from datamodules.images.sets import ImageFiles
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import package_file, path_of, read_lines
 from gift_lightning.names import fault_of
 from gift_lightning.seeding import stream_seed
+from gift_lightning.sources import Inspection, Status
 
 RANDOM_WORDS = 10
 """Words in a sentence of random words."""

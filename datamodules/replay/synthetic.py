@@ -9,16 +9,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from datamodules.base import Replay
-from datamodules.image_files import ImageFiles
-from datamodules.inspection import Inspection, Status
+from datamodules.images.sets import ImageFiles
+from datamodules.ranks import in_step
 from datamodules.replay.drawing import Drawing, Progress, follow, lines, print_line
 from datamodules.replay.folder import RESTORE, ReplayFolder
-from datamodules.replay.in_step import in_step
+from datamodules.replay.generator import ImageGenerator
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
 from gift_lightning.files import package_file, path_of, read_lines
-from gift_lightning.generation import ImageGenerator
 from gift_lightning.seeding import stream_seed
+from gift_lightning.sources import Inspection, Status
 
 LISTING_SECONDS = 60.0
 """How long a network file system may go on showing an old list of files."""

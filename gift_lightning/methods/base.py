@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +14,15 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.base import Task, is_template
-from datamodules.images import jpeg_fault, upright_rgb
+from datamodules.images.decoding import jpeg_fault, upright_rgb
 from datamodules.shard import TestShard
-from gift_lightning.clip import TEST_LOGIT_SCALE, CLIPSource, cosine
+from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
+from gift_lightning.clip.source import CLIPSource
+from gift_lightning.clip.weights import mismatch
 from gift_lightning.console import warn
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.names import fault_of
-from gift_lightning.schedule import warmup_cosine
-from gift_lightning.weights import mismatch
+from gift_lightning.numerics.schedule import warmup_cosine
 
 
 class ContinualCLIP(LightningModule):
@@ -46,7 +46,7 @@ class ContinualCLIP(LightningModule):
     """
 
     INDIFFERENT = frozenset({"eval_batch_size"})
-    """Arguments that change no number, see ``gift_lightning.same_run``; all others are decisive."""
+    """Arguments that change no number, see ``gift_lightning.runs.same_run``; all others are decisive."""
 
     replays = False
     """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
@@ -159,6 +159,11 @@ class ContinualCLIP(LightningModule):
         changed since the first task began has to be in it, see ``not_in_knowledge``.
         """
         return {}
+
+    @property
+    def has_knowledge(self) -> bool:
+        """Whether the method defines a ``knowledge`` of its own."""
+        return type(self).knowledge is not ContinualCLIP.knowledge
 
     def load_knowledge(self, kept: dict[str, Tensor]) -> None:
         """Take over what ``knowledge`` gave; an empty one is that of a model which has learned nothing yet.
@@ -347,46 +352,3 @@ def _texts(given: Any) -> list[str]:
         return []
     texts = list(given)
     return [str(text) for text in texts] if all(isinstance(text, str) for text in texts) else []
-
-
-class FrozenCopy(nn.Module):
-    """A copy of a module that never trains: frozen parameters, always in evaluation mode.
-
-    Its weights are parameters and not buffers, because DDP sends all buffers to all ranks at every step.
-
-    Args:
-        module: what is copied.
-        is_stored: whether the method has to keep it from one task to the next; most copies are made anew when a task
-            starts. Only the costs that a run reports depend on it.
-    """
-
-    def __init__(self, module: nn.Module, is_stored: bool = False) -> None:
-        super().__init__()
-        self.is_stored = is_stored
-        self.module = deepcopy(module).requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> "FrozenCopy":
-        return super().train(False)
-
-    def pairs(self, module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        """The trained parameters of ``module`` and their frozen counterparts, in the same order."""
-        both = [
-            pair for pair in zip(module.parameters(), self.module.parameters(), strict=True) if pair[0].requires_grad
-        ]
-        return [trained for trained, _ in both], [frozen for _, frozen in both]
-
-    @torch.no_grad()
-    def copy_from(self, module: nn.Module) -> None:
-        """Take over the weights of ``module``."""
-        torch._foreach_copy_(list(self.module.parameters()), list(module.parameters()))
-
-    @torch.no_grad()
-    def fill(self, values: list[Tensor], module: nn.Module) -> None:
-        """Take over values for the trained parameters of ``module``, in their order."""
-        torch._foreach_copy_(self.pairs(module)[1], values)
-
-    @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Write these weights into ``module``, in place."""
-        torch._foreach_copy_(list(module.parameters()), list(self.module.parameters()))

@@ -10,14 +10,15 @@ from torch.func import functional_call
 from callbacks.prototypes import Prototypes
 from datamodules.base import Task
 from datamodules.shard import TestShard
-from gift_lightning.checkpoint import hash_of
-from gift_lightning.clip import TEST_LOGIT_SCALE, cosine
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
-from gift_lightning.fusion import Decoupled, Fusion, delta_of, fuse, write_expert_
-from gift_lightning.low_rank import LoRA, LowRank
-from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
-from gift_lightning.prototypes import aggregate, nearest_tasks, task_similarities
+from gift_lightning.methods.base import ContinualCLIP
+from gift_lightning.numerics.fusion import Decoupled, Fusion, delta_of, fuse, write_expert_
+from gift_lightning.numerics.low_rank import LoRA, LowRank
+from gift_lightning.numerics.prototypes import aggregate, nearest_tasks, task_similarities
 from gift_lightning.seeding import stream_seed
+from gift_lightning.tensors import hash_of
 
 
 class ConDU(ContinualCLIP):

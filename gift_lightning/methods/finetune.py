@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.methods.base import ContinualCLIP
 
 
 class Finetune(ContinualCLIP):

@@ -8,11 +8,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from callbacks.fisher_estimate import FisherEstimate
-from gift_lightning.consolidation import normalised_fisher, pull_to_anchor
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
-from gift_lightning.losses import Pairs, alignment, alignment_targets, contrastive_distillation, feature_distance
-from gift_lightning.methods.base import FrozenCopy
-from gift_lightning.methods.distillation import DistillationCLIP
+from gift_lightning.methods.parts.distillation import DistillationCLIP
+from gift_lightning.numerics.consolidation import normalised_fisher, pull_to_anchor
+from gift_lightning.numerics.losses import (
+    Pairs,
+    alignment,
+    alignment_targets,
+    contrastive_distillation,
+    feature_distance,
+)
 
 
 class GIFT(DistillationCLIP):

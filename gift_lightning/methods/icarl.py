@@ -6,7 +6,7 @@ from lightning.pytorch import Callback
 
 from callbacks.exemplar_selection import ExemplarSelection
 from datamodules.replay.exemplar_memory import ExemplarMemory
-from gift_lightning.methods.distillation import DistillationCLIP
+from gift_lightning.methods.parts.distillation import DistillationCLIP
 
 
 class ICaRL(DistillationCLIP):

@@ -4,9 +4,10 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gift_lightning.consolidation import pull_to_anchor
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
-from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
+from gift_lightning.methods.base import ContinualCLIP
+from gift_lightning.numerics.consolidation import pull_to_anchor
 
 
 class L2(ContinualCLIP):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from datamodules.replay.current_task import CurrentTask
-from gift_lightning.losses import Pairs
-from gift_lightning.methods.distillation import DistillationCLIP
+from gift_lightning.methods.parts.distillation import DistillationCLIP
+from gift_lightning.numerics.losses import Pairs
 
 
 class LwF(DistillationCLIP):

@@ -6,7 +6,7 @@ import torch
 
 from datamodules.replay.current_task import CurrentTask
 from gift_lightning.errors import InputError
-from gift_lightning.methods.distillation import DistillationCLIP
+from gift_lightning.methods.parts.distillation import DistillationCLIP
 from gift_lightning.seeding import stream_seed
 
 

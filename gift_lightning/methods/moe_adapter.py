@@ -12,14 +12,17 @@ from callbacks.selector_training import SelectorTraining
 from datamodules import CurrentTask
 from datamodules.base import Task
 from datamodules.shard import TestShard
-from gift_lightning.adapters import Adapters, Draws, ExpertSettings
-from gift_lightning.checkpoint import hash_of
-from gift_lightning.clip import TEST_LOGIT_SCALE, cosine
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
-from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
+from gift_lightning.methods.base import ContinualCLIP
+from gift_lightning.methods.parts.adapters import Adapters, Draws, ExpertSettings
+from gift_lightning.methods.parts.alexnet import load_alexnet
+from gift_lightning.methods.parts.selector import Selector
+from gift_lightning.numerics.autoencoder import PLAIN, choose_routes, squashed
 from gift_lightning.seeding import stream_seed
-from gift_lightning.selector import PLAIN, Selector, choose_routes, load_alexnet, squashed
+from gift_lightning.tensors import hash_of
 
 
 class MoEAdapter(ContinualCLIP):

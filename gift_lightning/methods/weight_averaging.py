@@ -5,8 +5,9 @@ from typing import Any, Literal
 from lightning.pytorch import Callback
 
 from callbacks.weight_average import WeightAverage
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
-from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
+from gift_lightning.methods.base import ContinualCLIP
 
 
 class WeightAveraging(ContinualCLIP):

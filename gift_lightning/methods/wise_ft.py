@@ -5,9 +5,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
-from gift_lightning.fusion import interpolate
-from gift_lightning.methods.base import ContinualCLIP, FrozenCopy
+from gift_lightning.methods.base import ContinualCLIP
+from gift_lightning.numerics.fusion import interpolate
 
 
 class WiSEFT(ContinualCLIP):

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from callbacks.weight_average import WeightAverage
-from gift_lightning.consolidation import pull_to_anchor
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
-from gift_lightning.losses import Pairs, distillation, similarities
-from gift_lightning.methods.base import FrozenCopy
-from gift_lightning.methods.distillation import DistillationCLIP
+from gift_lightning.methods.parts.distillation import DistillationCLIP
+from gift_lightning.numerics.consolidation import pull_to_anchor
+from gift_lightning.numerics.losses import Pairs, distillation, similarities
 
 
 class ZSCL(DistillationCLIP):

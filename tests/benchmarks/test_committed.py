@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.mini import END, ROOT, START, settings_of
-from gift_lightning.report import comparison_markdown
+from gift_lightning.records.report import comparison_markdown
 
 Runs = list[dict[str, Any]]
 

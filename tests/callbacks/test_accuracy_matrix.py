@@ -14,8 +14,9 @@ from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
 from datamodules.mini import Counting, Flags, Shapes
 from datamodules.shard import TestShard
-from gift_lightning.cli import SEQUENCE_DEFAULTS
-from gift_lightning.clip import CLIP, CLIPSource
+from gift_lightning.clip.model import CLIP
+from gift_lightning.clip.source import CLIPSource
+from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.methods import ContinualCLIP, Finetune, ZeroShot
 
 MINI = CLIPSource("package:datamodules.mini.clip")

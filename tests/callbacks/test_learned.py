@@ -10,10 +10,10 @@ from torchmetrics import MeanMetric
 
 from callbacks.learned import Learned
 from datamodules.mini import Flags, Shapes
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
-from gift_lightning.low_rank import LoRA
 from gift_lightning.methods import ConDU, Finetune, MoEAdapter
-from gift_lightning.methods.base import FrozenCopy
+from gift_lightning.numerics.low_rank import LoRA
 from tests.callbacks.test_task_boundary import MINI, sequence_of, trainer_with
 from tests.e2e.conftest import fit_here
 

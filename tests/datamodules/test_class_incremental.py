@@ -11,9 +11,9 @@ from datamodules.class_incremental import ORDERS
 from datamodules.label_space import AmongTasks
 from datamodules.mini import Digits, Flags, Shapes
 from datamodules.selection import FewShot
-from gift_lightning.clip import CLIPSource
+from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
-from gift_lightning.protocol import protocol
+from gift_lightning.records.protocol import protocol
 
 # --- steps ------------------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,14 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize, ToTensor
 
 from datamodules import ClassIncremental, ImageFolderTask, Task, TaskSequence, decoded
-from datamodules.damage import damaged_paths
 from datamodules.decoded import DecodedFile, decoded_bytes, decoded_images
-from datamodules.image_files import DAMAGED
+from datamodules.images.damage import damaged_paths
+from datamodules.images.sets import DAMAGED
 from datamodules.mini import Flags
 from datamodules.shard import Decoded, TestShard
 from datamodules.stream import Split
-from gift_lightning.clip import CLIP, CLIPSource
+from gift_lightning.clip.model import CLIP
+from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import ImageInputError, InputError
 from gift_lightning.methods import ZeroShot
 from tests.damaging import encoded

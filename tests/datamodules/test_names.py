@@ -8,7 +8,7 @@ from torch import tensor
 from datamodules import ClassIncremental, ImageFolderTask, Task, TaskSequence
 from datamodules.label_space import AmongTasks, notes_on_names
 from datamodules.mtil.facts import FACTS
-from tests.datamodules.test_folders import classes, write
+from tests.datamodules.images.test_folders import classes, write
 
 
 def of_classes(name: str, *class_names: str) -> Task:

@@ -10,7 +10,8 @@ from PIL import Image
 from datamodules import Task, TaskSequence
 from datamodules.base import ImageSet
 from datamodules.shard import TestShard
-from gift_lightning.clip import CLIP, CLIPSource
+from gift_lightning.clip.model import CLIP
+from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 
 

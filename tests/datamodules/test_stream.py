@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.mini import Flags
 from datamodules.shard import Decoded
 from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
-from gift_lightning.clip import CLIPSource
+from gift_lightning.clip.source import CLIPSource
 
 SIZE, BATCH_SIZE, STEPS = 10, 16, 5
 KEY = (0, "task", 1)

@@ -11,8 +11,8 @@ from datamodules import ImageFolderTask, TaskSequence
 from datamodules.shard import Decoded
 from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
 from datamodules.substitutes import Substituted
-from gift_lightning.cli_errors import find_input_error
-from gift_lightning.clip import CLIPSource
+from gift_lightning.clip.source import CLIPSource
+from gift_lightning.config.sentences import find_input_error
 from gift_lightning.errors import ImageInputError, InputError
 from tests.datamodules.test_image_folder import ready, write
 

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from datamodules.mini import Flags, Shapes
 from gift_lightning.__main__ import main
-from gift_lightning.checkpoint import save_tensors
+from gift_lightning.tensors import save_tensors
 
 CONFIG = str(Path(__file__).parent / "three_tasks.yaml")
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["gift_lightning.cli"])
+_processes.set_forkserver_preload(["gift_lightning.commands.cli"])
 
 Fit = Callable[..., int]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gift_lightning.fusion import unpack_mask
+from gift_lightning.numerics.fusion import unpack_mask
 from tests.e2e.conftest import final_weights, read_results
 
 KEY_BIAS = "attn.in_proj_bias"

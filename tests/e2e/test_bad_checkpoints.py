@@ -10,8 +10,8 @@ from lightning import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 import gift_lightning
-from gift_lightning.checkpoint import save_checkpoint
 from gift_lightning.errors import InputError
+from gift_lightning.tensors import save_checkpoint
 from tests.e2e.conftest import CONFIG, call, fit_here, write_vit
 
 CONDU = ["--model", "gift_lightning.methods.ConDU", "--model.lr", "1e-3"]
@@ -174,7 +174,12 @@ def test_a_folder_that_is_no_run_is_neither_loaded_nor_exported(files: Path, ref
 def test_a_checkpoint_goes_on_where_only_the_place_differs(files: Path, reference: Path, tmp_path: Path) -> None:
     flags = ["--data.num_workers", "1", "--run.name", "other", "--model.eval_batch_size", "17"]
     # one more logger of the same kind begins with what comes now
-    flags += ["--trainer.logger", "gift_lightning.logger.MetricsCSV", "--trainer.logger.save_dir", str(tmp_path / "b")]
+    flags += [
+        "--trainer.logger",
+        "gift_lightning.records.metrics_csv.MetricsCSV",
+        "--trainer.logger.save_dir",
+        str(tmp_path / "b"),
+    ]
     status, _, err = fit_here(tmp_path, "--ckpt_path", str(files / "l2.ckpt"), *flags)
     assert status == 0, err
     assert (tmp_path / "other" / "results.json").is_file()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gift_lightning.clip import CLIPSource
+from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import L2
 from tests.damaging import encoded, hole

@@ -117,8 +117,8 @@ BAD_INPUT = {
     ),
     "run folder that cannot be made": (["--run.root", "{bad}/half.ckpt"], "cannot be written: Not a directory."),
     "misspelt logger": (
-        ["--trainer.logger", "gift_lightning.wandb_logger.SequenceWandbLoger"],
-        "there is no class 'gift_lightning.wandb_logger.SequenceWandbLoger' (did you mean 'SequenceWandbLogger'?).",
+        ["--trainer.logger", "gift_lightning.records.SequenceWandbLoger"],
+        "there is no class 'gift_lightning.records.SequenceWandbLoger' (did you mean 'SequenceWandbLogger'?).",
     ),
     "replay without images": (
         ["--model", "gift_lightning.methods.GIFT"],

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from gift_lightning.clip import CLIPSource
+from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import ZeroShot
 from tests.e2e.conftest import CONFIG, call, fit_here, kill_at, read_results
@@ -191,7 +191,7 @@ def test_names_that_are_markup_come_through_a_run_that_is_killed(
     monkeypatch.setenv("WANDB_MODE", "offline")
     wandb = [
         "--trainer.logger",
-        "gift_lightning.wandb_logger.SequenceWandbLogger",
+        "gift_lightning.records.wandb_logger.SequenceWandbLogger",
         "--trainer.logger.save_dir",
         str(root / "w"),
     ]

@@ -13,7 +13,7 @@ import yaml
 
 import gift_lightning
 from gift_lightning.errors import InputError
-from gift_lightning.wandb_logger import _run_id
+from gift_lightning.records.wandb_logger import _run_id
 from tests.e2e.conftest import assert_same_run, call, fit_here
 
 Damage = Callable[[Path], object]

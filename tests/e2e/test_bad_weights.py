@@ -8,15 +8,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gift_lightning.clip import CLIPSource
-from gift_lightning.weights import SIZES
+from gift_lightning.clip.source import CLIPSource
+from gift_lightning.clip.weights import SIZES
+from tests.datamodules.replay.test_stable_diffusion import folder as pipeline  # noqa: F401 (a fixture)
+from tests.datamodules.replay.test_stable_diffusion import renamed
 from tests.e2e.conftest import CONFIG, call
 from tests.gift_lightning.test_files import Calls
-from tests.gift_lightning.test_stable_diffusion import folder as pipeline  # noqa: F401 (a fixture)
-from tests.gift_lightning.test_stable_diffusion import renamed
 
 GENERATOR = "--data.replay.init_args.generator"
-GIFT = ["--config", str(Path(__file__).parent / "gift.yaml"), GENERATOR, "gift_lightning.generation.DiffusionGenerator"]
+GIFT = [
+    "--config",
+    str(Path(__file__).parent / "gift.yaml"),
+    GENERATOR,
+    "datamodules.replay.diffusion.DiffusionGenerator",
+]
 UNET = "the pipeline in {bad}/%s cannot be loaded (get it again if it is not complete): it has no unet/diffusion_pytor"
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from datamodules.mini import Shapes
 from gift_lightning import methods
-from gift_lightning.cli import SequenceCLI
+from gift_lightning.commands.cli import SequenceCLI
 from tests.datamodules.mtil import miniature
 from tests.e2e.conftest import call, read_results
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 import gift_lightning
+from gift_lightning.config.references import escaped, resolve
+from gift_lightning.config.yaml_text import dump_yaml
 from gift_lightning.errors import InputError
-from gift_lightning.references import escaped, resolve
-from gift_lightning.yaml_text import dump_yaml
 from tests.e2e.conftest import CONFIG, call, fit_here
 
 FLAGS, SHAPES = "datamodules.mini.Flags", "datamodules.mini.Shapes"

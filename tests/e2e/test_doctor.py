@@ -16,7 +16,7 @@ from tests.e2e.conftest import CONFIG, call, fit_here
 ROOT = Path(__file__).parents[2]
 MTIL = [name for name in FACTS if name != "TinyImageNet"]
 GENERATOR = "--data.replay.init_args.generator"
-DIFFUSION = [GENERATOR, "gift_lightning.generation.DiffusionGenerator"]
+DIFFUSION = [GENERATOR, "datamodules.replay.diffusion.DiffusionGenerator"]
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 OPENAI = ["--model.clip.name", "ViT-B-16", "--model.clip.pretrained", "openai"]
 

@@ -49,7 +49,9 @@ def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(tmp_path: P
     ours, theirs = read_results(tmp_path / "unfinished"), read_results(RUNS / "gift")
     for key in ("complete", "protocol", "zero_shot", "R", "metrics"):
         assert ours[key] == theirs[key], key
-    weights = [load_file(run / "checkpoints" / "task02.safetensors") for run in (tmp_path / "unfinished", RUNS / "gift")]
+    weights = [
+        load_file(run / "checkpoints" / "task02.safetensors") for run in (tmp_path / "unfinished", RUNS / "gift")
+    ]
     # another CPU rounds otherwise
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
 

@@ -17,7 +17,7 @@ from datamodules import ImageFolderTask
 from datamodules.mini import Counting, Flags, Shapes
 from datamodules.shard import TestShard
 from gift_lightning.__main__ import main
-from gift_lightning.clip import CLIPSource
+from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import L2
 from tests.e2e.conftest import CONFIG, call, final_weights, fit_here, read_results

@@ -144,12 +144,12 @@ BAD_INPUT = {
     "no replay": (["--data.replay", "null"], "There are no images to make: data.replay must be"),
     "no generator": ([GENERATOR, "null"], "There are no images to make: data.replay must be"),
     "misspelt generator": (
-        [GENERATOR, "gift_lightning.generation.DifusionGenerator"],
-        "there is no class 'gift_lightning.generation.DifusionGenerator' (did you mean 'DiffusionGenerator'?).",
+        [GENERATOR, "datamodules.replay.generator.DifusionGenerator"],
+        "there is no class 'datamodules.replay.generator.DifusionGenerator' (did you mean 'DiffusionGenerator'?).",
     ),
     "misspelt option": ([f"{GENERATOR}.batch_sise", "3"], "(did you mean 'batch_size'?)"),
     "missing pipeline": (
-        [GENERATOR, "gift_lightning.generation.DiffusionGenerator", f"{GENERATOR}.name", "/no/where"],
+        [GENERATOR, "datamodules.replay.diffusion.DiffusionGenerator", f"{GENERATOR}.name", "/no/where"],
         "data.replay.generator.name: /no/where does not exist",
     ),
     "missing prompts": (

@@ -13,13 +13,13 @@ import datamodules.mtil
 from datamodules import ImageFolderTask, Reference, SyntheticReplay, TaskSequence
 from datamodules.mini import Flags
 from datamodules.mini.generator import FOLDER
-from gift_lightning.clip import CLIPSource
+from datamodules.replay.diffusion import DiffusionGenerator
+from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.files import package_file, path_of
-from gift_lightning.generation import DiffusionGenerator
-from gift_lightning.logger import MetricsCSV
 from gift_lightning.methods import MoEAdapter
-from gift_lightning.run_folder import RunFolder
+from gift_lightning.records.metrics_csv import MetricsCSV
+from gift_lightning.records.run_folder import RunFolder
 from tests.e2e.conftest import call, fit_here, write_own_images, write_vit
 
 

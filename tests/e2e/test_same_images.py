@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from datamodules.image_files import ImageFiles
+from datamodules.images.sets import ImageFiles
 from datamodules.selection import FewShot, Selection
-from gift_lightning.protocol import first_changed_task
+from gift_lightning.records.protocol import first_changed_task
 from tests.e2e.conftest import call, read_results, write_own_images
 
 ZERO_SHOT = [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from gift_lightning.wandb_logger import SequenceWandbLogger
+from gift_lightning.records.wandb_logger import SequenceWandbLogger
 from tests.e2e.conftest import CONFIG, kill_at, read_results, run_command
 
 HERE, CONF = Path(__file__).parent, Path(__file__).parents[2] / "conf"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.datamodules.replay.test_stable_diffusion import MODELS, renamed
+from tests.datamodules.replay.test_stable_diffusion import folder as pipeline  # noqa: F401 (a fixture)
 from tests.e2e.conftest import CONFIG, write_vit
-from tests.gift_lightning.test_stable_diffusion import MODELS, renamed
-from tests.gift_lightning.test_stable_diffusion import folder as pipeline  # noqa: F401 (a fixture)
 from tests.serving import serving
 
 CLIP, PIPELINE, COMMIT = "lab/small-clip", "lab/small-diffusion", "c" * 40
@@ -114,7 +114,7 @@ def test_weights_come_only_when_they_are_asked_for(hub: Hub, tmp_path: Path) -> 
         "--model.clip.name",
         f"hf-hub:{CLIP}",
         generator,
-        "gift_lightning.generation.DiffusionGenerator",
+        "datamodules.replay.diffusion.DiffusionGenerator",
         f"{generator}.name",
         PIPELINE,
     ]

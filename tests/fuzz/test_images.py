@@ -5,8 +5,8 @@ from random import Random
 
 import numpy as np
 
-from datamodules.image_files import ImageFiles
-from datamodules.images import LONGEST
+from datamodules.images.decoding import LONGEST
+from datamodules.images.sets import ImageFiles
 from gift_lightning.errors import ImageInputError
 from tests.damaging import DAMAGES, FORMATS, encoded, plain
 from tests.fuzz.cases import cases

@@ -15,10 +15,10 @@ from rich.console import Console
 from callbacks.sequence_progress import progress_bar
 from datamodules import SyntheticReplay
 from datamodules.replay.drawing import Progress
+from gift_lightning.commands.generate import _bar, _bars, _summarise
 from gift_lightning.console import plain_console, visible
-from gift_lightning.generate import _bar, _bars, _summarise
 from gift_lightning.names import alike_as_files, fault_of, fault_of_task
-from gift_lightning.report import (
+from gift_lightning.records.report import (
     accuracy_table,
     comparison_markdown,
     comparison_table,
@@ -29,8 +29,8 @@ from gift_lightning.report import (
     side_by_side,
     write_accuracy_csv,
 )
-from gift_lightning.report.formats import latex
-from gift_lightning.report.side_by_side import latex_tabular, markdown, terminal
+from gift_lightning.records.report.formats import latex
+from gift_lightning.records.report.side_by_side import latex_tabular, markdown, terminal
 from tests.fuzz.cases import cases
 
 PIECES = [

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import gift_lightning
 from gift_lightning.errors import InputError
-from gift_lightning.run_folder import RunFolder
+from gift_lightning.records.run_folder import RunFolder
 from tests.e2e.conftest import assert_same_run, call, fit_here, reference  # noqa: F401  # a fixture
 from tests.fuzz.cases import cases
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from gift_lightning.same_run import decisive, difference
+from gift_lightning.runs.same_run import decisive, difference
 from tests.fuzz.cases import cases
 
 WORDS = (

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gift_lightning.clip import CLIPSource
+from datamodules.replay.diffusion import DiffusionGenerator
+from gift_lightning.clip.source import CLIPSource
+from gift_lightning.clip.weights import load_weights
 from gift_lightning.errors import InputError
-from gift_lightning.generation import DiffusionGenerator
-from gift_lightning.weights import load_weights
+from tests.datamodules.replay.test_stable_diffusion import folder as pipeline  # noqa: F401 (a fixture)
 from tests.fuzz.cases import cases
-from tests.gift_lightning.test_stable_diffusion import folder as pipeline  # noqa: F401 (a fixture)
-from tests.gift_lightning.test_weights import small
+from tests.gift_lightning.clip.test_weights import small
 
 WRAPPERS = ["module.", "_orig_mod.", "model.", "net.", "clip_model.", "_fsdp_wrapped_module."]
 CONTAINERS = ["state_dict", "model", "model_state_dict", "net", "network", "module"]

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from gift_lightning.checkpoint import AtomicCheckpointIO, load_tensors, save_tensors
+from gift_lightning.clip.weights import load_weights
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write, read_json, remove_unfinished, write_json, write_text
-from gift_lightning.logger import MetricsCSV
-from gift_lightning.weights import load_weights
+from gift_lightning.records.checkpoint import AtomicCheckpointIO
+from gift_lightning.records.metrics_csv import MetricsCSV
+from gift_lightning.tensors import load_tensors, save_tensors
 
 
 class Calls:

@@ -25,8 +25,9 @@ from torch.utils.data import TensorDataset
 from callbacks import AccuracyMatrix, TaskBoundary
 from datamodules import CurrentTask, ExemplarMemory, Task
 from datamodules.base import Replay
-from gift_lightning.cli import SEQUENCE_DEFAULTS
-from gift_lightning.clip import CLIP, CLIPSource
+from gift_lightning.clip.model import CLIP
+from gift_lightning.clip.source import CLIPSource
+from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "data"))
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
-from gift_lightning.adapters import Adapters, Draws
 from gift_lightning.methods import MoEAdapter
-from gift_lightning.mixture import top_gates
+from gift_lightning.methods.parts.adapters import Adapters, Draws
+from gift_lightning.numerics.mixture import top_gates
 from tests.golden.golden import BETA1, FOLDER, NOT_IN_JSON, GoldenTask, TinyCLIP, golden_trainer, numbers
 
 PARTS = {"down_proj.weight": "down", "down_proj.bias": "down_bias", "up_proj.weight": "up", "up_proj.bias": "up_bias"}
@@ -137,7 +137,7 @@ class GoldenMoE(MoEAdapter):
             self.records[self.task].gates.append(torch.zeros_like(logits).scatter(1, chosen, gates).detach())
             return chosen, gates
 
-        with mock.patch("gift_lightning.adapters.top_gates", watched):
+        with mock.patch("gift_lightning.methods.parts.adapters.top_gates", watched):
             return super().training_step(batch, batch_idx)
 
     def draws(self, batch_idx: int) -> Draws:

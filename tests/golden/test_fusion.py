@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gift_lightning.clip import CLIP
-from gift_lightning.fusion import Decoupled, Fusion, delta_of, fuse, pack_mask, unify, unpack_mask
-from gift_lightning.prototypes import aggregate, class_prototypes, nearest_tasks, task_similarities
+from gift_lightning.clip.model import CLIP
+from gift_lightning.numerics.fusion import Decoupled, Fusion, delta_of, fuse, pack_mask, unify, unpack_mask
+from gift_lightning.numerics.prototypes import aggregate, class_prototypes, nearest_tasks, task_similarities
 from tests.golden.golden import GoldenTask, TinyCLIP, noise, numbers, probes, shipped_only, stored_images
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64}

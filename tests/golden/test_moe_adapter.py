@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gift_lightning.mixture import top_experts
+from gift_lightning.numerics.mixture import top_experts
 from tests.golden.golden import noise, shipped_only
 from tests.golden.moe import (
     IMAGE_BLOCKS,

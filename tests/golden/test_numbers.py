@@ -8,12 +8,12 @@ import torch
 from callbacks.exemplar_selection import shifted
 from datamodules import ExemplarMemory
 from datamodules.shard import TestShard
-from gift_lightning import metrics
-from gift_lightning.fusion import interpolate
-from gift_lightning.herding import herding
-from gift_lightning.losses import alignment_targets, distillation, reversed_divergence
 from gift_lightning.methods import ZeroShot
-from gift_lightning.schedule import warmup_cosine
+from gift_lightning.numerics import metrics
+from gift_lightning.numerics.fusion import interpolate
+from gift_lightning.numerics.herding import herding
+from gift_lightning.numerics.losses import alignment_targets, distillation, reversed_divergence
+from gift_lightning.numerics.schedule import warmup_cosine
 from tests.golden.golden import GoldenTask, TinyCLIP, assert_probes, numbers
 
 

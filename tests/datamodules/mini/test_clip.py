@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from datamodules.mini.card import TASKS, zero_shot
+from benchmarks.mini_models.card import TASKS, zero_shot
+from benchmarks.mini_models.pretrain import new_model
+from benchmarks.mini_models.recipe import WEIGHTS
+from benchmarks.mini_models.vocabulary import merges, words, write_merges
 from datamodules.mini.clip import FOLDER
-from datamodules.mini.clip.vocabulary import merges, words, write_merges
-from datamodules.mini.pretrain import new_model
-from datamodules.mini.recipe import WEIGHTS
 from datamodules.mini.world import stream
-from gift_lightning.clip import CLIPSource
+from gift_lightning.clip.source import CLIPSource
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.mini_models.card import TASKS
+from benchmarks.mini_models.generator.fidelity import recognised, sample
+from benchmarks.mini_models.generator.judges import ClipJudge
 from datamodules.mini import NoiseGenerator, OracleGenerator
-from datamodules.mini.card import TASKS
-from datamodules.mini.generator.fidelity import recognised, sample
-from datamodules.mini.generator.judges import ClipJudge
 from datamodules.mini.prompts import GENERAL_PROMPTS, class_prompts, general_prompts, read_prompt
 from datamodules.mini.world import KINDS
+from datamodules.replay.generator import ImageGenerator
 from gift_lightning.errors import InputError
-from gift_lightning.generation import ImageGenerator
 
 PROMPTS = ["a drawing of a star", "a photo of a umbrella", "a photo of the flag of japan", "a photo of six objects"]
 

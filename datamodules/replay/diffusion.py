@@ -1,0 +1,304 @@
+"""Any text-to-image pipeline of diffusers as a generator of replay images."""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+
+from datamodules.replay.generator import ImageGenerator
+from datamodules.replay.pipeline_files import INDEX, Contents, contents, contents_of, fingerprint
+from gift_lightning.errors import InputError, first_line
+from gift_lightning.files import package_file, read_json
+from gift_lightning.hub import HOW_TO_FETCH, cached_file, is_offline
+
+FEW_STEPS = 50
+"""Below this number of denoising steps DPM-Solver++ draws better than the scheduler that comes with a pipeline."""
+
+
+STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+COMMITS = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}
+"""Versions of repositories that images are drawn with unless another is named: the same for everybody, at any time."""
+
+
+_KEY = "data.replay.generator"
+
+
+class DiffusionGenerator(ImageGenerator):
+    """Any text-to-image pipeline of diffusers; with few steps, those of DPM-Solver++ (Lu et al., arXiv 2211.01095).
+
+    With 50 steps or more a pipeline keeps its own scheduler, as the authors of GIFT have it (Stable Diffusion v1.5 has
+    PNDM). With fewer DPM-Solver++ takes its place, unless it does not fit the model's schedule (flow matching), or
+    ``scheduler`` is ``own``, which models for few steps need (Turbo, Lightning).
+
+    Each image starts from the noise of its own seed, drawn on the CPU, and batches are filled up to ``batch_size``, so
+    that no image depends on how many are asked for, or on its neighbours. Another batch size may round differently,
+    because its kernels add up in another order. Measured with the generator of MiniMTIL on a CPU in float32: batches
+    of 8 to 64 give the same bits, smaller ones the same but for about one value in 20,000, by one level of 255. In
+    half precision on a GPU more may differ.
+
+    Weights are read from safetensors alone, in a variant (``fp16``) if there are no others. A repository's own code is
+    never run, and the safety checker, which blackens images, is left out.
+
+    Args:
+        name: a folder, the id of a repository on the Hugging Face hub, or ``package:<module>`` for a folder in an
+            installed Python package.
+        revision: branch, tag or commit of the repository; by default a fixed commit of Stable Diffusion v1.5, and of
+            others the main branch.
+        steps: denoising steps.
+        guidance: scale of classifier-free guidance; 1 is without.
+        scheduler: ``own`` is the pipeline's, with any number of steps; ``auto`` as above.
+        dtype: of the model; ``auto`` is float16 on a CUDA device, else float32.
+        batch_size: images drawn at a time.
+        device: where it runs; ``auto`` is the best device that there is.
+
+    Raises:
+        InputError: from ``check`` or ``generate``: no such pipeline, damaged or without safetensors, not one from text
+            to image; a prompt that is longer than it reads; not enough memory.
+    """
+
+    INDIFFERENT = frozenset({"batch_size", "device"})
+    """See ``gift_lightning.runs.same_run``: they change the rounding alone, and are no part of ``identity`` either."""
+
+    def __init__(
+        self,
+        name: str = STABLE_DIFFUSION,
+        revision: str | None = None,
+        steps: int = 50,
+        guidance: float = 7.5,
+        dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        batch_size: int = 8,
+        device: str = "auto",
+        scheduler: Literal["auto", "own"] = "auto",
+    ) -> None:
+        for key, value in {"steps": steps, "batch_size": batch_size}.items():
+            if value < 1:
+                raise InputError(f"{_KEY}.{key} is {value}: give at least 1.")
+        self.name, self.revision = name, revision or COMMITS.get(name)
+        self.steps, self.guidance = steps, guidance
+        self.dtype, self.batch_size, self.device, self.scheduler = dtype, batch_size, device, scheduler
+        self._pipeline: Any = None
+
+    def identity(self) -> dict[str, Any]:
+        folder = self._folder()
+        # a folder is what it holds, wherever it lies
+        origin = {"weights": fingerprint(folder)} if folder else {"name": self.name, "revision": self.revision}
+        dtype = str(_dtype(self.dtype, self._device())).removeprefix("torch.")  # "auto" means another on each machine
+        scheduler = {"scheduler": "own"} if self.scheduler == "own" and self.steps < FEW_STEPS else {}
+        return {**origin, "steps": self.steps, "guidance": self.guidance, "dtype": dtype, **scheduler}
+
+    def check(self, prompts: list[str]) -> None:
+        with _quiet():
+            for tokenizer in _tokenizers(self._load()):
+                for prompt, tokens in zip(prompts, tokenizer(prompts).input_ids, strict=True):
+                    if len(tokens) > tokenizer.model_max_length:
+                        raise InputError(
+                            f"The prompt '{prompt}' has {len(tokens)} tokens, of which {self.name} reads"
+                            f" {tokenizer.model_max_length}: shorten it."
+                        )
+
+    def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
+        self.check(prompts)
+        images, size = list[Image.Image](), self.batch_size
+        for first in range(0, len(prompts), size):
+            images += self._draw(prompts[first : first + size], seeds[first : first + size])
+        return images
+
+    def _draw(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
+        """One batch, filled up with copies of its last prompt and seed."""
+        missing, pipeline = self.batch_size - len(prompts), self._load()
+        noise = [torch.Generator().manual_seed(seed) for seed in [*seeds, *seeds[-1:] * missing]]
+        try:
+            with _quiet():
+                drawn = pipeline(
+                    prompts + prompts[-1:] * missing,
+                    num_inference_steps=self.steps,
+                    guidance_scale=self.guidance,
+                    generator=noise,
+                )
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"{pipeline.device} has not enough memory to draw {self.batch_size} images at a time: lower"
+                f" {_KEY}.batch_size."
+            ) from error
+        except Exception as error:  # of settings that do not go together, or a config that is damaged
+            raise InputError(f"{_KEY}.name: {self.name} cannot draw: {first_line(error)}") from error
+        images: list[Image.Image] = drawn.images[: len(prompts)]
+        return images
+
+    def release(self) -> None:
+        self._pipeline = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    # --- loading ------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Look for the pipeline; where the environment lets it, one that is on the hub alone is fetched."""
+        self.download()
+
+    def download(self) -> Path:
+        """The folder of the whole pipeline, which is fetched from the hub if it is nowhere else.
+
+        Raises:
+            InputError: it is neither a folder nor on the hub, it is not whole there, or the hub cannot be asked.
+        """
+        if (folder := self.find()) is not None:
+            return folder
+        if is_offline():
+            raise InputError(
+                f"{_KEY}.name: there is no folder {self.name}, and it is not whole in the cache of the Hugging Face hub"
+                f" on this machine: {HOW_TO_FETCH}, or check name and revision."
+            )
+        try:
+            return self._fetch()
+        except InputError:
+            raise
+        except Exception as error:  # of many kinds
+            raise InputError(f"{self.name} cannot be fetched ({first_line(error).rstrip('.')}).") from error
+
+    def _fetch(self) -> Path:
+        from diffusers import DiffusionPipeline
+        from huggingface_hub import hf_hub_download, model_info
+
+        files = [file.rfilename for file in model_info(self.name, revision=self.revision).siblings or []]
+        found = contents(read_json(hf_hub_download(self.name, INDEX, revision=self.revision)), files)
+        if found.lacking:
+            raise InputError(f"{self.name} cannot be fetched: the hub has no {found.lacking[0]} of it.")
+        with _quiet():
+            return Path(
+                DiffusionPipeline.download(
+                    self.name,
+                    revision=self.revision,
+                    variant=found.variant,
+                    use_safetensors=True,
+                    safety_checker=None,
+                )
+            )
+
+    def find(self) -> Path | None:
+        """The folder of the whole pipeline, its own or in the cache of the hub; ``None`` if it has to be fetched.
+
+        Raises:
+            InputError: it is neither a folder nor on the hub, or a folder lacks a part of it.
+        """
+        folder = self._folder()
+        if folder is None:
+            index = cached_file(self.name, INDEX, self.revision)
+            return index.parent if index is not None and not self._contents(index.parent).lacking else None
+        lacking = self._contents(folder).lacking
+        if lacking:
+            raise InputError(f"{self._not_loaded(folder)}: it has no {lacking[0]}.")
+        return folder
+
+    def _folder(self) -> Path | None:
+        """The folder of the pipeline; ``None`` for a repository on the hub."""
+        folder = package_file(self.name, f"{_KEY}.name")
+        if folder.is_dir():
+            if not (folder / INDEX).is_file():
+                raise InputError(f"{_KEY}.name: {folder} is no pipeline of diffusers, it has no {INDEX}.")
+            return folder
+        if folder.is_file():
+            raise InputError(
+                f"{_KEY}.name: {folder} is a single file: write the folder of its pipeline once, as in diffusers."
+                f"StableDiffusionPipeline.from_single_file('{folder}').save_pretrained('FOLDER'), and give that folder."
+            )
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.name):
+            raise InputError(
+                f"{_KEY}.name: {folder} does not exist; give the folder of a pipeline, or the id of one on the hub."
+            )
+        return None
+
+    def _load(self) -> Any:
+        """The pipeline on its device, read at the first call."""
+        if self._pipeline is None:
+            from diffusers import DPMSolverMultistepScheduler
+
+            device = self._device()
+            with _quiet(), torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
+                pipeline = self._read(_dtype(self.dtype, device))
+            try:
+                pipeline.to(device)
+            except (RuntimeError, AssertionError) as error:  # AssertionError: of a torch without CUDA
+                raise InputError(f"{_KEY}.device: the pipeline cannot go to {device}: {first_line(error)}") from error
+            replaces = self.scheduler == "auto" and self.steps < FEW_STEPS
+            if replaces and DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
+                pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+            pipeline.set_progress_bar_config(disable=True)
+            self._pipeline = pipeline
+        return self._pipeline
+
+    def _device(self) -> torch.device:
+        try:
+            return _best_device() if self.device == "auto" else torch.device(self.device)
+        except RuntimeError as error:
+            raise InputError(f"{_KEY}.device is '{self.device}': give auto, cpu, cuda, cuda:1, mps ...") from error
+
+    def _read(self, dtype: torch.dtype) -> Any:
+        from diffusers import AutoPipelineForText2Image
+
+        folder = self.download()
+        try:
+            pipeline = AutoPipelineForText2Image.from_pretrained(
+                str(folder),
+                torch_dtype=dtype,
+                variant=self._contents(folder).variant,
+                use_safetensors=True,
+                safety_checker=None,
+                requires_safety_checker=False,
+            )
+        except Exception as error:  # of many kinds: a damaged file, a library that is too old
+            if "can't find a pipeline linked" in str(error):
+                raise InputError(f"{_KEY}.name: {self.name} is no text-to-image pipeline: give another one.") from error
+            raise InputError(f"{self._not_loaded(folder)}: {first_line(error)}") from error
+        for tokenizer in _tokenizers(pipeline):
+            if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # what is read from a folder without files
+                raise InputError(f"{self._not_loaded(folder)}: its tokenizer has no vocabulary.")
+        return pipeline
+
+    def _contents(self, folder: Path) -> Contents:
+        try:
+            return contents_of(folder)
+        except InputError as error:
+            raise InputError(f"{self._not_loaded(folder)}: its {INDEX} is damaged.") from error
+
+    def _not_loaded(self, folder: Path) -> str:
+        return f"{_KEY}.name: the pipeline in {folder} cannot be loaded (get it again if it is not complete)"
+
+
+def _tokenizers(pipeline: Any) -> list[Any]:
+    parts = pipeline.components.items()
+    return [part for name, part in parts if name.startswith("tokenizer") and part is not None]
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        name = "float16" if device.type == "cuda" else "float32"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())  # in a run of several ranks, that of this rank
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what diffusers and transformers say about things that are as they should be here."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    for log in (diffusers_logging, transformers_logging):
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

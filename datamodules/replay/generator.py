@@ -1,0 +1,32 @@
+"""Text to image: what replay asks of a generator, and any text-to-image pipeline of diffusers as one."""
+
+from typing import Any
+
+from PIL import Image
+
+
+class ImageGenerator:
+    """Draws images from prompts.
+
+    Attributes:
+        batch_size: images drawn at a time; a matter of speed and memory.
+    """
+
+    batch_size: int
+
+    def prepare(self) -> None:
+        """Have on this machine what drawing needs, or raise an ``InputError``; called before a run begins."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the images beside prompt and seed, as JSON values."""
+        raise NotImplementedError(f"{type(self).__name__} has no identity.")
+
+    def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
+        """One image for each prompt; image ``i`` depends on ``prompts[i]`` and ``seeds[i]`` alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no generate.")
+
+    def check(self, prompts: list[str]) -> None:
+        """Raise an ``InputError`` if one of ``prompts`` cannot be drawn; called before the first image of a task."""
+
+    def release(self) -> None:
+        """Give memory back until the next call; called after the last image of a task."""

@@ -1,0 +1,7 @@
+"""The CLIP that the methods train: an open_clip model, where it and its weights come from, text at its true length."""
+
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP, TEST_LOGIT_SCALE, cosine
+from gift_lightning.clip.source import CLIPSource
+
+__all__ = ["CLIP", "TEST_LOGIT_SCALE", "CLIPSource", "FrozenCopy", "cosine"]

@@ -1,0 +1,49 @@
+"""Copies of a model that never train: teachers, anchors, averages, starting points."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+
+class FrozenCopy(nn.Module):
+    """A copy of a module that never trains: frozen parameters, always in evaluation mode.
+
+    Its weights are parameters and not buffers, because DDP sends all buffers to all ranks at every step.
+
+    Args:
+        module: what is copied.
+        is_stored: whether the method has to keep it from one task to the next; most copies are made anew when a task
+            starts. Only the costs that a run reports depend on it.
+    """
+
+    def __init__(self, module: nn.Module, is_stored: bool = False) -> None:
+        super().__init__()
+        self.is_stored = is_stored
+        self.module = deepcopy(module).requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FrozenCopy":
+        return super().train(False)
+
+    def pairs(self, module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """The trained parameters of ``module`` and their frozen counterparts, in the same order."""
+        both = [
+            pair for pair in zip(module.parameters(), self.module.parameters(), strict=True) if pair[0].requires_grad
+        ]
+        return [trained for trained, _ in both], [frozen for _, frozen in both]
+
+    @torch.no_grad()
+    def copy_from(self, module: nn.Module) -> None:
+        """Take over the weights of ``module``."""
+        torch._foreach_copy_(list(self.module.parameters()), list(module.parameters()))
+
+    @torch.no_grad()
+    def fill(self, values: list[Tensor], module: nn.Module) -> None:
+        """Take over values for the trained parameters of ``module``, in their order."""
+        torch._foreach_copy_(self.pairs(module)[1], values)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Write these weights into ``module``, in place."""
+        torch._foreach_copy_(list(module.parameters()), list(self.module.parameters()))

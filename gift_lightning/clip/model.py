@@ -1,0 +1,160 @@
+"""CLIP as the methods see it: an open_clip model with its own transforms and tokenizer."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transformer import QuickGELU
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gift_lightning.clip.origin import Origin
+from gift_lightning.clip.text import TextTower, vocabulary_of
+from gift_lightning.clip.transforms import split_transform
+from gift_lightning.errors import InputError
+
+TEST_LOGIT_SCALE = 100.0
+"""Scale of the logits in testing: accuracies are those of 100 x cosine, whatever scale the model was trained with."""
+
+TEXT_BATCH = 512
+"""Prompts encoded at a time in testing; a matter of memory only."""
+
+
+class CLIP(nn.Module):
+    """An image tower and a text tower with normalised features in one space.
+
+    Args:
+        model: an open_clip ``CLIP`` or ``CustomTextCLIP``.
+        train_transform: PIL image to ``[3, H, W]`` with augmentation.
+        test_transform: PIL image to ``[3, H, W]`` without.
+        tokenizer: list of ``n`` texts to ``[n, context length]`` token ids, padded with 0.
+        origin: who trained the weights.
+
+    Raises:
+        InputError: the model has a logit bias (SigLIP), a decoder beside its towers (CoCa), or BatchNorm, whose state
+            the methods would not carry over.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_transform: Callable[[Any], Tensor],
+        test_transform: Callable[[Any], Tensor],
+        tokenizer: Callable[[list[str]], Tensor],
+        origin: Origin = Origin(),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        if getattr(model, "logit_bias", None) is not None:
+            raise InputError("This CLIP has a logit bias (a sigmoid loss): choose one trained with the softmax loss.")
+        if any(getattr(tower, "output_tokens", False) for tower in (model.visual, getattr(model, "text", None))):
+            raise InputError(
+                "This CLIP has towers that give their tokens to a decoder (CoCa), which the methods do not train:"
+                " choose a model without 'output_tokens'."
+            )
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+            raise InputError(
+                "This CLIP has BatchNorm layers, whose running statistics the methods do not carry from task to task:"
+                " choose a ViT or a tower with another normalisation."
+            )
+        self.model: Any = model
+        self.train_transform, self.test_transform, self.tokenizer = train_transform, test_transform, tokenizer
+        self.origin = origin
+        self.test_geometry, self.normalize = split_transform(test_transform)
+        self._words: tuple[list[str], int] | None = None
+        model.logit_scale.requires_grad_(False)  # never trained by the methods' authors either
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Factor from cosine to training logit, ``exp`` of the stored parameter."""
+        return self.model.logit_scale.exp()
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of images and of texts, as the two methods below give them."""
+        return self.encode_image(images), self.encode_text(tokens)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Normalised features ``[n, D]`` of normalised images ``[n, 3, H, W]``."""
+        return _unit(self.model.visual(images))
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Normalised features ``[n, D]`` of token ids ``[n, L]``; a causal tower takes any ``L`` up to its context."""
+        tower = TextTower(self.model)
+        return _unit(tower.encode(tokens) if tower.can_be_cut else self.model.encode_text(tokens))
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids ``[n, L]`` on the model's device, cut where that changes no feature.
+
+        A causal tower that pools at the end token never looks behind it, so ``L`` is the length of the longest text:
+        8 to 20 positions instead of 77 for usual prompts. For other towers it is the context length.
+        """
+        tokens, tower = self.tokenizer(list(texts)), TextTower(self.model)
+        if tower.can_be_cut:
+            tokens = tokens[:, : tower.longest(tokens)]
+        return tokens.to(self.model.logit_scale.device)
+
+    def first_too_long(self, texts: Sequence[str]) -> str | None:
+        """The first text whose end the tokenizer would cut off; ``None`` if there is none, or it does not tell."""
+        if not isinstance(self.tokenizer, open_clip.SimpleTokenizer):
+            return None
+        length = self.tokenizer.context_length
+        longer = self.tokenizer(list(texts), context_length=length + 1)
+        return next((text for text, tokens in zip(texts, longer, strict=True) if tokens[length] != 0), None)
+
+    def random_texts(self, count: int, words: int = 10, generator: torch.Generator | None = None) -> list[str]:
+        """``count`` texts of words drawn at random from the tokenizer's vocabulary, each one token in length.
+
+        Args:
+            count: how many texts; they are drawn with replacement, as their words are.
+            words: in each text, or as many as the context has room for.
+            generator: on the CPU, of the drawing.
+
+        Raises:
+            InputError: the tokenizer does not tell its words.
+        """
+        if self._words is None:
+            self._words = vocabulary_of(self.tokenizer)  # kept: to look through it takes seconds
+        vocabulary, room = self._words
+        draws = torch.randint(len(vocabulary), (count, min(words, room)), generator=generator)
+        return [" ".join(vocabulary[index] for index in text) for text in draws.tolist()]
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Normalised features ``[n, D]`` of texts, without gradient, some at a time."""
+        parts = [texts[first : first + TEXT_BATCH] for first in range(0, len(texts), TEXT_BATCH)]
+        return torch.cat([self.encode_text(self.tokenize(part)) for part in parts])
+
+    @torch.no_grad()
+    def classifier(self, prompts: Sequence[Sequence[str]]) -> Tensor:
+        """Class embeddings ``[C, D]`` for testing: the mean of the text features of each class's prompts, normalised.
+
+        Args:
+            prompts: of each class, as many as it has.
+        """
+        features = self.encode_texts([prompt for own in prompts for prompt in own])
+        return F.normalize(torch.stack([own.mean(0) for own in features.split([len(own) for own in prompts])]), dim=-1)
+
+    def fingerprint(self) -> str:
+        """Hash of all weights and of OpenAI's activation, equal exactly if two models compute the same, bit by bit."""
+        digest = hashlib.sha256()
+        if any(isinstance(part, QuickGELU) for part in self.model.modules()):
+            digest.update(b"QuickGELU")
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def cosine(images: Tensor, texts: Tensor) -> Tensor:
+    """Cosines ``[n, m]`` of unit features ``[n, D]`` and ``[m, D]``, never in half precision.
+
+    In bfloat16 the cosines of similar classes tie, and the accuracy becomes a matter of their order.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        return images @ texts.T
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features of length 1, in float32 or better."""
+    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)

@@ -1,0 +1,142 @@
+"""What a run will take of disk and memory, as far as its config tells: estimates, not limits."""
+
+import math
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gift_lightning.files import read_json
+from gift_lightning.methods import ContinualCLIP
+from gift_lightning.methods.parts.replay import ReplayCLIP
+from gift_lightning.sources import Inspection
+
+FLOAT = 4
+"""Bytes of a parameter: weights, gradients and optimiser are in float32, whatever the precision of a step."""
+
+USUAL_SIDE = 512
+"""Pixels of a side of a generated image, where no pipeline on this machine says otherwise."""
+
+PNG_BYTES = 2
+"""Bytes of a pixel of a picture as PNG: 3 without compression, of which about a third is saved."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Numbers of parameters.
+
+    Attributes:
+        clip: of the CLIP.
+        trained: of those that learn.
+        frozen: of all others: the copies that a method keeps.
+        replays: whether the gradient of a replay loss is kept apart from that of the task.
+        image: bytes of an image as the CLIP takes it, in uint8.
+    """
+
+    clip: int
+    trained: int
+    frozen: int
+    replays: bool
+    image: int
+
+    @classmethod
+    def of(cls, method: ContinualCLIP) -> "Size":
+        """That of a method."""
+        counts = [(parameter.numel(), parameter.requires_grad and method.learns) for parameter in method.parameters()]
+        return cls(
+            clip=sum(parameter.numel() for parameter in method.clip.parameters()),
+            trained=sum(count for count, learns in counts if learns),
+            frozen=sum(count for count, learns in counts if not learns),
+            replays=isinstance(method, ReplayCLIP),
+            image=3 * math.prod(method.clip.model.visual.image_size),
+        )
+
+    @property
+    def memory(self) -> int:
+        """Bytes on the device: weights, gradients and the two moments of Adam, and frozen copies."""
+        return FLOAT * ((5 if self.replays else 4) * self.trained + self.frozen)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the file of weights that each task leaves."""
+        return FLOAT * self.clip
+
+    def checkpoints(self, tasks: int) -> int:
+        """Bytes of what a run leaves: the weights after each task, and the checkpoint to go on from.
+
+        That holds all parameters and the moments of Adam; there are two of them while one replaces the other.
+        """
+        return tasks * self.weights + 2 * FLOAT * (3 * self.trained + self.frozen)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Space that a run, or getting its data, takes.
+
+    Attributes:
+        what: takes it.
+        bytes: about how much.
+        folder: where; it need not exist yet.
+    """
+
+    what: str
+    bytes: int
+    folder: Path
+
+    @property
+    def free(self) -> int:
+        """Bytes that are free in its file system."""
+        return shutil.disk_usage(_existing(self.folder)).free
+
+    @property
+    def device(self) -> int:
+        """Number of its file system."""
+        return _existing(self.folder).stat().st_dev
+
+
+def data_needs(inspections: Iterable[Inspection]) -> list[Need]:
+    """Space for the data sets that are missing: archives, and as much again for what is in them."""
+    systems: dict[int, list[tuple[Path, int]]] = {}
+    for each in inspections:
+        if each.status == "missing" and each.bytes and each.where:
+            systems.setdefault(_existing(each.where).stat().st_dev, []).append((each.where, each.bytes))
+    needs = []
+    for entries in systems.values():
+        folders, sizes = zip(*entries, strict=True)
+        needs.append(Need("data sets, packed and unpacked", 2 * sum(sizes), common_folder(folders)))
+    return needs
+
+
+def image_bytes(pipeline: Path | None) -> int:
+    """Bytes of an image as a pipeline of diffusers in this folder draws it; ``None`` for one that is not here yet."""
+    side = USUAL_SIDE
+    parts = [pipeline / part / "config.json" for part in ("unet", "vae")] if pipeline else []
+    if parts and all(part.is_file() for part in parts):
+        unet, vae = map(read_json, parts)
+        sample, levels = unet.get("sample_size"), vae.get("block_out_channels")
+        side = sample * 2 ** (len(levels) - 1) if isinstance(sample, int) and levels else USUAL_SIDE
+    return PNG_BYTES * side**2
+
+
+def machine_memory(accelerator: str) -> tuple[str, int] | None:
+    """The device that a run would take and its bytes of memory; ``None`` where the system does not tell."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        device = torch.cuda.get_device_properties(0)
+        return device.name, device.total_memory
+    try:
+        return "this machine", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return None
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The nearest folder above all of them: the data root of what lies in one."""
+    return Path(os.path.commonpath([path.absolute().parent for path in paths]))
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())

@@ -1,0 +1,50 @@
+"""The command ``report``: finished runs side by side."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gift_lightning.console import plain_console
+from gift_lightning.errors import InputError, nearest
+from gift_lightning.files import path_of
+from gift_lightning.records import published
+from gift_lightning.records.report.side_by_side import latex_tabular, markdown, side_by_side, terminal
+from gift_lightning.records.run_folder import RunFolder
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the table of the run folders named in ``argv``.
+
+    Raises:
+        InputError: a folder holds no finished run, or the runs cannot be compared.
+    """
+    parser = argparse.ArgumentParser(prog="python -m gift_lightning report", description="Show runs side by side.")
+    parser.add_argument("runs", nargs="+", type=path_of, metavar="RUN", help="run folder, as in runs/quickstart")
+    orders = " or ".join(published.BENCHMARKS)
+    parser.add_argument("--published", metavar="NAME", help=f"beside what was published: {orders}")
+    formats = ("terminal", "markdown", "latex")
+    parser.add_argument("--format", default=formats[0], help=f"one of {', '.join(formats)}")
+    options = parser.parse_args(argv)
+    if options.format not in formats:
+        hint = nearest(options.format, formats)
+        raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
+    comparison, console = (
+        side_by_side([_finished(folder) for folder in options.runs], options.published),
+        plain_console(),
+    )
+    if options.format == "terminal":
+        console.print(terminal(comparison, console.width))
+    else:
+        text = markdown(comparison) if options.format == "markdown" else latex_tabular(comparison)
+        console.print(text, soft_wrap=True)
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    results = RunFolder.at(folder).read_results()
+    if results is None:
+        raise InputError(f"{folder} holds no run: name the folder with its results.json.")
+    if not results["complete"]:
+        told = f"{len(results['R'])} of {len(results['tasks'])} tasks"
+        raise InputError(f"{folder} has finished {told}: go on with --ckpt_path last.")
+    return results | {"folder": RunFolder.at(folder).path.name}

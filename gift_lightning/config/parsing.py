@@ -1,0 +1,199 @@
+"""Where the parser reads configs otherwise than jsonargparse does by itself.
+
+* YAML is that of ``load_yaml`` and ``dump_yaml``.
+* A list replaces the list that stood there before. By itself, a list with as many elements gives each of them the
+  ``init_args`` of the old element at its place, if they are of one class.
+* A text stays a text: ``'#1'`` in quotes is no empty value.
+* ``${run.root}`` means the same in a file, in a base and in a flag: the key ``run.root`` of the whole config.
+* Which settings come from variables of the environment is kept, for these may be secrets.
+* A module that raises an exception when it is imported is refused with what it says; by itself the parser takes its
+  classes for missing, or ends in a traceback.
+"""
+
+import importlib
+import math
+from argparse import SUPPRESS
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import yaml
+from jsonargparse import Namespace, _common, _core, _typehints, set_dumper, set_loader
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from gift_lightning.config.class_paths import current_path
+from gift_lightning.config.references import References, escaped, find_references, resolve
+from gift_lightning.config.yaml_text import dump_yaml, load_yaml
+from gift_lightning.errors import InputError, first_line
+
+MODE = "omegaconf+"
+"""Of the parser: ``${...}`` is replaced after all files and flags are read."""
+
+
+class ConfigParser(LightningArgumentParser):
+    """The parser of Lightning's command line.
+
+    Attributes:
+        references: settings of the latest config that come from the environment.
+    """
+
+    references: References = {}
+
+    def _check_value_key(self, action: Any, value: Any, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Refuse ``null`` for a setting that has another default and no use for it; by itself the parser does not."""
+        kind = getattr(action, "_typehint", Any)
+        optional = kind is Any or type(None) in get_args(kind)
+        if value is None and action.default not in (None, SUPPRESS) and not optional:
+            raise TypeError(f'Parser key "{key}": Expected a {kind}. Got value: None')
+        return super()._check_value_key(action, value, key, *args, **kwargs)
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """A config as YAML that says the same when it is read again; of a command, for classes are part of one."""
+        text: str = super().dump(*args, **kwargs)
+        return dump_yaml(escaped(load_yaml(text))) if "${" in text and hasattr(self, "parent_parser") else text
+
+
+_OURS = ("gift_lightning", "callbacks", "datamodules")
+_WRONG = (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+_adapt, _import_object = _typehints.adapt_typehints, _typehints.import_object
+
+
+def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
+    """A value made to fit its type; without what stood there before if it is a list, but for ``+=``.
+
+    A text with a ``${...}`` fits each type until all files and flags are read. Of texts, ``null`` alone stands for no
+    value: the quotes of one in a file are gone when the parser reads it again.
+    """
+    if isinstance(val, str) and "${" in val and _common.lenient_check.get():
+        return val
+    if isinstance(val, list) and not kwargs.get("append"):
+        kwargs["prev_val"] = None
+    text = kwargs.get("orig_val")
+    if val is None and isinstance(text, str) and text != "null":  # it was read as YAML: '#a', '---' and '~' are nothing
+        val = text
+    return _adapt(val, *args, **kwargs)
+
+
+def _import(name: str, *args: Any, **kwargs: Any) -> Any:
+    """The object of that name; an ``InputError`` in a ``Refused`` if its module exists and cannot be imported."""
+    name = current_path(name) if isinstance(name, str) else name
+    try:
+        return _import_object(name, *args, **kwargs)
+    except Exception:
+        if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
+            raise
+        module = name.rpartition(".")[0] or name
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise _broken(module, error) from error
+        except Exception as error:
+            raise _broken(module, error) from error
+        raise
+
+
+def _broken(module: str, error: Exception) -> "Refused":
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return Refused(InputError(f"The module {module} cannot be imported: {reason}"))
+
+
+def _resolve(parser: ConfigParser, config: Namespace) -> Namespace:
+    """Replace each ``${...}`` by its value, as seen from the keys of the command."""
+    if "subcommand" not in config or "${" not in str(config):  # that of a class within has nothing left to resolve
+        return config
+    config = config.clone(with_meta=False)
+    command = config["subcommand"]
+    files = config[command].pop("config", None)
+    settings = config[command].as_dict()
+    parser.references = find_references(settings)
+    for place, reference in parser.references.items():
+        if place in (("run",), ("model",), ("data",), ("trainer",)):
+            raise InputError(f"{place[0]} is {reference.text}: let variables stand for single settings, not for all.")
+    config[command] = resolve(settings)
+    config = parser._apply_actions(config)
+    config[command]["config"] = files
+    return config
+
+
+def check_values(config: Namespace) -> None:
+    """Raise an ``InputError`` for a value of the right type that cannot be used, as a number that is not finite."""
+    for name in ("run", "model", "data", "trainer", "model.init_args.clip"):
+        if not isinstance(config.get(name, Namespace()), Namespace):
+            key = name.replace("init_args.", "")
+            raise InputError(f"{key} is '{config.get(name)}': it is a group of settings, as in conf/quickstart.yaml.")
+    if config.model.get("dict_kwargs"):
+        raise InputError(f"{config.model.class_path} has no option '{next(iter(config.model.dict_kwargs))}'.")
+    if not 0 <= config.seed_everything < 2**32:  # numpy takes no other
+        raise InputError(f"seed_everything is {config.seed_everything}: give a whole number from 0 to {2**32 - 1}.")
+    for key, value in _leaves(config, ""):
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise InputError(f"{key} is of more than 63 bits: give a smaller number.")
+        if key.startswith(("model.", "data.")) and isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{key} is {value}: give a finite number.")
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Namespace):
+        value = vars(value)
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else None
+    if parts is None:
+        yield key, value
+    else:
+        for name, part in parts:
+            yield from _leaves(part, key if name == "init_args" else f"{key}.{name}".lstrip("."))
+
+
+class Refused(BaseException):
+    """Carries an ``InputError`` of a constructor past the parser, which tries the next type after any exception."""
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Within it, classes are made: what their constructors refuse is an ``InputError`` again."""
+    try:
+        yield
+    except Refused as refused:
+        raise refused.args[0] from refused
+    except (OSError, ValueError) as error:  # as of a path that is too long; the parser wraps it
+        fault = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(fault, OSError):
+            raise
+        raise InputError(f"A file that the config names cannot be used: {first_line(fault)}") from error
+
+
+def make(made: type, *args: Any, **kwargs: Any) -> Any:
+    """An object of a class that a config names.
+
+    Raises:
+        Refused: it cannot be made, by what its constructor says, or for want of a package.
+    """
+    try:
+        return made(*args, **kwargs)
+    except InputError as error:
+        raise Refused(error) from error
+    except (ImportError, MisconfigurationException, ArithmeticError, LookupError, OSError, *_WRONG) as error:
+        is_input = isinstance(error, OSError) or "unexpected keyword argument" in str(error)
+        if made.__module__.partition(".")[0] in _OURS and not is_input:
+            raise
+        raise Refused(
+            InputError(f"{made.__module__}.{made.__qualname__} cannot be made: {first_line(error)}")
+        ) from error
+
+
+def late_refusal(error: Exception) -> InputError | None:
+    """The sentence for an exception of a library whose settings or packages turn out to be unfit during the run."""
+    if isinstance(error, MisconfigurationException):
+        return InputError(" ".join(str(error).split()))
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in _OURS:
+        return InputError(f"A package is missing that the run needs: {first_line(error)}")
+    return None
+
+
+set_loader(MODE, load_yaml, (yaml.YAMLError,))
+set_dumper(MODE, dump_yaml)
+_typehints.adapt_typehints = _adapt_anew
+_typehints.import_object = _import
+_core.omegaconf_apply = _resolve

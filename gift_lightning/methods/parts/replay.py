@@ -1,0 +1,141 @@
+"""What the methods share that see image-text pairs beside the task: a second loss whose graph is never kept."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from datamodules.base import Replay
+from datamodules.replay.exemplar_memory import ExemplarMemory
+from gift_lightning.errors import InputError
+from gift_lightning.methods.base import ContinualCLIP
+from gift_lightning.numerics.consolidation import gradients_of
+
+
+class ReplayCLIP(ContinualCLIP):
+    """A method with a loss on images and texts beside the task's.
+
+    Every step differentiates the replay loss first and frees its graph before the task's is built, so that only one is
+    alive at a time. The replay gradient is kept apart from the task's until the optimiser steps: what consolidates
+    weights looks at it alone.
+
+    The loss of a batch is that of all ranks' images together. Accumulated batches are each a batch of their own, and
+    their losses are averaged, as in any contrastive learning. A task without a replay set has the loss of the task
+    alone.
+
+    Attributes:
+        replay_gradient: of the replay loss of the current step, for each trained tensor; ``None`` where the loss does
+            not reach. Summed over ranks and averaged over accumulated batches before the optimiser steps.
+    """
+
+    replays = True
+
+    not_in_knowledge = ("replay_gradient",)
+
+    source: type[Replay] = Replay
+    """What ``data.replay`` has to be, for a method that is defined by it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.replay_gradient: list[Tensor | None] = []
+
+    @abstractmethod
+    def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
+        """Named parts of the loss on this rank's images ``[b, 3, H, W]``, the indices of their prompts and of the pairs
+        in the replay set ``[b]``. Equal on all ranks: a loss of the global batch.
+        """
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.replay_gradient = []
+        if "replay" in batch:
+            self.replay_gradient = _added(self.replay_gradient, self.differentiate(batch["replay"]))
+        return super().training_step(batch, batch_idx)
+
+    def differentiate(self, batch: Sequence[Tensor]) -> list[Tensor | None]:
+        """This rank's gradient of the replay loss of one batch; the sum over ranks is the gradient of the loss."""
+        parts = self.replay_loss(*batch)
+        for name, part in parts.items():
+            self.record(name, part)
+        with torch.autocast(self.device.type, enabled=False):
+            gradient = torch.autograd.grad(sum(parts.values()), self.trained, allow_unused=True)  # type: ignore[arg-type]
+        return list(gradient)
+
+    def replay_batch(self, pairs: Tensor) -> list[Tensor]:
+        """A batch for ``differentiate`` outside the training stream: pairs by number, counted on past the set's end."""
+        shard = self.sequence.replay_images
+        index = pairs % len(shard)
+        images, labels = next(shard.batches(index, len(index)))
+        batch = images.to(self.device, self.clip.logit_scale.dtype), labels, index
+        return [part.to(self.device) for part in batch]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Add the replay gradient to that of the task, which DDP has averaged over ranks by now."""
+        if not self.replay_gradient:
+            return
+        self.reduce_(self.replay_gradient, 1 / self.trainer.accumulate_grad_batches)
+        reached = [gradient for gradient in self.replay_gradient if gradient is not None]
+        weights = [w for w, gradient in zip(self.trained, self.replay_gradient, strict=True) if gradient is not None]
+        torch._foreach_add_(gradients_of(weights), reached)
+
+    def reduce_(self, gradient: Sequence[Tensor | None], factor: float) -> None:
+        """Sum a gradient over ranks, in one message, and multiply it, in place."""
+        reached = [part for part in gradient if part is not None]
+        if self.trainer.world_size > 1:
+            flat = torch.cat([part.flatten() for part in reached])
+            flat = self.trainer.strategy.reduce(flat, reduce_op="sum")
+            summed = flat.split([part.numel() for part in reached])
+            torch._foreach_copy_(reached, [part.view_as(like) for part, like in zip(summed, reached, strict=True)])
+        if factor != 1:
+            torch._foreach_mul_(reached, factor)
+
+    def gather(self, features: Tensor) -> Tensor:
+        """``[b, ...]`` of each rank to ``[W b, ...]`` of the global batch, in its order.
+
+        Gradients flow into this rank's part alone. As every rank computes the whole loss, the sum of their gradients is
+        that of the loss: nothing has to travel backwards, and no factor of the world size is needed.
+        """
+        if self.trainer.world_size == 1:
+            return features
+        parts = list(self.all_gather(features.detach()).unbind(0))  # type: ignore[union-attr]
+        parts[self.global_rank] = features
+        return torch.cat(parts)
+
+    def replay_texts(self) -> list[str]:
+        """The texts of the current task's replay set."""
+        return self.sequence.replay.prompts
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """The tensors that training changes, in the order of the gradients and importances."""
+        return [parameter for parameter in self.clip.parameters() if parameter.requires_grad]
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage != "fit":
+            return
+        if self.sequence.replay is None:
+            raise InputError(f"{type(self).__name__} replays image-text pairs: say with data.replay where they are.")
+        method, replay = type(self).__name__, self.sequence.replay
+        if not isinstance(replay, self.source):
+            raise InputError(
+                f"{method} has another source of images than {type(replay).__name__}: set data.replay to"
+                f" datamodules.{self.source.__name__}."
+            )
+        if isinstance(replay, ExemplarMemory) and self.source is Replay:
+            raise InputError(f"{method} fills no memory: choose another data.replay than ExemplarMemory.")
+        if self.trainer.precision == "16-mixed":
+            raise InputError(
+                "trainer.precision 16-mixed would lose small replay gradients: choose bf16-mixed or 32-true."
+            )
+
+
+def _added(total: list[Tensor | None], more: list[Tensor | None]) -> list[Tensor | None]:
+    """The sum of two gradients; in both the same tensors are missing."""
+    if not total:
+        return more
+    torch._foreach_add_([part for part in total if part is not None], [part for part in more if part is not None])
+    return total

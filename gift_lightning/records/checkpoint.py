@@ -1,0 +1,94 @@
+"""Checkpoints and weights that survive a kill at any moment."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from gift_lightning.errors import InputError
+from gift_lightning.tensors import save_checkpoint
+
+_PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
+"""What every checkpoint of Lightning has that a run can go on from."""
+
+
+_OTHER = "is not the checkpoint of a run: give the last.ckpt of a run folder"
+_WEIGHTS_ALONE = (
+    "holds weights alone, and no progress to resume from: give the last.ckpt of a run; to start a new run from these"
+    " weights, name it as model.clip.weights"
+)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one and then renames it, so that ``last.ckpt`` is always a whole checkpoint.
+
+    Lightning's own way writes through ``$TMPDIR``: on another file system the last step is a copy over the only good
+    file. Loading never unpickles code.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        save_checkpoint(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+        checkpoint = read_checkpoint(Path(path))
+        if not checkpoint.keys() >= _PARTS:
+            raise InputError(f"Checkpoint {path} {_OTHER}.")
+        return checkpoint
+
+
+def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; no code in it is run.
+
+    Args:
+        path: the file.
+        lazy: tensors are read when they are used: for a look at the rest.
+
+    Raises:
+        InputError: the file is missing or damaged, or is no checkpoint.
+    """
+    if path.is_dir():
+        raise InputError(f"Checkpoint {path} is a folder: name the file in it, such as checkpoints/last.ckpt of a run.")
+    if not path.is_file():
+        raise InputError(f"Checkpoint {path} does not exist: give a file, or 'last'.")
+    if path.suffix == ".safetensors":
+        raise InputError(f"Checkpoint {path} {_WEIGHTS_ALONE}.")
+    try:
+        broken = None if lazy else _broken_part(path)
+        content: Any = None if broken else torch.load(path, map_location="cpu", weights_only=True, mmap=lazy or None)
+    except Exception as error:
+        raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
+    if broken:
+        raise InputError(f"Checkpoint {path} cannot be read: it is damaged, for its checksums do not fit.")
+    if not isinstance(content, dict):
+        raise InputError(f"Checkpoint {path} {_OTHER}.")
+    return content
+
+
+def _broken_part(path: Path) -> str | None:
+    """The first part of a checkpoint whose checksum does not fit: torch writes checksums and does not look at them."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def config_in(checkpoint: Mapping[str, Any], path: Path) -> str:
+    """The config of the run that wrote a checkpoint, as YAML; empty if an older version wrote it.
+
+    Args:
+        checkpoint: its content.
+        path: its file, for messages.
+
+    Raises:
+        InputError: no run wrote it.
+    """
+    callbacks = checkpoint.get("callbacks")
+    if not isinstance(callbacks, Mapping) and "loops" not in checkpoint:
+        raise InputError(f"Checkpoint {path} {_WEIGHTS_ALONE}.")
+    if not isinstance(callbacks, Mapping) or "TaskBoundary" not in callbacks:
+        raise InputError(
+            f"Checkpoint {path} was not written by a run of this program: resume from a run's checkpoints/last.ckpt; to"
+            " start from its weights, name it as model.clip.weights."
+        )
+    return str(callbacks["TaskBoundary"].get("config", ""))

@@ -1,0 +1,90 @@
+"""What was evaluated, as one hash: runs whose protocols agree may be compared."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gift_lightning.clip.describe import describe
+from gift_lightning.clip.model import CLIP
+from gift_lightning.errors import InputError
+
+FILES_LOOKED_AT = 256
+"""Of how many files of a set the size is kept: all of a small set; of a large one no more than a second's work."""
+
+_Sizes = dict[str, str]  # of the training and the test images, two digits for each file
+
+
+def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
+    """Identity of an evaluation: ``{"id", "label_space", "fingerprints", "file_sizes", "weights"}``.
+
+    The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test
+    transform and the starting weights. Seed and method stay out: they are what one compares. The data is that of the
+    lists of images; other images under the same names are found by ``file_sizes``, see ``first_changed_task``.
+
+    Args:
+        sequence: the ``TaskSequence``, set up.
+        clip: the model with its starting weights.
+
+    Raises:
+        InputError: the test transform cannot be described, see ``describe``.
+    """
+    label_space, tasks = sequence.label_space, sequence.tasks
+    weights = clip.fingerprint()
+    prints = {task.name: task.fingerprint for task in tasks}
+    for task in tasks:
+        if shots := sequence.shots_of(task):
+            prints[task.name] += f", {shots} shots"
+    described = [[task.name, prints[task.name], task.class_names, task.templates, len(task.test_set)] for task in tasks]
+    try:
+        transform = describe(clip.test_transform)
+    except InputError as error:
+        raise InputError(
+            f"The CLIP's test transform cannot be told from another, so that nobody can say what was evaluated: {error}"
+            " Let it hold numbers, texts, tensors, functions and other transforms alone."
+        ) from error
+    canonical = json.dumps([described, label_space, transform, weights], separators=(",", ":"))
+    return {
+        "id": hashlib.sha256(canonical.encode()).hexdigest(),
+        "label_space": label_space,
+        "fingerprints": prints,
+        "file_sizes": {task.name: sizes for task in tasks if (sizes := _sizes(task))},
+        "weights": weights,
+    }
+
+
+def first_changed_task(before: Mapping[str, _Sizes], now: Mapping[str, _Sizes]) -> str | None:
+    """The first task with other images under the same names, as the sizes of their files tell; ``None`` if none has.
+
+    One file of its training and one of its test images may differ, or 5 % of them: an image that did not decode has
+    been replaced.
+
+    Args:
+        before: the ``file_sizes`` of an earlier run's protocol.
+        now: those of the present one.
+    """
+    for name in sorted(before.keys() & now.keys()):
+        if any(_is_changed(before[name].get(part, ""), now[name][part]) for part in now[name]):
+            return name
+    return None
+
+
+def _is_changed(before: str, now: str) -> bool:
+    if len(before) != len(now):
+        return False  # an earlier version looked at other files
+    pairs = list(zip(_digits(before), _digits(now), strict=True))
+    return sum(old != new for old, new in pairs) > max(1, 0.05 * len(pairs))
+
+
+def _sizes(task: Any) -> _Sizes:
+    """Two digits for each file that is looked at, spread over the set; none for images that are not in files."""
+    sizes = {}
+    for part, images in {"train": task.train_set, "test": task.test_set}.items():
+        if hasattr(images, "sizes"):
+            chosen = range(0, len(images), -(-len(images) // FILES_LOOKED_AT) or 1)
+            sizes[part] = "".join(f"{size % 255:02x}" for size in images.sizes(chosen))
+    return sizes
+
+
+def _digits(sizes: str) -> list[str]:
+    return [sizes[place : place + 2] for place in range(0, len(sizes), 2)]

@@ -1,0 +1,95 @@
+"""Published results on MTIL, as data: what a reproduction is compared with.
+
+``tables.json`` holds the triplets Transfer, Avg and Last per method and order, ``mtil_order_<order>_<method>.csv`` the
+accuracy matrices behind some of them, all in percent; ``tables()["source"]`` says where the numbers come from.
+"""
+
+import json
+from importlib import resources
+from typing import Any, NamedTuple
+
+from gift_lightning.errors import InputError, nearest
+from gift_lightning.records.report.accuracy_csv import NamedMatrix, parse_accuracy_csv
+
+ORDERS = ("I", "II")
+"""The two task orders of MTIL: alphabetical, and shuffled."""
+
+BENCHMARKS = {"mtil_order_1": "I", "mtil_order_2": "II"}
+"""The names by which the command line calls the orders."""
+
+TABLE_ROW = {
+    "finetune": "Continual Finetune",
+    "lwf": "LwF",
+    "icarl": "iCaRL",
+    "lwf_vr": "LwF-VR",
+    "wise_ft": "WiSE-FT",
+    "zscl": "ZSCL",
+}
+"""The row of ``tables()["MTIL Order <order>"]`` that belongs to a method's matrix (``zscl_star`` has none)."""
+
+_PREFIX = "mtil_order_{order}_"
+
+
+class Published(NamedTuple):
+    """What was published of a method on MTIL, in percent."""
+
+    method: str
+    last_row: list[float | None] | None
+    """Accuracy on each task after the last one; None where no matrix is published."""
+    transfer: float
+    avg: float
+    last: float
+
+
+def tables() -> dict[str, Any]:
+    """The published triplets: ``tables()["MTIL Order I"]["GIFT"]["Transfer"]`` is 69.3 (percent)."""
+    content: dict[str, Any] = json.loads(resources.files(__name__).joinpath("tables.json").read_text(encoding="utf-8"))
+    return content
+
+
+def methods(order: str) -> list[str]:
+    """Names of the methods whose accuracy matrix is published for ``order`` ("I" or "II"), sorted.
+
+    Raises:
+        ValueError: there is no such order.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"MTIL has no order {order!r}: it is one of {', '.join(ORDERS)}.")
+    prefix = _PREFIX.format(order=order)
+    names = (entry.name for entry in resources.files(__name__).iterdir())
+    return sorted(name.removeprefix(prefix).removesuffix(".csv") for name in names if name.startswith(prefix))
+
+
+def matrix(order: str, method: str) -> NamedMatrix:
+    """The published accuracy matrix of ``method`` on MTIL ``order``: task names, and 11 x 11 accuracies in percent.
+
+    Raises:
+        ValueError: there is no such order, or no matrix of that method.
+    """
+    if method not in (known := methods(order)):
+        raise ValueError(f"There is no published matrix of {method!r} on MTIL Order {order}: {', '.join(known)}.")
+    name = f"{_PREFIX.format(order=order)}{method}.csv"
+    return parse_accuracy_csv(resources.files(__name__).joinpath(name).read_text(encoding="utf-8"), name)
+
+
+def rows(benchmark: str, tasks: list[str]) -> list[Published]:
+    """The published rows of ``benchmark`` ("mtil_order_1" or "mtil_order_2"), for runs on ``tasks``.
+
+    Raises:
+        InputError: there is no such benchmark, or it has other tasks or another order.
+    """
+    if benchmark not in BENCHMARKS:
+        known = " and ".join(BENCHMARKS)
+        raise InputError(f"Nothing is published as '{benchmark}'{nearest(benchmark, BENCHMARKS)}: there are {known}.")
+    order = BENCHMARKS[benchmark]
+    matrices = {TABLE_ROW[method]: matrix(order, method) for method in methods(order) if method in TABLE_ROW}
+    theirs = next(iter(matrices.values())).tasks
+    if tasks != theirs:
+        raise InputError(
+            f"The runs are not on the tasks of {benchmark}, which are {', '.join(theirs)} in this order: name other"
+            " runs, or another --published."
+        )
+    return [
+        Published(method, matrices[method].R[-1] if method in matrices else None, *triplet.values())
+        for method, triplet in tables()[f"MTIL Order {order}"].items()
+    ]

@@ -1,0 +1,31 @@
+"""What a run found, for people: tables in the terminal and in Markdown, a CSV file, a heatmap.
+
+Every function takes the plain content of ``results.json`` (or a list of runs with the same keys), writes or returns,
+and changes nothing; the same input gives the same output, byte for byte.
+"""
+
+from gift_lightning.records.report.accuracy_csv import (
+    NamedMatrix,
+    parse_accuracy_csv,
+    read_accuracy_csv,
+    write_accuracy_csv,
+)
+from gift_lightning.records.report.comparison import comparison_markdown, comparison_table
+from gift_lightning.records.report.heatmap import plot_accuracy_matrix
+from gift_lightning.records.report.replay_grid import plot_replay_grid
+from gift_lightning.records.report.side_by_side import side_by_side
+from gift_lightning.records.report.table import accuracy_table, row_table
+
+__all__ = [
+    "NamedMatrix",
+    "accuracy_table",
+    "comparison_markdown",
+    "comparison_table",
+    "parse_accuracy_csv",
+    "plot_accuracy_matrix",
+    "plot_replay_grid",
+    "read_accuracy_csv",
+    "row_table",
+    "side_by_side",
+    "write_accuracy_csv",
+]

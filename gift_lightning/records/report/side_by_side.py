@@ -1,0 +1,168 @@
+"""Finished runs on the same tasks, one row each: ``python -m gift_lightning report runs/a runs/b``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from gift_lightning.errors import InputError
+from gift_lightning.records import published
+from gift_lightning.records.report.formats import latex, latex_table, markdown_table
+from gift_lightning.records.report.formats import markdown as escaped
+from gift_lightning.records.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
+
+_METRICS = ("transfer", "avg", "last")
+_CELL = 5  # "100.0"
+
+
+class Row(NamedTuple):
+    """A row of the table, in percent."""
+
+    label: str
+    tasks: list[float | None]
+    """Accuracy on each task after the last one."""
+    metrics: list[float | None]
+    """Transfer, Avg and Last."""
+    is_zero_shot: bool = False
+    """Whether nothing was learned: such a row is no competitor of the others."""
+
+    @property
+    def cells(self) -> list[float | None]:
+        return [*self.tasks, *self.metrics]
+
+
+class SideBySide(NamedTuple):
+    """Runs side by side, and beside what was published on the same tasks."""
+
+    tasks: list[str]
+    title: str
+    sections: list[list[Row]]
+    """Published rows if asked for, the pre-trained model, the runs; empty ones are left out."""
+
+    @property
+    def heads(self) -> list[str]:
+        return [*self.tasks, *(name.capitalize() for name in _METRICS)]
+
+    def best(self) -> list[str]:
+        """The best of several rows in each column, as it is printed: what looks the same is as good."""
+        rows = [row.cells for section in self.sections for row in section if not row.is_zero_shot]
+        known = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
+        return [percent(max(column)) if len(rows) > 1 and column else "" for column in known]
+
+    def marked(self, row: Row) -> list[tuple[str, bool]]:
+        """The cells of a row as texts, and whether they are the best of their column."""
+        cells = zip(map(percent, row.cells), self.best(), strict=True)
+        return [(text, text == best and not row.is_zero_shot) for text, best in cells]
+
+
+def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None) -> SideBySide:
+    """Accuracy on each task after the last one, and the metrics, of several runs.
+
+    Args:
+        runs: contents of ``results.json`` on the same tasks.
+        benchmark: name of the published results to set beside them, as ``mtil_order_1``.
+
+    Raises:
+        InputError: the runs are not about the same tasks, data and starting weights, or not about those published.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run["protocol"]["id"] != first["protocol"]["id"]:
+            raise InputError(
+                f"{run_name(first)} and {run_name(run)} have other tasks, data or starting weights: compare runs of the"
+                " same benchmark."
+            )
+    tasks: list[str] = list(first["tasks"])
+    if benchmark:
+        _check_comparable(first["protocol"])
+    theirs, ours = [], []
+    for row in published.rows(benchmark, tasks) if benchmark is not None else []:
+        cells = row.last_row or [None] * len(tasks)
+        theirs.append(Row(row.method, cells, [row.transfer, row.avg, row.last], row.method == "Zero-shot"))
+    zero_shot: list[float] = first.get("zero_shot") or []
+    if zero_shot:
+        last = row_mean(first, zero_shot)
+        # the mean over rows would need those of the classes that are seen when
+        avg = None if first["protocol"].get("label_space") == "seen" else last
+        label = "zero-shot, measured" if theirs else "zero-shot"
+        ours.append(Row(label, [*zero_shot], [zero_shot_transfer(first), avg, last], is_zero_shot=True))
+    labels = _labels(runs, has_namesakes=bool(theirs))
+    learned = [
+        Row(label, list(run["R"][-1]), [metrics_of(run)[name] for name in _METRICS])
+        for label, run in zip(labels, runs, strict=True)
+    ]
+    title = "After the last task  (accuracy, %)" + (f", published on {benchmark} and measured" if theirs else "")
+    return SideBySide(tasks, title, [section for section in (theirs, ours, learned) if section])
+
+
+def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]:
+    """The methods; with their seeds, or else the names of their folders, where the methods do not tell rows apart."""
+    methods, names = [str(run["method"]) for run in runs], [run_name(run) for run in runs]
+    if len(set(methods)) == len(methods) and not has_namesakes:
+        return methods
+    return names if len(set(names)) == len(names) else [str(run.get("folder", run_name(run))) for run in runs]
+
+
+def _check_comparable(protocol: Mapping[str, Any]) -> None:
+    """Raise an ``InputError`` if runs are evaluated or trained on something else than what is published."""
+    space = protocol.get("label_space", "task")
+    few = next((text for text in protocol.get("fingerprints", {}).values() if text.endswith(" shots")), None)
+    difference = f"with data.label_space {space}" if space != "task" else few and f"with {few.split(', ')[-1]}"
+    if difference:
+        raise InputError(f"The runs are {difference}, what is published is not: show them without --published.")
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def terminal(comparison: SideBySide, width: int = 80) -> Group:
+    """The table for a terminal of ``width`` columns: if it is too narrow for the tasks, the metrics alone."""
+    labels = [row.label for section in comparison.sections for row in section]
+    count, metrics = len(comparison.tasks), comparison.heads[-len(_METRICS) :]
+    taken = max(map(cell_len, labels)) + sum(max(len(name), _CELL) + 1 for name in metrics)
+    room = (width - taken) // count - 1
+    first = 0 if room >= _CELL else count
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    table.add_column("", overflow="fold")
+    for head in [*short_names(comparison.tasks, max(room, _CELL)), *metrics][first:]:
+        table.add_column(Text(head), justify="right", no_wrap=True, min_width=_CELL)
+    for section in comparison.sections:
+        for row in section:
+            usual = "dim" if row.is_zero_shot else ""
+            cells = [Text(text, "bold green" if is_best else usual) for text, is_best in comparison.marked(row)]
+            table.add_row(Text(row.label), *cells[first:], end_section=row is section[-1])
+    parts: list[Any] = ["", Text(comparison.title, style="bold"), table]
+    if first:
+        needed = taken + count * (_CELL + 1)
+        parts.append(Text(f"Each task: in a terminal of {needed} columns, or with --format markdown.", style="dim"))
+    return Group(*parts)
+
+
+def markdown(comparison: SideBySide) -> str:
+    """The table in Markdown, the best of each column in bold."""
+    rows = [
+        [escaped(row.label), *(f"**{text}**" if is_best else text for text, is_best in comparison.marked(row))]
+        for section in comparison.sections
+        for row in section
+    ]
+    return markdown_table(["Method", *map(escaped, comparison.heads)], rows)
+
+
+def latex_tabular(comparison: SideBySide) -> str:
+    """The table in LaTeX with the package booktabs, the best of each column in bold."""
+    sections = [
+        [
+            [latex(row.label), *(rf"\textbf{{{text}}}" if is_best else latex(text) for text, is_best in marked)]
+            for row in section
+            for marked in [comparison.marked(row)]
+        ]
+        for section in comparison.sections
+    ]
+    return latex_table(["Method", *map(latex, comparison.heads)], sections)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,93 @@
+"""The accuracy matrix as a table for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from gift_lightning.records.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
+
+_WIDTH = 80
+"""Characters the table may take: the narrowest terminal it has to look right in."""
+_CELL = 5  # "100.0"
+
+
+def accuracy_table(results: Mapping[str, Any]) -> Group:
+    """Accuracies in percent: the zero-shot row, then one row per learned task, one column per task of the sequence.
+
+    Of more tasks than fit in 80 columns, two columns remain: the task itself, and the mean of the row.
+
+    The diagonal (a task right after it was learned) stands out, the cells above it (tasks still to come, hence
+    zero-shot ability) are dim. The caption holds the metrics.
+
+    Args:
+        results: content of ``results.json``: needs ``method``, ``tasks`` and ``R``; uses ``seed``, ``zero_shot`` and
+            ``metrics`` where they are there.
+    """
+    tasks: list[str] = list(results["tasks"])
+    title = Text(f"{run_name(results)}  (accuracy, %)", style="bold")
+    # title and metrics stand beside the table, not in it: its own would be wrapped to the width of its columns
+    # and the empty line keeps it apart from what a run printed before
+    return Group("", title, _wide(results, tasks) or _narrow(results, tasks), _caption(results))
+
+
+def row_table(tasks: Sequence[str], row: Sequence[float], mean: float) -> Table:
+    """Accuracies of one model in percent, a line for each task, and their mean."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("task", overflow="fold")
+    table.add_column("accuracy", justify="right")
+    for name, accuracy in zip(tasks, row, strict=True):
+        table.add_row(Text(name), f"{accuracy:.2f}")
+    table.add_section()
+    table.add_row("mean", f"{mean:.2f}")
+    return table
+
+
+def _wide(results: Mapping[str, Any], tasks: list[str]) -> Table | None:
+    """A column for each task, if they fit."""
+    first = max(cell_len(name) for name in [*tasks, "zero-shot"])
+    share = (_WIDTH - first) // len(tasks)  # characters per column with the space before it
+    if share <= _CELL:
+        return None
+    padding = 1 if share > _CELL + 1 else 0  # the box adds one space by itself
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding, 0, 0))
+    table.add_column("after", no_wrap=True)
+    for name in short_names(tasks, max(_CELL, share - 1 - padding)):
+        table.add_column(Text(name), justify="right", no_wrap=True, min_width=_CELL)
+    if results.get("zero_shot"):
+        table.add_row("zero-shot", *_cells(results["zero_shot"], -1), end_section=True)
+    for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
+        table.add_row(Text(name), *_cells(row, task))
+    return table
+
+
+def _narrow(results: Mapping[str, Any], tasks: list[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("after", overflow="fold")
+    for head in ("on itself", "mean"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
+        table.add_row(Text(name), *_cells([row[task]], 0), percent(row_mean(results, row)))
+    return table
+
+
+def _cells(row: Sequence[float | None], task: int) -> list[Text]:
+    """The cells of the row after ``task`` (-1: before the first one), styled by their place in the matrix."""
+    styles = ["" if j < task else "bold green" if j == task else "dim" for j in range(len(row))]
+    return [Text(percent(value), style=style) for value, style in zip(row, styles, strict=True)]
+
+
+def _caption(results: Mapping[str, Any]) -> Text:
+    values = metrics_of(results)
+    parts = Text(style="not italic")
+    for label, key in (("Transfer", "transfer"), ("Avg", "avg"), ("Last", "last"), ("Forgetting", "forgetting")):
+        parts.append("   " if parts else "")
+        parts.append(f"{label} ")
+        parts.append(percent(values.get(key)), style="bold")
+        if key == "transfer" and (reference := zero_shot_transfer(results)) is not None:
+            parts.append(f" (zero-shot {percent(reference)})", style="dim")
+    return parts

@@ -1,0 +1,100 @@
+"""How the reports name things and write numbers: one rule for the terminal, the heatmap and the comparison."""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+from gift_lightning.numerics import metrics
+
+UNKNOWN = "–"
+
+
+def percent(value: float | None) -> str:
+    """One decimal, as the papers print it; a dash where the value is unknown.
+
+    >>> percent(62.6163), percent(None)
+    ('62.6', '–')
+    """
+    return UNKNOWN if value is None or value != value else f"{value:.1f}"
+
+
+def run_name(results: Mapping[str, Any]) -> str:
+    """Method and seed, and the progress of a run that is not finished.
+
+    >>> run_name({"method": "Finetune", "seed": 0, "tasks": ["A", "B"], "R": [[90.0, 60.0]]})
+    'Finetune, seed 0, after task 1 of 2'
+    """
+    name = f"{results['method']}"
+    if results.get("seed") is not None:
+        name += f", seed {results['seed']}"
+    learned, tasks = len(results["R"]), len(results["tasks"])
+    return name if learned == tasks else f"{name}, after task {learned} of {tasks}"
+
+
+def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """The stored metrics of a run, computed from its matrix where they are missing."""
+    stored: dict[str, float | None] | None = results.get("metrics")
+    return stored or metrics.summary(results["R"])
+
+
+def row_mean(results: Mapping[str, Any], row: Sequence[float | None]) -> float | None:
+    """Mean accuracy of a row of the matrix: of its tasks, or where one softmax is over all classes seen, its images."""
+    sizes = results.get("test_sizes") if results.get("protocol", {}).get("label_space") == "seen" else None
+    return metrics.summary([row], sizes)["last"]
+
+
+def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:
+    """What Transfer would be had nothing been learned: mean zero-shot accuracy of all tasks but the first, percent.
+
+    ``None`` where tasks to come are not predicted.
+    """
+    if results.get("protocol", {}).get("label_space") == "seen":
+        return None
+    known = [value for value in (results.get("zero_shot") or [])[1:] if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def short_names(names: Sequence[str], width: int) -> list[str]:
+    """Column heads that take at most ``width`` characters (at least 3) of a terminal, all different.
+
+    A name that fits stays; else its digits at the end go, else its last word is taken, else it is cut. Names that
+    would then look the same become numbers from 1, the position in the sequence.
+
+    >>> short_names(["Aircraft", "CIFAR100", "StanfordCars", "MNIST"], 5)
+    ['Airc.', 'CIFAR', 'Cars', 'MNIST']
+    >>> short_names(["classes_00_09", "classes_10_19"], 5)
+    ['1', '2']
+    """
+    short = [_short(name, width) for name in names]
+    return short if len(set(short)) == len(short) else [str(position + 1) for position in range(len(names))]
+
+
+def _short(name: str, width: int) -> str:
+    words = re.findall(r"[A-Z][a-z]+$", name)
+    for candidate in (name, name.rstrip("0123456789"), *words):
+        if 0 < cell_len(candidate) <= width:  # a Chinese character takes two
+            return candidate
+    return cut(name, width, ".")
+
+
+@contextlib.contextmanager
+def any_letters() -> Iterator[None]:
+    """Draw a box for each letter that no font has, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s)Glyph .* missing from")
+        yield
+
+
+def cut(name: str, width: int, end: str = "…") -> str:
+    """A name, or so much of it as takes ``width`` characters of a terminal with ``end`` after it.
+
+    >>> cut("Caltech101", 8), cut("DTD", 8)
+    ('Caltech…', 'DTD')
+    """
+    if cell_len(name) <= width:
+        return name
+    return set_cell_size(name, width - cell_len(end)).rstrip() + end

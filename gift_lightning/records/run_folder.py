@@ -1,0 +1,217 @@
+"""The folder that a run leaves."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, ClassVar, TypedDict
+
+import yaml
+
+from gift_lightning.errors import InputError
+from gift_lightning.files import path_of, read_json
+from gift_lightning.names import fault_of
+from gift_lightning.numerics import metrics
+from gift_lightning.records.json_types import misfit
+
+SCHEMA = 1
+"""Version of ``results.json``; raised when a field changes its meaning."""
+
+
+class _ProtocolID(TypedDict):
+    id: str
+
+
+class _Protocol(_ProtocolID, total=False):
+    label_space: str
+    fingerprints: dict[str, str]
+    file_sizes: dict[str, dict[str, str]]
+
+
+class _Needed(TypedDict):
+    method: str
+    tasks: list[str]
+    R: list[list[float | None]]
+    protocol: _Protocol
+    complete: bool
+
+
+class Results(_Needed, total=False):
+    """What readers of ``results.json`` rely on; accuracies in percent."""
+
+    schema: int
+    seed: int | None
+    zero_shot: list[float | None] | None
+    metrics: dict[str, float | None]
+    train_sizes: list[int]
+    test_sizes: list[int]
+    skipped: dict[str, Any]
+    notes: list[str]
+    cost: dict[str, float | list[float]]
+    weights: str | None
+    versions: dict[str, str]
+
+
+class _CLIP(TypedDict):
+    name: str
+
+
+class _ModelArguments(TypedDict):
+    clip: _CLIP
+
+
+class _Model(TypedDict):
+    class_path: str
+    init_args: _ModelArguments
+
+
+class _Config(TypedDict):
+    """What readers of ``config.yaml`` rely on, beside the parser, which checks all of it."""
+
+    model: _Model
+    data: dict[str, Any]
+    trainer: dict[str, Any]
+
+
+@dataclass
+class RunFolder:
+    """Where a run writes.
+
+    Attributes:
+        root: folder of all runs.
+        name: name of this run, a folder below ``root``.
+        checkpoint_every: optimiser steps between two checkpoints within a task; a task's end always writes one.
+    """
+
+    INDIFFERENT: ClassVar[frozenset[str]] = frozenset({"root", "name", "checkpoint_every"})  # see same_run
+
+    root: str = "runs"
+    name: str = "run"
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        if not self.name.strip("./ "):
+            raise InputError(f"run.name is '{self.name}': give the run a name, as in --run.name first.")
+        parts = PurePath(self.name).parts
+        if PurePath(self.name).is_absolute() or ".." in parts or parts[0] == "~" or fault_of(self.name):
+            raise InputError(f"run.name is {self.name!r}: give the name of a folder below run.root, '{self.root}'.")
+        if self.checkpoint_every < 1:
+            raise InputError(f"run.checkpoint_every is {self.checkpoint_every}: give at least 1 optimiser step.")
+
+    @classmethod
+    def at(cls, path: str | Path) -> "RunFolder":
+        """The folder of a run by its path."""
+        path = path_of(path)
+        path = path if path.name.strip(".") else path.resolve()
+        return cls(root=str(path.parent), name=path.name)
+
+    @property
+    def path(self) -> Path:
+        return path_of(self.root) / self.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def matrix_csv(self) -> Path:
+        return self.path / "accuracy_matrix.csv"
+
+    @property
+    def matrix_png(self) -> Path:
+        return self.path / "accuracy_matrix.png"
+
+    @property
+    def replay_png(self) -> Path:
+        return self.path / "replay.png"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def knowledge(self) -> Path:
+        """What a method keeps beside the pre-trained CLIP, after the latest task."""
+        return self.checkpoints / "knowledge.safetensors"
+
+    def task_weights(self, task: int) -> Path:
+        """Weights after task number ``task`` (from 0), a plain open_clip state dict; files count from 1."""
+        return self.checkpoints / f"task{task + 1:02d}.safetensors"
+
+    def final_weights(self, tasks: int) -> Path:
+        """What a method that learns kept after the last of ``tasks``: of a single model the weights."""
+        return self.knowledge if self.knowledge.is_file() else self.task_weights(tasks - 1)
+
+    def read_results(self) -> dict[str, Any] | None:
+        """What an earlier run of this name recorded, or ``None`` if there was none.
+
+        Raises:
+            InputError: the file is damaged: it is not JSON, has other types, or its parts contradict each other.
+        """
+        if not os.path.exists(self.results):
+            return None
+        results: dict[str, Any] = read_json(self.results)
+        told = misfit(results, Results) or _contradiction(results)
+        if told:
+            raise InputError(f"{self.results} is damaged ({told}): restore it, or delete {self.path}.")
+        return results
+
+    def read_config(self) -> dict[str, Any]:
+        """The config of the run.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        try:
+            config: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            told = misfit(config, _Config)
+        except FileNotFoundError:
+            raise InputError(f"{self.config} is missing: restore it, or delete {self.path}.") from None
+        except OSError as error:
+            told = error.strerror
+        except (ValueError, yaml.YAMLError, RecursionError):  # ValueError: no UTF-8, or a date that does not exist
+            told = "it is not valid YAML"
+        if told:
+            raise InputError(f"{self.config} is damaged ({told}): restore it, or delete {self.path}.")
+        return config
+
+
+def _contradiction(results: dict[str, Any]) -> str | None:
+    """Which parts of ``results.json`` do not fit together; ``None`` if all do."""
+    count, rows = len(results["tasks"]), results["R"]
+    zero_shot, sizes = results.get("zero_shot"), results.get("test_sizes")
+    cells = [cell for row in [*rows, zero_shot or []] for cell in row if cell is not None]
+    if results.get("schema", SCHEMA) != SCHEMA:
+        return f"it has version {results['schema']}, this program reads version {SCHEMA}"
+    if len({*results["tasks"]}) != count or not count:
+        return "its tasks are none, or have equal names"
+    if len(rows) > count or (results["complete"] and len(rows) < count):
+        return f"R has {len(rows)} rows for {count} tasks"
+    if sizes and min(sizes) < 1:
+        return "a task has no test images"
+    if any(len(row) != count for row in [*rows, *filter(None, (zero_shot, sizes))]):
+        return f"a row of R, zero_shot or test_sizes has not {count} values, one for each task"
+    if not all(0 <= cell <= 100 for cell in cells):
+        return "an accuracy is not between 0 and 100"
+    stored, weights = results.get("metrics"), sizes if results["protocol"].get("label_space") == "seen" else None
+    if stored and not _agree(stored, metrics.summary(rows, weights)):
+        return "its metrics are not those of R"
+    return None
+
+
+def _agree(stored: dict[str, float | None], computed: dict[str, float | None]) -> bool:
+    if not stored.keys() >= {"transfer", "avg", "last"}:
+        return False
+    pairs = [(value, stored[name]) for name, value in computed.items() if name in stored]
+    return all(a is b is None or (a is not None and b is not None and abs(a - b) < 1e-6) for a, b in pairs)
