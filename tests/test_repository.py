@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import os
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,24 @@ def test_the_wheel_names_the_three_packages_and_git_ignores_none_of_their_files(
     assert PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == list(PACKAGES)
     ignored = (ROOT / ".gitignore").read_text().split()  # what git ignores, the wheel leaves out
     assert not [line for line in ignored if re.search(r"json|safetensors|gz|csv|md$", line)]
+
+
+def test_the_rules_of_the_house_name_every_module_of_its_root():
+    layers = PYPROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    root = {path.stem for path in (ROOT / "gift_lightning").glob("*.py")}
+    assert {f"gift_lightning.{name}" for name in root - {"__init__", "__main__"}} == set(
+        re.findall(r"[\w.]+", layers[-1])
+    )
+    assert len(root) <= 12
+    rooms = {path.parent.name for path in (ROOT / "gift_lightning").glob("*/__init__.py")}
+    assert rooms == {layer.split(".")[1] for layer in layers[:-1] if layer.startswith("gift_lightning.")}
+
+
+def test_no_file_is_longer_than_350_lines():
+    files = [path for folder in (*PACKAGES, "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in files}
+    assert not {name: length for name, length in lengths.items() if length > 350}
+    assert statistics.median(lengths.values()) <= 105
 
 
 def test_licence_is_mit():

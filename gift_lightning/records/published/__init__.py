@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from gift_lightning.errors import InputError, nearest
-from gift_lightning.records.report.accuracy_csv import NamedMatrix, parse_accuracy_csv
+from gift_lightning.records.accuracy_csv import NamedMatrix, parse_accuracy_csv
 
 ORDERS = ("I", "II")
 """The two task orders of MTIL: alphabetical, and shuffled."""

@@ -4,7 +4,7 @@ Every function takes the plain content of ``results.json`` (or a list of runs wi
 and changes nothing; the same input gives the same output, byte for byte.
 """
 
-from gift_lightning.records.report.accuracy_csv import (
+from gift_lightning.records.accuracy_csv import (
     NamedMatrix,
     parse_accuracy_csv,
     read_accuracy_csv,
