@@ -9,6 +9,7 @@ import yaml
 from datamodules.mini import Shapes
 from gift_lightning import methods
 from gift_lightning.commands.cli import SequenceCLI
+from gift_lightning.config.files import with_bases
 from tests.datamodules.mtil import miniature
 from tests.e2e.conftest import call, read_results
 
@@ -98,6 +99,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 IN_SMALL = [path for path in FILES if is_whole(path) and name_of(path).startswith(("mtil_order_", "cil/"))]
 
 
+def is_replaying(path: Path) -> bool:
+    return "replay" in (yaml.safe_load(path.read_text()).get("data") or {})
+
+
 def in_small(path: Path, data: Path, clip: str, root: Path) -> list[str]:
     """Flags for two steps of two tasks."""
     folder = path.parent.name
@@ -116,8 +121,7 @@ def in_small(path: Path, data: Path, clip: str, root: Path) -> list[str]:
     if path.stem.startswith("moe_adapter") and folder != "cil":
         flags += ["--model.alexnet", "null", "--model.selector_steps", "2", "--model.reference_steps", "2"]
         flags += ["--data.replay.images", str(data / "ImageNet" / "train")]
-    replays = ("gift", "icarl", "lwf", "lwf_vr", "zscl", "zscl_star", "moe_adapter", "moe_adapter_few_shot")
-    if path.stem in replays and (folder, path.stem) != ("cil", "moe_adapter"):
+    if any(is_replaying(Path(file)) for file in with_bases(str(path))):
         flags += ["--data.replay.batch_size", "4"]
     return flags
 

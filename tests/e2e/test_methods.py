@@ -12,32 +12,36 @@ from tests.e2e.gradients import keep_steps
 from tests.e2e.same import assert_same_end, assert_same_steps, walked
 from tests.e2e.test_ranks import FLOAT64
 
+DRAWN = (
+    "SyntheticReplay, init_args: {folder: '${run.root}/replay', images_per_task: 20, batch_size: 8, initial_prompts:"
+    " ['a photo of a star', 'a photo of a house'], generator: {class_path: datamodules.mini.OracleGenerator}}"
+)
+TASK, MEMORY = "CurrentTask, init_args: {batch_size: 8}", "ExemplarMemory, init_args: {size: 9, batch_size: 4}"
+GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 8}"
+FEW_GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 2}"
+
 METHODS = {
-    "ConDU": "{task_id: unknown, experts: 2}",
-    "ConDU, low rank": "{task_id: unknown, experts: 2, weighting: similarity, prototype_images: augmented,"
-    " lora: {rank: 2}}",
-    "Finetune": "{restart: true}",
-    "L2": "{l2: 0.5}",
-    "GIFT": "{teacher: wise, consolidation_weight: 0.5}",
-    "GIFT, boundary": "{consolidation: boundary, consolidation_weight: 0.5}",
-    "ZSCL": "{average_every: 3, l2: 0.5, image_image_weight: 0.5, feature_weight: 1.0}",
-    "LwF": "{}",
-    "LwFVR": "{texts: 7}",
-    "ICaRL": "{}",
-    "WiSEFT": "{alpha: 0.7}",
-    "MoEAdapter": "{experts: 4, width: 8, selector_steps: 9, reference_steps: 5, code: 8, threshold: 0.02}",
-    "WeightAveraging": "{average: last, every: 2, pull: 0.2}",
+    "ConDU": ("{task_id: unknown, experts: 2}", None),
+    "ConDU, low rank": (
+        "{task_id: unknown, experts: 2, weighting: similarity, prototype_images: augmented, lora: {rank: 2}}",
+        None,
+    ),
+    "Finetune": ("{restart: true}", None),
+    "L2": ("{l2: 0.5}", None),
+    "GIFT": ("{teacher: wise, consolidation_weight: 0.5}", DRAWN),
+    "GIFT, boundary": ("{consolidation: boundary, consolidation_weight: 0.5}", DRAWN),
+    "ZSCL": ("{average_every: 3, l2: 0.5, image_image_weight: 0.5, feature_weight: 1.0}", GENERAL),
+    "LwF": ("{}", TASK),
+    "LwFVR": ("{texts: 7}", TASK),
+    "ICaRL": ("{}", MEMORY),
+    "WiSEFT": ("{alpha: 0.7}", None),
+    "MoEAdapter": (
+        "{experts: 4, width: 8, selector_steps: 9, reference_steps: 5, code: 8, threshold: 0.02}",
+        FEW_GENERAL,
+    ),
+    "WeightAveraging": ("{average: last, every: 2, pull: 0.2}", None),
 }
-REPLAY = {
-    "GIFT": "SyntheticReplay, init_args: {folder: '${run.root}/replay', images_per_task: 20, batch_size: 8,"
-    " initial_prompts: ['a photo of a star', 'a photo of a house'], generator: {class_path:"
-    " datamodules.mini.OracleGenerator}}",
-    "ZSCL": "mini.GeneralReference, init_args: {size: 21, batch_size: 8}",
-    "LwF": "CurrentTask, init_args: {batch_size: 8}",
-    "LwFVR": "CurrentTask, init_args: {batch_size: 8}",
-    "ICaRL": "ExemplarMemory, init_args: {size: 9, batch_size: 4}",
-    "MoEAdapter": "mini.GeneralReference, init_args: {size: 21, batch_size: 2}",
-}
+"""Settings of each method, and its ``data.replay``."""
 
 
 @dataclass
@@ -51,9 +55,9 @@ class Whole:
 
 @pytest.fixture(scope="module", params=METHODS)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    settings, root = METHODS[request.param], tmp_path_factory.mktemp("whole")
+    (settings, source), root = METHODS[request.param], tmp_path_factory.mktemp("whole")
     method = request.param.split(",")[0]
-    replay = f"data: {{replay: {{class_path: datamodules.{REPLAY[method]}}}}}" if method in REPLAY else ""
+    replay = "" if source is None else f"data: {{replay: {{class_path: datamodules.{source}}}}}"
     (root / "overlay.yaml").write_text(f"""
 run: {{name: run}}
 model:
