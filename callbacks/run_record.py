@@ -183,7 +183,6 @@ class RunRecord(TaskCallback):
 
     def _cost(self, trainer: Trainer, module: Module) -> dict[str, Any]:
         self.peak_memory = max(self.peak_memory, peak_memory(trainer.strategy.root_device))
-        copies = [part for part in module.modules() if getattr(part, "is_stored", False)]
         trained = module.learned_parameters() if module.learns else []
         beside = [parameter for name, parameter in module.named_parameters() if not name.startswith("clip.")]
         packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
@@ -194,7 +193,7 @@ class RunRecord(TaskCallback):
             # in memory beside the CLIP
             "frozen_parameters": sum(map(Tensor.numel, {*beside} - {*trained})),
             # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
-            "stored_parameters": sum(map(_size, copies)) + packed // 4,
+            "stored_parameters": sum(map(_size, module.stored_copies())) + packed // 4,
         }
 
 

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from datamodules.base import Task
 from datamodules.image_list import task_of
 from datamodules.shard import TestShard
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.clip.weights import mismatch
@@ -257,6 +258,10 @@ class ContinualCLIP(LightningModule):
     def learned_parameters(self) -> list[nn.Parameter]:
         """What may change in the current task, that which learns by itself at its end included."""
         return self.trained_parameters()
+
+    def stored_copies(self) -> list[FrozenCopy]:
+        """Models beside the CLIP that have to be stored between tasks; a copy that every task makes anew does not."""
+        return []
 
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:
