@@ -158,6 +158,7 @@ class RunRecord(TaskCallback):
         return {
             "schema": SCHEMA,
             "method": type(module).__name__,
+            "learns": module.learns,
             "seed": sequence.seed,
             "tasks": sequence.names,
             "protocol": boundary.protocol,
