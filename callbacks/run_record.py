@@ -1,13 +1,8 @@
 """What a run leaves behind: results, matrix, picture, costs."""
 
-import contextlib
-import platform
-import sys
 import time
-from importlib import metadata
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
@@ -18,6 +13,7 @@ from gift_lightning.console import note, plain_console, warn
 from gift_lightning.errors import InputError
 from gift_lightning.files import remove_unfinished, write_json, write_text
 from gift_lightning.numerics import metrics
+from gift_lightning.records.environment import environment, peak_memory, versions
 from gift_lightning.records.metrics_csv import MetricsCSV
 from gift_lightning.records.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
 from gift_lightning.records.run_folder import SCHEMA, RunFolder
@@ -69,7 +65,8 @@ class RunRecord(TaskCallback):
             for folder in (self.folder.path, self.folder.checkpoints):
                 remove_unfinished(folder)
             write_text(self.folder.config, self.config)
-            write_json(self.folder.environment, environment(trainer))
+            where = environment(trainer.strategy.root_device, trainer.world_size, trainer.precision)
+            write_json(self.folder.environment, where)
         self._tell_notes(trainer, module)
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.config) or {})
@@ -158,13 +155,10 @@ class RunRecord(TaskCallback):
         sizes = [len(task.test_set) for task in sequence.tasks]
         # one softmax over all classes seen has one accuracy, that over all their images
         weights = sizes if sequence.label_space == "seen" else None
-        copies = [part for part in module.modules() if getattr(part, "is_stored", False)]
-        trained = module.learned_parameters() if module.learns else []
-        beside = [parameter for name, parameter in module.named_parameters() if not name.startswith("clip.")]
-        packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
         return {
             "schema": SCHEMA,
             "method": type(module).__name__,
+            "learns": module.learns,
             "seed": sequence.seed,
             "tasks": sequence.names,
             "protocol": boundary.protocol,
@@ -176,15 +170,7 @@ class RunRecord(TaskCallback):
             "skipped": sequence.skipped,
             "damaged": sequence.damaged,
             "notes": _notes(trainer, module),
-            "cost": {
-                **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
-                "peak_memory_bytes": self._measure_memory(trainer),
-                "trainable_parameters": sum(map(Tensor.numel, trained)),
-                # in memory beside the CLIP
-                "frozen_parameters": sum(map(Tensor.numel, {*beside} - {*trained})),
-                # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
-                "stored_parameters": sum(map(_size, copies)) + packed // 4,
-            },
+            "cost": self._cost(trainer, module),
             "weights": self._final_checksum(trainer, module),
             "versions": versions(),
             "complete": self._complete,
@@ -196,13 +182,20 @@ class RunRecord(TaskCallback):
             return None
         return checksum_in(self.folder.final_weights(trainer.datamodule.num_tasks))
 
-    def _measure_memory(self, trainer: Trainer) -> int:
-        if trainer.strategy.root_device.type == "cuda":
-            used = torch.cuda.max_memory_allocated()
-        else:
-            used = _resident_memory()
-        self.peak_memory = max(self.peak_memory, used)
-        return self.peak_memory
+    def _cost(self, trainer: Trainer, module: Module) -> dict[str, Any]:
+        self.peak_memory = max(self.peak_memory, peak_memory(trainer.strategy.root_device))
+        trained = module.learned_parameters() if module.learns else []
+        beside = [parameter for name, parameter in module.named_parameters() if not name.startswith("clip.")]
+        packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
+        return {
+            **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
+            "peak_memory_bytes": self.peak_memory,
+            "trainable_parameters": sum(map(Tensor.numel, trained)),
+            # in memory beside the CLIP
+            "frozen_parameters": sum(map(Tensor.numel, {*beside} - {*trained})),
+            # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
+            "stored_parameters": sum(map(_size, module.stored_copies())) + packed // 4,
+        }
 
 
 def _notes(trainer: Trainer, module: Module) -> list[str]:
@@ -234,47 +227,5 @@ def _loggers(trainer: Trainer, kind: type) -> list[Any]:
     return [logger for logger in trainer.loggers if isinstance(logger, kind)]
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-
-
-def _resident_memory() -> int:
-    """Peak memory of this process in bytes; 0 where the system does not tell."""
-    with contextlib.suppress(ImportError):
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return 0
-
-
 def _size(part: Module) -> int:
     return sum(parameter.numel() for parameter in part.parameters())
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    packages = ("gift-lightning", "torch", "torchvision", "lightning", "open_clip_torch", "timm", "numpy")
-    found = {name: _version(name) for name in packages}
-    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def environment(trainer: Trainer) -> dict[str, Any]:
-    """Where a run took place."""
-    return {
-        "versions": versions(),
-        "platform": platform.platform(),
-        "device": str(trainer.strategy.root_device),
-        "device_name": _device_name(trainer.strategy.root_device),
-        "world_size": trainer.world_size,
-        "precision": trainer.precision,
-        "threads": torch.get_num_threads(),
-        "command": sys.argv,
-    }

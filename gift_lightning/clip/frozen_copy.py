@@ -13,13 +13,10 @@ class FrozenCopy(nn.Module):
 
     Args:
         module: what is copied.
-        is_stored: whether the method has to keep it from one task to the next; most copies are made anew when a task
-            starts. Only the costs that a run reports depend on it.
     """
 
-    def __init__(self, module: nn.Module, is_stored: bool = False) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.is_stored = is_stored
         self.module = deepcopy(module).requires_grad_(False)
         self.eval()
 

@@ -1,8 +1,6 @@
 """What all methods share: the task loss, the optimiser, the hooks of a task, evaluation."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence, Set
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,16 +11,15 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from datamodules.base import Task, is_template
-from datamodules.images.decoding import jpeg_fault, upright_rgb
+from datamodules.base import Task
+from datamodules.image_list import task_of
 from datamodules.shard import TestShard
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.clip.weights import mismatch
-from gift_lightning.console import warn
-from gift_lightning.errors import InputError, nearest
-from gift_lightning.names import fault_of
-from gift_lightning.numerics.schedule import warmup_cosine
+from gift_lightning.errors import InputError
+from gift_lightning.numerics.schedule import checked_rates, warmup_cosine, warmup_notes
 
 
 class ContinualCLIP(LightningModule):
@@ -221,20 +218,8 @@ class ContinualCLIP(LightningModule):
             InputError: no list of images or of classes, a template without ``{}``, or an image that does not decode or
                 is not taken (see ``upright_rgb``).
         """
-        if not isinstance(images, Sequence) or not all(isinstance(image, Image.Image) for image in images):
-            raise InputError("predict needs a list of PIL images, as PIL.Image.open gives them.")
-        names, prompts = _texts(class_names), _texts(templates)
-        if not names:
-            raise InputError("predict needs a list of class names.")
-        for name in names:
-            if fault := fault_of(name):
-                raise InputError(f"predict needs names of classes: {name!r} {fault}.")
-        if not prompts or not all(map(is_template, prompts)):
-            raise InputError("predict needs a list of templates, each with one {} for the class name.")
-        task = Task()
-        task.name, task.class_names, task.templates = "predict", names, prompts
-        pairs = [(_decoded(image, index), 0) for index, image in enumerate(images)]
-        shard = TestShard(pairs, self.clip.test_geometry, self.clip.normalize, device=self.device)
+        task = task_of(images, class_names, templates)
+        shard = TestShard(task.test_set, self.clip.test_geometry, self.clip.normalize, device=self.device)
         return self.evaluate(task, shard).softmax(1)
 
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
@@ -274,12 +259,21 @@ class ContinualCLIP(LightningModule):
         """What may change in the current task, that which learns by itself at its end included."""
         return self.trained_parameters()
 
+    def stored_copies(self) -> list[FrozenCopy]:
+        """Models beside the CLIP that have to be stored between tasks; a copy that every task makes anew does not."""
+        return []
+
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:
-            self._check_prompts(task)
+            too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])
+            if too_long is not None:
+                raise InputError(
+                    f"Task '{task.name}': the prompt '{too_long}' is longer than the text that the CLIP reads:"
+                    " shorten the class name or the template."
+                )
         if stage != "fit":
             return
-        self._check_learning_rates()
+        self.lr = checked_rates(self.lr, self.sequence.names)
         if self.sequence.replay is not None and not self.replays:
             raise InputError(f"{type(self).__name__} does not replay: remove data.replay.")
         self.build(self.sequence.num_tasks, self.sequence.replay is not None, self.sequence.seed)
@@ -294,61 +288,9 @@ class ContinualCLIP(LightningModule):
         Args:
             steps: optimiser steps of the tasks, by name.
         """
-        short: dict[int, list[str]] = {}
-        for name, count in steps.items() if self.learns else []:
-            if count < self.warmup_steps:
-                short.setdefault(count, []).append(name)
-        return [
-            f"The learning rate reaches {count / self.warmup_steps:.0%} of model.lr at most in {', '.join(names[:3])}"
-            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}: a task of {count} steps ends before"
-            f" model.warmup_steps, {self.warmup_steps}."
-            for count, names in short.items()
-        ]
-
-    def _check_prompts(self, task: Task) -> None:
-        too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])
-        if too_long is not None:
-            raise InputError(
-                f"Task '{task.name}': the prompt '{too_long}' is longer than the text that the CLIP reads:"
-                " shorten the class name or the template."
-            )
-
-    def _check_learning_rates(self) -> None:
-        rates = self.lr.values() if isinstance(self.lr, dict) else [self.lr]
-        if any(rate < 0 for rate in rates):
-            raise InputError(f"model.lr is {min(rates)}: a learning rate cannot be negative.")
-        if not isinstance(self.lr, dict):
-            return
-        names = self.sequence.names
-        self.lr = {str(name): rate for name, rate in self.lr.items()}  # a task may be called 2024
-        for name in self.lr:
-            if name not in names:
-                raise InputError(f"model.lr names a task '{name}' that is not in the sequence{nearest(name, names)}.")
-        missing = [name for name in names if name not in self.lr]
-        if missing:
-            raise InputError(f"model.lr has no learning rate for task '{missing[0]}': add it, or give one for all.")
+        return warmup_notes(steps, self.warmup_steps) if self.learns else []
 
     @property
     def sequence(self) -> Any:
         """The ``TaskSequence`` of the run."""
         return self.trainer.datamodule  # type: ignore[attr-defined]
-
-
-def _decoded(image: Image.Image, index: int) -> Image.Image:
-    """An image that ``predict`` is given, in RGB; warns if it is opened from a JPEG file that is damaged."""
-    decoded, file = upright_rgb(image, f"predict: image {index}"), getattr(image, "filename", "")
-    if file and (fault := jpeg_fault(Path(os.fsdecode(file)))):
-        warn(
-            f"predict: libjpeg reports damage in image {index}, {file} ({fault}), which decodes all the same: its"
-            " pixels may be wrong."
-        )
-    return decoded
-
-
-def _texts(given: Any) -> list[str]:
-    """The texts of a list or an array, as plain strings; none if it is something else or holds something else."""
-    # a set has no order, so that nobody knows which class is which
-    if isinstance(given, str | bytes | Set | Mapping) or not isinstance(given, Iterable):
-        return []
-    texts = list(given)
-    return [str(text) for text in texts] if all(isinstance(text, str) for text in texts) else []

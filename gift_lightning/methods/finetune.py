@@ -21,8 +21,11 @@ class Finetune(ContinualCLIP):
 
     def __init__(self, restart: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.initial = FrozenCopy(self.clip.model, is_stored=True) if restart else None
+        self.initial = FrozenCopy(self.clip.model) if restart else None
 
     def on_task_start(self, task: int) -> None:
         if self.initial is not None:
             self.initial.copy_to(self.clip.model)
+
+    def stored_copies(self) -> list[FrozenCopy]:
+        return [] if self.initial is None else [self.initial]

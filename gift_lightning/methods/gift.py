@@ -94,11 +94,6 @@ class GIFT(DistillationCLIP):
     def configure_callbacks(self) -> list[Callback]:
         return [*super().configure_callbacks(), self.fisher_estimate]
 
-    @property
-    def anchor(self) -> FrozenCopy:
-        """The weights before the task; the teacher is the same model if it is the last."""
-        return self.teacher if self.own_anchor is None else self.own_anchor
-
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit" and not self.sequence.replay.paired:
@@ -111,10 +106,6 @@ class GIFT(DistillationCLIP):
         if too_long is not None:
             raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in data.replay.")
         self._prompt_tokens = self.clip.tokenize(prompts)
-
-    def on_task_start(self, task: int) -> None:
-        if self.own_anchor is not None:
-            self.own_anchor.copy_from(self.clip)
 
     def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
         """alpha * CD + beta * ITA of the global batch, in both directions each."""
@@ -150,18 +141,28 @@ class GIFT(DistillationCLIP):
         reverse = self.distillation == "reversed"
         return contrastive_distillation(teacher.logits(self.clip.logit_scale), logits, self.temperature, reverse)
 
+    # --- the anchor: set when a task starts, pulled to at every step --------------------------------------------------
+
+    @property
+    def anchor(self) -> FrozenCopy:
+        """The weights before the task. A teacher that is the last model has them: then it is the anchor too."""
+        return self.teacher if self.own_anchor is None else self.own_anchor
+
+    def on_task_start(self, task: int) -> None:
+        if self.consolidation != "off":
+            self.anchor.copy_from(self.clip)
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Add the gradients of the replay loss and of the penalty to that of the task."""
         super().on_before_optimizer_step(optimizer)
-        if self.consolidation == "off":
-            return
-        weights, anchors = self.anchor.pairs(self.clip)
-        penalty = pull_to_anchor(weights, anchors, self.consolidation_weight, self.importance())
-        self.record("consolidation", penalty)
+        if self.consolidation != "off":
+            weights, anchors = self.anchor.pairs(self.clip)
+            penalty = pull_to_anchor(weights, anchors, self.consolidation_weight, self.importance())
+            self.record("consolidation", penalty)
 
     @torch.no_grad()
     def importance(self) -> list[Tensor] | None:
-        """F for each trained tensor; ``None`` stands for 1."""
+        """F for each trained tensor, of this step or as ``FisherEstimate`` left it; ``None`` stands for 1."""
         if self.consolidation == "adaptive":
             squares = [None if part is None else part.square() for part in self.replay_gradient]
             return normalised_fisher(squares, self.trained)

@@ -113,7 +113,7 @@ class MoEAdapter(ContinualCLIP):
         self.code, self.official_quirks = code, official_quirks
         self.selector_steps, self.reference_steps, self.selector_lr = selector_steps, reference_steps, selector_lr
         self.clip.requires_grad_(False)
-        self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(path_of(alexnet)), is_stored=True)
+        self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(path_of(alexnet)))
         seen_by = [*self.clip.model.parameters(), *(self.alexnet.parameters() if self.alexnet else [])]
         self.start_hash = hash_of(seen_by)  # here: later they may be in another precision
         self.adapters: Adapters | None = None
@@ -170,6 +170,9 @@ class MoEAdapter(ContinualCLIP):
     def learned_parameters(self) -> list[Parameter]:
         own = [] if self.selector is None else list(self.selector.tasks[self.task].parameters())
         return [*self.trained_parameters(), *own]
+
+    def stored_copies(self) -> list[FrozenCopy]:
+        return [] if self.alexnet is None else [self.alexnet]
 
     def on_task_start(self, task: int) -> None:
         if task == 0:

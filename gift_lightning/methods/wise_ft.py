@@ -33,7 +33,7 @@ class WiSEFT(ContinualCLIP):
             raise InputError(f"model.alpha is {alpha}: give a number from 0 to 1.")
         super().__init__(**kwargs)
         self.alpha, self.start_at = alpha, start
-        self.start = FrozenCopy(self.clip, is_stored=start == "initial")
+        self.start = FrozenCopy(self.clip)
 
     def on_task_start(self, task: int) -> None:
         if self.start_at == "last":
@@ -43,3 +43,6 @@ class WiSEFT(ContinualCLIP):
     def on_task_end(self, task: int) -> None:
         weights: list[Tensor] = list(self.clip.parameters())
         torch._foreach_copy_(weights, interpolate(list(self.start.parameters()), weights, self.alpha))
+
+    def stored_copies(self) -> list[FrozenCopy]:
+        return [self.start] if self.start_at == "initial" else []

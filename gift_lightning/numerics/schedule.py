@@ -1,6 +1,9 @@
-"""The learning-rate schedule of all methods."""
+"""The learning rate of each task, and its schedule."""
 
 import math
+from collections.abc import Mapping, Sequence
+
+from gift_lightning.errors import InputError, nearest
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:
@@ -17,3 +20,47 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
     if step >= total:
         return 0.0
     return (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+
+
+def checked_rates(lr: float | dict[str, float], names: Sequence[str]) -> float | dict[str, float]:
+    """``model.lr``, whose keys are the names of tasks as texts.
+
+    Args:
+        lr: one rate for all tasks, or one for each by name.
+        names: of the tasks in the sequence.
+
+    Raises:
+        InputError: a rate is negative, is missing, or is that of a task which is not in the sequence.
+    """
+    rates = lr.values() if isinstance(lr, dict) else [lr]
+    if any(rate < 0 for rate in rates):
+        raise InputError(f"model.lr is {min(rates)}: a learning rate cannot be negative.")
+    if not isinstance(lr, dict):
+        return lr
+    lr = {str(name): rate for name, rate in lr.items()}  # a task may be called 2024
+    for name in lr:
+        if name not in names:
+            raise InputError(f"model.lr names a task '{name}' that is not in the sequence{nearest(name, names)}.")
+    missing = [name for name in names if name not in lr]
+    if missing:
+        raise InputError(f"model.lr has no learning rate for task '{missing[0]}': add it, or give one for all.")
+    return lr
+
+
+def warmup_notes(steps: Mapping[str, int], warmup_steps: int) -> list[str]:
+    """A sentence for each length of tasks that end before the warm-up does: how much of the learning rate they reach.
+
+    Args:
+        steps: optimiser steps of the tasks, by name.
+        warmup_steps: those of the warm-up.
+    """
+    short: dict[int, list[str]] = {}
+    for name, count in steps.items():
+        if count < warmup_steps:
+            short.setdefault(count, []).append(name)
+    return [
+        f"The learning rate reaches {count / warmup_steps:.0%} of model.lr at most in {', '.join(names[:3])}"
+        f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}: a task of {count} steps ends before"
+        f" model.warmup_steps, {warmup_steps}."
+        for count, names in short.items()
+    ]

@@ -16,11 +16,13 @@ _Sizes = dict[str, str]  # of the training and the test images, two digits for e
 
 
 def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
-    """Identity of an evaluation: ``{"id", "label_space", "fingerprints", "file_sizes", "weights"}``.
+    """Identity of an evaluation: ``{"id", "label_space", "fingerprints", "shots", "file_sizes", "weights"}``.
 
     The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test
     transform and the starting weights. Seed and method stay out: they are what one compares. The data is that of the
     lists of images; other images under the same names are found by ``file_sizes``, see ``first_changed_task``.
+    ``shots`` has the training images of each class, of the tasks that take few; it is in the id through the
+    fingerprints.
 
     Args:
         sequence: the ``TaskSequence``, set up.
@@ -31,10 +33,9 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
     """
     label_space, tasks = sequence.label_space, sequence.tasks
     weights = clip.fingerprint()
+    shots = {task.name: count for task in tasks if (count := sequence.shots_of(task))}
     prints = {task.name: task.fingerprint for task in tasks}
-    for task in tasks:
-        if shots := sequence.shots_of(task):
-            prints[task.name] += f", {shots} shots"
+    prints |= {name: f"{prints[name]}, {count} shots" for name, count in shots.items()}
     described = [[task.name, prints[task.name], task.class_names, task.templates, len(task.test_set)] for task in tasks]
     try:
         transform = describe(clip.test_transform)
@@ -48,6 +49,7 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
         "id": hashlib.sha256(canonical.encode()).hexdigest(),
         "label_space": label_space,
         "fingerprints": prints,
+        "shots": shots,
         "file_sizes": {task.name: sizes for task in tasks if (sizes := _sizes(task))},
         "weights": weights,
     }

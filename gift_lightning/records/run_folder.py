@@ -11,6 +11,7 @@ from gift_lightning.errors import InputError
 from gift_lightning.files import path_of, read_json
 from gift_lightning.names import fault_of
 from gift_lightning.numerics import metrics
+from gift_lightning.records.earlier import completed
 from gift_lightning.records.json_types import misfit
 
 SCHEMA = 1
@@ -24,6 +25,7 @@ class _ProtocolID(TypedDict):
 class _Protocol(_ProtocolID, total=False):
     label_space: str
     fingerprints: dict[str, str]
+    shots: dict[str, int]
     file_sizes: dict[str, dict[str, str]]
 
 
@@ -39,6 +41,7 @@ class Results(_Needed, total=False):
     """What readers of ``results.json`` rely on; accuracies in percent."""
 
     schema: int
+    learns: bool
     seed: int | None
     zero_shot: list[float | None] | None
     metrics: dict[str, float | None]
@@ -154,7 +157,7 @@ class RunFolder:
         return self.knowledge if self.knowledge.is_file() else self.task_weights(tasks - 1)
 
     def read_results(self) -> dict[str, Any] | None:
-        """What an earlier run of this name recorded, or ``None`` if there was none.
+        """What an earlier run of this name recorded, completed by ``learns`` and ``shots``; ``None`` without a run.
 
         Raises:
             InputError: the file is damaged: it is not JSON, has other types, or its parts contradict each other.
@@ -165,7 +168,7 @@ class RunFolder:
         told = misfit(results, Results) or _contradiction(results)
         if told:
             raise InputError(f"{self.results} is damaged ({told}): restore it, or delete {self.path}.")
-        return results
+        return completed(results)
 
     def read_config(self) -> dict[str, Any]:
         """The config of the run.

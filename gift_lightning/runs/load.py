@@ -49,8 +49,8 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         start = CLIPSource(**from_environment(config, "model")["init_args"]["clip"])
     except TypeError as error:
         raise InputError(f"{folder.config} is damaged ({error}): restore it, or delete {folder.path}.") from error
-    if results.get("cost", {}).get("trainable_parameters") == 0:
-        return start  # a method that learns nothing
+    if not results["learns"]:
+        return start
     weights = folder.final_weights(len(results["R"]))
     if not weights.is_file():
         raise InputError(f"{weights} is missing: restore it, or run again.")

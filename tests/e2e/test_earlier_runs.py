@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 import gift_lightning
 from datamodules.mini import Flags
+from gift_lightning.records.run_folder import RunFolder
 from tests.e2e.conftest import call, read_results
 
 EARLIER = Path(__file__).parents[1] / "earlier"
@@ -46,8 +47,9 @@ def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(tmp_path: P
     command = ["fit", "--config", str(EARLIER / "gift.yaml"), "--run.root", str(tmp_path), "--run.name", "unfinished"]
     status, out, err = call(*command, "--ckpt_path", "last", "--trainer.enable_progress_bar", "false")
     assert status == 0, out + err
-    ours, theirs = read_results(tmp_path / "unfinished"), read_results(RUNS / "gift")
-    for key in ("complete", "protocol", "zero_shot", "R", "metrics"):
+    ours, theirs = read_results(tmp_path / "unfinished"), RunFolder.at(RUNS / "gift").read_results()
+    assert theirs is not None
+    for key in ("complete", "learns", "protocol", "zero_shot", "R", "metrics"):
         assert ours[key] == theirs[key], key
     weights = [
         load_file(run / "checkpoints" / "task02.safetensors") for run in (tmp_path / "unfinished", RUNS / "gift")

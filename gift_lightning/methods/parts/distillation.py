@@ -55,12 +55,17 @@ class DistillationCLIP(ReplayCLIP):
             raise InputError(f"model.initial_weight is {initial_weight}: give a number from 0 to 1.")
         super().__init__(**kwargs)
         self.distillation_weight, self.temperature = distillation_weight, temperature
-        self.teacher = FrozenCopy(self.clip, is_stored=teacher == "initial")
-        self.initial = FrozenCopy(self.clip, is_stored=True) if teacher == "wise" else None
+        self.teacher = FrozenCopy(self.clip)
+        self.initial = FrozenCopy(self.clip) if teacher == "wise" else None
         self.teacher_snapshot = TeacherSnapshot(teacher, initial_weight)
 
     def configure_callbacks(self) -> list[Callback]:
         return [self.teacher_snapshot]
+
+    def stored_copies(self) -> list[FrozenCopy]:
+        if self.initial is not None:
+            return [self.initial]
+        return [self.teacher] if self.teacher_snapshot.teacher == "initial" else []
 
     def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
         """The distillation of the global batch of images over all texts."""

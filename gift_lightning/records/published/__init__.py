@@ -39,6 +39,8 @@ class Published(NamedTuple):
     transfer: float
     avg: float
     last: float
+    learns: bool
+    """Whether the method learns; the pre-trained model does not."""
 
 
 def tables() -> dict[str, Any]:
@@ -90,6 +92,13 @@ def rows(benchmark: str, tasks: list[str]) -> list[Published]:
             " runs, or another --published."
         )
     return [
-        Published(method, matrices[method].R[-1] if method in matrices else None, *triplet.values())
-        for method, triplet in tables()[f"MTIL Order {order}"].items()
+        Published(
+            method,
+            last_row=matrices[method].R[-1] if method in matrices else None,
+            transfer=row["Transfer"],
+            avg=row["Avg"],
+            last=row["Last"],
+            learns=row.get("learns", True),
+        )
+        for method, row in tables()[f"MTIL Order {order}"].items()
     ]

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gift_lightning.records.earlier import learns
 from gift_lightning.records.report.formats import markdown, markdown_table
 from gift_lightning.records.report.words import UNKNOWN, metrics_of
 
@@ -20,7 +21,8 @@ def comparison_table(runs: Sequence[Mapping[str, Any]]) -> Table:
 
     Args:
         runs: contents of ``results.json`` or entries of ``benchmarks/mini.json``: need ``method`` and ``R`` (or
-            ``metrics``); use ``cost``. Zero-shot comes first, the others follow in rising order of Avg.
+            ``metrics``); use ``learns`` and ``cost``. What does not learn comes first, the others follow in rising
+            order of Avg.
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in COLUMNS:
@@ -57,8 +59,7 @@ def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         groups.setdefault(run["method"], []).append(run)
 
     def rank(method: str) -> tuple[bool, float, str]:
-        is_zero_shot = method.replace("_", "").lower() == "zeroshot"
-        return not is_zero_shot, _mean(_values(groups[method], "avg")), method
+        return any(map(learns, groups[method])), _mean(_values(groups[method], "avg")), method
 
     return [
         (

@@ -82,7 +82,7 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
     theirs, ours = [], []
     for row in published.rows(benchmark, tasks) if benchmark is not None else []:
         cells = row.last_row or [None] * len(tasks)
-        theirs.append(Row(row.method, cells, [row.transfer, row.avg, row.last], row.method == "Zero-shot"))
+        theirs.append(Row(row.method, cells, [row.transfer, row.avg, row.last], is_zero_shot=not row.learns))
     zero_shot: list[float] = first.get("zero_shot") or []
     if zero_shot:
         last = row_mean(first, zero_shot)
@@ -109,11 +109,10 @@ def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]
 
 def _check_comparable(protocol: Mapping[str, Any]) -> None:
     """Raise an ``InputError`` if runs are evaluated or trained on something else than what is published."""
-    space = protocol.get("label_space", "task")
-    few = next((text for text in protocol.get("fingerprints", {}).values() if text.endswith(" shots")), None)
-    difference = f"with data.label_space {space}" if space != "task" else few and f"with {few.split(', ')[-1]}"
-    if difference:
-        raise InputError(f"The runs are {difference}, what is published is not: show them without --published.")
+    space, shots = protocol.get("label_space", "task"), [*protocol.get("shots", {}).values()]
+    if space != "task" or shots:
+        difference = f"data.label_space {space}" if space != "task" else f"{shots[0]} shots"
+        raise InputError(f"The runs are with {difference}, what is published is not: show them without --published.")
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
@@ -163,6 +162,3 @@ def latex_tabular(comparison: SideBySide) -> str:
         for section in comparison.sections
     ]
     return latex_table(["Method", *map(latex, comparison.heads)], sections)
-
-
-# --- the command ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from datamodules import TaskSequence
 from datamodules.base import Replay
 from datamodules.mini import Counting, Flags
 from datamodules.mini.oracle import OracleGenerator
+from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.errors import InputError
@@ -244,6 +245,15 @@ def test_teacher_and_anchor(teacher: Any, consolidation: Any) -> None:
         assert (ours - (shares[teacher] * started + (1 - shares[teacher]) * student)).abs().max() < 1e-6
     if consolidation != "off":
         assert largest_difference(starts.anchor[1], starts.student[1]) == 0
+
+
+def test_a_teacher_that_is_the_last_model_is_the_anchor_without_a_second_copy() -> None:
+    method = gift()
+    assert method.anchor is method.teacher
+    assert sum(isinstance(part, FrozenCopy) for part in method.modules()) == 1
+    for kind in ("initial", "wise"):
+        other = gift(teacher=kind)
+        assert other.anchor is not other.teacher
 
 
 def test_boundary_fisher_is_the_mean_of_squared_batch_gradients() -> None:

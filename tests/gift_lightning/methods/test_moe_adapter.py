@@ -214,6 +214,7 @@ def test_alexnet_gives_the_features_as_published(tmp_path: Path) -> None:
     assert features.shape == (2, 256 * 13 * 13)
     assert torch.allclose(features, weights[:11](images).flatten(1).sigmoid())
     assert not any(parameter.requires_grad for parameter in method.alexnet.parameters())  # type: ignore[union-attr]
+    assert method.stored_copies() == [method.alexnet]
     save_file(dict(list(state.items())[:-1]), tmp_path / "half.safetensors")
     with pytest.raises(InputError, match=r"half\.safetensors does not hold torchvision's weights of AlexNet"):
         MoEAdapter(**SETTINGS, alexnet=str(tmp_path / "half.safetensors"))

@@ -200,7 +200,8 @@ def test_digits_are_dark_on_light_and_white_on_dark():
 def run(method, seed, last, seconds=(10.0, 20.0)):
     rows = [[80.0, 50.0], [60.0, last]]
     cost = {"train_seconds": list(seconds), "evaluate_seconds": [1.0, 1.0], "peak_memory_bytes": 10**9}
-    return {"method": method, "seed": seed, "R": rows, "zero_shot": [50.0, 50.0], "cost": cost}
+    learns = method != "zero_shot"
+    return {"method": method, "seed": seed, "learns": learns, "R": rows, "zero_shot": [50.0, 50.0], "cost": cost}
 
 
 RUNS = [run("l2", 0, 80.0), run("finetune", 0, 70.0), run("finetune", 1, 74.0, (12.0, 24.0)), run("zero_shot", 0, 99.0)]
@@ -216,6 +217,14 @@ def test_comparison_averages_over_seeds():
     # Last: (65, 67) -> 66 and sample deviation 1.414; seconds: (32, 38) -> 35 and 4.24
     assert lines[3] == "| finetune | 50.0 ± 0.0 | 65.5 ± 0.7 | 66.0 ± 1.4 | 35 ± 4 | 2 |"
     assert lines[4] == "| l2 | 50.0 | 67.5 | 70.0 | 32 | 1 |"
+
+
+def test_what_learns_nothing_comes_first_whatever_it_is_called():
+    entry = run("as_it_is", 0, 99.0)
+    del entry["learns"]
+    entry["cost"]["trainable_parameters"] = 0  # of benchmarks/mini.json, which has the costs alone
+    for first in (entry, run("as_it_is", 0, 99.0) | {"learns": False}):
+        assert comparison_markdown([*RUNS[:3], first]).splitlines()[2].startswith("| as_it_is |")
 
 
 def test_comparison_does_not_depend_on_the_order_of_runs():
