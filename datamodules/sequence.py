@@ -72,7 +72,7 @@ class TaskSequence(LightningDataModule):
         super().__init__()
         for task in tasks:
             task.root = task.root or path_of(root)
-        self.tasks = [step for task in tasks for step in task.steps()]
+        self.tasks = [step for task in tasks for step in task.subtasks()]
         self.batch_size, self._steps = batch_size, steps
         self.label_space, self.shots = label_space, shots
         self.num_workers, self.shuffle, self.seed = num_workers, shuffle, seed

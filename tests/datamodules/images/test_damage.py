@@ -48,7 +48,7 @@ def of(tasks: list[Task]) -> DamagedImages:
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_steps_of_one_data_set_know_their_own_damaged_images(folder: Path, num_workers: int) -> None:
     tear(*(folder / path for path in ("train/bee/1.jpg", "train/cat/0.jpg", "train/dog/2.jpg", "test/cat/2.jpg")))
-    steps = ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 1).steps()
+    steps = ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 1).subtasks()
     for step in steps:
         step.setup()
     images = of(steps)
@@ -62,7 +62,7 @@ def test_steps_of_one_data_set_know_their_own_damaged_images(folder: Path, num_w
 
 def test_few_shots_of_a_step_know_their_damaged_images(folder: Path) -> None:
     tear(*(folder / "train").rglob("1.jpg"))
-    (_, step) = ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 2).steps()
+    (_, step) = ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 2).subtasks()
     step.setup()
     step.train_set = FewShot(step.train_set, 2, (0, "x"))
     read(step.train_set)
