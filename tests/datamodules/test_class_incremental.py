@@ -91,10 +91,12 @@ def sequence(**arguments: Any) -> TaskSequence:
 
 
 def test_five_images_of_each_class() -> None:
-    for task in sequence(shots=3).tasks:
-        few: Any = task.train_set
+    made = sequence(shots=3)
+    for number, task in enumerate(made.tasks):
+        few: Any = made.selection(number)
         assert isinstance(few, FewShot)
         everything: Any = few.whole
+        assert everything is task.train_set and few is made.selection(number)
         wanted = {label: min(count, 3) for label, count in Counter(everything.labels).items()}
         assert Counter(few.labels) == wanted
         assert few.indices == sorted(few.indices)
@@ -104,7 +106,8 @@ def test_five_images_of_each_class() -> None:
 
 def test_the_choice_depends_on_the_seed_alone() -> None:
     def chosen(**arguments: Any) -> list[list[int]]:
-        return [task.train_set.indices for task in sequence(shots=2, **arguments).tasks]  # type: ignore[attr-defined]
+        made = sequence(shots=2, **arguments)
+        return [made.selection(task).indices for task in range(made.num_tasks)]  # type: ignore[attr-defined]
 
     assert chosen() == chosen(shuffle=False)
     assert chosen(seed=1) != chosen(seed=2)
@@ -114,7 +117,7 @@ def test_a_task_may_have_a_number_of_its_own() -> None:
     tasks = [Flags(60, 20, shots=1), Shapes(60, 20), ClassIncremental(Digits(60, 20, shots=2), 5, 5)]
     made = TaskSequence(tasks, shots=3)
     made.setup()
-    most = [max(Counter(task.train_set.labels).values()) for task in made.tasks]  # type: ignore[attr-defined]
+    most = [max(Counter(made.selection(task).labels).values()) for task in range(4)]  # type: ignore[attr-defined]
     assert most == [1, 3, 2, 2]
     prints = protocol(made, CLIPSource("package:datamodules.mini.clip").load())["fingerprints"].values()
     assert [text.split(", ")[1] for text in prints] == ["1 shots", "3 shots", "2 shots", "2 shots"]

@@ -76,6 +76,7 @@ def test_a_sequence_reads_what_is_there_and_decodes_nothing(
         sequence = TaskSequence([flags()], cache=str(tmp_path / "cache"))
         sequence.trainer = trainer()
         sequence.trainer.strategy._lightning_module = ZeroShot(clip=MINI)
+        sequence.setup("test")
         return sequence.test_shard(0)
 
     first = shard()
