@@ -16,7 +16,8 @@ class AccuracyMatrix(TaskCallback):
     count yet has no accuracy.
 
     Accuracies are ratios of integer counts, summed over ranks by one all-reduce, of test sets that are neither padded
-    nor truncated. Prediction is the module's: ``module.evaluate(task, shard)`` gives the logits.
+    nor truncated. Prediction is the module's: ``module.evaluate(task, shard)`` gives the logits. The shards come
+    from ``datamodules.evaluation``.
 
     Attributes:
         rows: ``R`` so far, one list of percentages for each finished task.
@@ -74,7 +75,7 @@ class AccuracyMatrix(TaskCallback):
                 raise RuntimeError(f"{len(logits)} logits for {len(shard)} test images of task '{task.name}'.")
             counts[index, 0] = task.right(logits.argmax(1).cpu(), shard.labels).sum()
             counts[index, 1] = len(logits)
-        sequence.on_evaluated()
+        sequence.faults.collect()
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
         for index, ((_, seen), task) in enumerate(zip(counts.tolist(), sequence.tasks, strict=True)):
             expected = len(task.test_set) if limit is None else min(limit, len(task.test_set))

@@ -85,7 +85,8 @@ class RunRecord(TaskCallback):
     def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
         sequence, replay = trainer.datamodule, trainer.datamodule.replay
         if replay is not None:
-            self.seconds["replay"].append(sequence.preparation_seconds if sequence.replays_in(task) else 0.0)
+            seconds = callback_of(trainer, TaskBoundary).preparation_seconds
+            self.seconds["replay"].append(seconds if sequence.replays_in(task) else 0.0)
         if sequence.replays_in(task):
             for logger in _loggers(trainer, SequenceWandbLogger):
                 logger.log_replay(replay.pairs, replay.prompts, task)
@@ -128,7 +129,7 @@ class RunRecord(TaskCallback):
 
     def _warn_of_damaged(self, trainer: Trainer) -> None:
         """Once for each task, and again if more are found."""
-        for name, paths in trainer.datamodule.damaged.items() if trainer.is_global_zero else []:
+        for name, paths in trainer.datamodule.faults.damaged.items() if trainer.is_global_zero else []:
             if len(paths) > self._warned_of.get(name, 0):
                 self._warned_of[name] = len(paths)
                 images = "1 image" if len(paths) == 1 else f"{len(paths)} images"
@@ -162,13 +163,13 @@ class RunRecord(TaskCallback):
             "seed": sequence.seed,
             "tasks": sequence.names,
             "protocol": boundary.protocol,
-            "train_sizes": [len(task.train_set) for task in sequence.tasks],
+            "train_sizes": [len(sequence.selection(task)) for task in range(sequence.num_tasks)],
             "test_sizes": sizes,
             "zero_shot": matrix.zero_shot,
             "R": matrix.rows,
             "metrics": metrics.summary(matrix.rows, weights) if matrix.rows else {},
-            "skipped": sequence.skipped,
-            "damaged": sequence.damaged,
+            "skipped": sequence.faults.skipped,
+            "damaged": sequence.faults.damaged,
             "notes": _notes(trainer, module),
             "cost": self._cost(trainer, module),
             "weights": self._final_checksum(trainer, module),

@@ -4,7 +4,6 @@ from callbacks.encoding import evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
 from datamodules.base import ImageSet
 from datamodules.ranks import in_step
-from datamodules.selection import everything
 from gift_lightning.numerics.autoencoder import AutoEncoder, AutoEncoderTraining
 
 
@@ -30,7 +29,7 @@ class SelectorTraining(TaskCallback):
         """Train on batches as large as those of the task, in the stream of a name."""
         sequence, dtype = trainer.datamodule, module.clip.logit_scale.dtype
         # few images do not make the rate fall sooner
-        whole = everything(sequence.tasks[name].train_set) if isinstance(name, int) else images
+        whole = sequence.tasks[name].train_set if isinstance(name, int) else images
         training = AutoEncoderTraining(autoencoder, module.selector_lr, -(-len(whole) // sequence.batch_size))
         loader = sequence.loader_of(images, 1 if trainer.fast_dev_run else steps, "selector", name)
         with evaluation_mode(module):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,9 @@ class TaskBoundary(Callback):
     Args:
         folder: where weights and checkpoints go; ``None`` writes nothing.
         config: the config of the run as YAML, kept in each checkpoint.
+
+    Attributes:
+        preparation_seconds: how long the replay set of the task that began last took to make or read.
     """
 
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
@@ -46,6 +50,7 @@ class TaskBoundary(Callback):
         self.protocol: dict[str, Any] = {}
         self.stream: dict[str, Any] = {}
         self.learned = Learned()
+        self.preparation_seconds = 0.0
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -54,6 +59,17 @@ class TaskBoundary(Callback):
         run = {"protocol": self.protocol["id"], "file_sizes": self.protocol["file_sizes"]}
         run |= {"stream": self.stream, "config": self.config}
         return progress | run | {"checksums": self.learned.start}
+
+    def on_save_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+        """Put into any checkpoint what all ranks know of the data, not the saving one alone.
+
+        Here, and not in ``TaskSequence.state_dict``, which one rank may call: Lightning calls this hook on all ranks,
+        after it has taken the state of the datamodule.
+        """
+        sequence = trainer.datamodule
+        sequence.faults.collect()
+        if state := sequence.state_dict():
+            checkpoint[type(sequence).__qualname__] = state
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""
@@ -154,7 +170,9 @@ class TaskBoundary(Callback):
 
     def _begin_undisturbed(self, trainer: Trainer, module: Module, task: int) -> None:
         self.started = module.task = task
+        began = time.perf_counter()
         trainer.datamodule.prepare_task(task)
+        self.preparation_seconds = time.perf_counter() - began
         self._send(trainer, "on_task_start", task)
         if task == 0:
             self.learned.begin(module)

@@ -78,7 +78,7 @@ class Task(LightningDataModule):
         """The task whose data this is: itself, unless it is a part of another."""
         return self
 
-    def steps(self) -> list["Task"]:
+    def subtasks(self) -> list["Task"]:
         """The tasks of a sequence that this one stands for: itself, unless it is cut into several."""
         return [self]
 

@@ -54,7 +54,7 @@ class ClassIncremental(Task):
     def root(self, root: Path | None) -> None:
         self.source.root = root
 
-    def steps(self) -> list[Task]:
+    def subtasks(self) -> list[Task]:
         """The tasks, named after the source and numbered from 1.
 
         Raises:

@@ -77,11 +77,6 @@ class FewShot(Selection):
         super().__init__(whole, sorted(chosen), [labels[index] for index in sorted(chosen)])
 
 
-def everything(samples: ImageSet) -> ImageSet:
-    """The set that few samples were taken of; any other set as it is."""
-    return samples.whole if isinstance(samples, FewShot) else samples
-
-
 def labels_of(samples: ImageSet) -> list[int]:
     """The label of each sample; images are decoded only if the set does not know its labels otherwise."""
     known: list[int] | None = getattr(samples, "labels", None)

@@ -1,56 +1,22 @@
 """Images that decode although their decoder reports damage."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from datamodules.base import ImageSet
 from datamodules.images.sets import DAMAGED
-from datamodules.ranks import on_all_ranks
 from datamodules.selection import Selection
 
-REPLAY = "data.replay"
-"""Names the images of replay among those of tasks."""
 
-
-class DamagedImages:
-    """The damaged images of a sequence that were read so far, by any rank and any process that loads images.
-
-    Args:
-        sequence: the ``TaskSequence``.
-
-    Attributes:
-        found: their paths, by the name of their task, or ``REPLAY``.
-    """
-
-    def __init__(self, sequence: Any) -> None:
-        self._sequence = sequence
-        self.found: dict[str, list[str]] = {}
-
-    def add(self, name: str, paths: list[str]) -> None:
-        """Take in damaged images of the task of this name."""
-        if paths:
-            self.found[name] = sorted({*self.found.get(name, []), *paths})
-
-    def collect(self) -> dict[str, list[str]]:
-        """Take in what any rank has found, and return all; all ranks have to call this."""
-        # all steps of a data set share its images: they are looked at once
-        wholes = {id(whole): whole for _, samples in self._sets() if hasattr(whole := _whole(samples), "damage")}
-        damaged = {number for number, whole in wholes.items() if (whole.damage == DAMAGED).any()}
-        sets = [(name, samples) for name, samples in self._sets() if id(_whole(samples)) in damaged]
-        own = [(name, paths) for name, samples in sets if (paths := damaged_paths(samples))]
-        trainer = self._sequence.trainer
-        for rank in [own] if trainer is None else on_all_ranks(trainer, own):
-            for name, paths in rank:
-                self.add(name, paths)
-        return self.found
-
-    def _sets(self) -> list[tuple[str, ImageSet]]:
-        tasks = [task for task in self._sequence.tasks if hasattr(task, "train_set")]
-        sets = [(task.name, samples) for task in tasks for samples in (task.train_set, task.test_set)]
-        pairs = getattr(self._sequence.replay, "pairs", None)
-        is_a_tasks = any(pairs is samples for _, samples in sets)
-        return sets if pairs is None or is_a_tasks else [*sets, (REPLAY, pairs)]
+def damaged_among(sets: Sequence[tuple[str, ImageSet]]) -> list[tuple[str, list[str]]]:
+    """The named sets with damaged images among those that were read so far: the name, and the paths of these images."""
+    # all steps of a data set share its images: they are looked at once
+    wholes = {id(whole): whole for _, samples in sets if hasattr(whole := _whole(samples), "damage")}
+    damaged = {number for number, whole in wholes.items() if (whole.damage == DAMAGED).any()}
+    touched = [(name, samples) for name, samples in sets if id(_whole(samples)) in damaged]
+    return [(name, paths) for name, samples in touched if (paths := damaged_paths(samples))]
 
 
 def damaged_paths(samples: ImageSet, damage: Tensor | None = None) -> list[str]:

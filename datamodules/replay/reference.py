@@ -168,8 +168,8 @@ class Reference(Replay):
             return [self.template.format(name) for name in IMAGENET_CLASSNAMES]
         if source == "random":
             generator = torch.Generator().manual_seed(stream_seed(self.sequence.seed, "reference", "words"))
-            clip = self.sequence.trainer.lightning_module.clip
-            return clip.random_texts(self.num_sentences, words=RANDOM_WORDS, generator=generator)
+            model = self.sequence.preprocessing
+            return model.random_texts(self.num_sentences, words=RANDOM_WORDS, generator=generator)
         if isinstance(source, str):
             return _read_sentences(package_file(source, _SENTENCES))
         return source

@@ -50,7 +50,11 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
         "label_space": label_space,
         "fingerprints": prints,
         "shots": shots,
-        "file_sizes": {task.name: sizes for task in tasks if (sizes := _sizes(task))},
+        "file_sizes": {
+            task.name: sizes
+            for number, task in enumerate(tasks)
+            if (sizes := _sizes(sequence.selection(number), task.test_set))
+        },
         "weights": weights,
     }
 
@@ -78,10 +82,10 @@ def _is_changed(before: str, now: str) -> bool:
     return sum(old != new for old, new in pairs) > max(1, 0.05 * len(pairs))
 
 
-def _sizes(task: Any) -> _Sizes:
+def _sizes(train_set: Any, test_set: Any) -> _Sizes:
     """Two digits for each file that is looked at, spread over the set; none for images that are not in files."""
     sizes = {}
-    for part, images in {"train": task.train_set, "test": task.test_set}.items():
+    for part, images in {"train": train_set, "test": test_set}.items():
         if hasattr(images, "sizes"):
             chosen = range(0, len(images), -(-len(images) // FILES_LOOKED_AT) or 1)
             sizes[part] = "".join(f"{size % 255:02x}" for size in images.sizes(chosen))

@@ -22,7 +22,7 @@ def test_a_data_set_is_cut_by_the_order_of_its_classes() -> None:
     source = Flags(60, 30)
     order = list(reversed(range(len(source.class_names))))
     initial = len(order) - 5
-    tasks = ClassIncremental(source, initial, increment=3, order=order, templates=["a flag of {}"]).steps()
+    tasks = ClassIncremental(source, initial, increment=3, order=order, templates=["a flag of {}"]).subtasks()
     assert [task.name for task in tasks] == ["Flags_1", "Flags_2", "Flags_3"]
     for task in tasks:
         task.setup("fit")
@@ -42,7 +42,7 @@ def test_a_data_set_is_cut_by_the_order_of_its_classes() -> None:
 
 
 def test_without_an_order_the_labels_are_it() -> None:
-    tasks = ClassIncremental(Shapes(20, 20), initial=3, increment=100).steps()
+    tasks = ClassIncremental(Shapes(20, 20), initial=3, increment=100).subtasks()
     tasks[0].setup("fit")
     assert tasks[0].class_names == Shapes().class_names[:3]
     assert len(tasks) == 2
@@ -59,20 +59,20 @@ def test_without_an_order_the_labels_are_it() -> None:
 )
 def test_impossible_steps_are_told(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        for task in ClassIncremental(Flags(20, 20), **arguments).steps()[-2:]:
+        for task in ClassIncremental(Flags(20, 20), **arguments).subtasks()[-2:]:
             task.setup("fit")
 
 
 def test_published_orders_name_each_class_once() -> None:
     assert {name: len(order) for name, order in ORDERS.items()} == {"cifar100": 100, "tinyimagenet": 200}
     assert all(sorted(order) == list(range(len(order))) for order in ORDERS.values())
-    steps = ClassIncremental(Digits(), initial=100, increment=20, order="tinyimagenet").steps()
+    steps = ClassIncremental(Digits(), initial=100, increment=20, order="tinyimagenet").subtasks()
     assert [task.name for task in steps] == [f"Digits_{step}" for step in range(1, 7)]
 
 
 def test_two_cuts_of_the_same_data_are_told_apart() -> None:
     def prints(**arguments: Any) -> list[str]:
-        steps = ClassIncremental(Flags(20, 20), **arguments).steps()
+        steps = ClassIncremental(Flags(20, 20), **arguments).subtasks()
         return [task.fingerprint for task in steps if task.setup("fit") is None]
 
     assert prints(initial=2, increment=3) == prints(initial=2, increment=3)
@@ -91,10 +91,12 @@ def sequence(**arguments: Any) -> TaskSequence:
 
 
 def test_five_images_of_each_class() -> None:
-    for task in sequence(shots=3).tasks:
-        few: Any = task.train_set
+    made = sequence(shots=3)
+    for number, task in enumerate(made.tasks):
+        few: Any = made.selection(number)
         assert isinstance(few, FewShot)
         everything: Any = few.whole
+        assert everything is task.train_set and few is made.selection(number)
         wanted = {label: min(count, 3) for label, count in Counter(everything.labels).items()}
         assert Counter(few.labels) == wanted
         assert few.indices == sorted(few.indices)
@@ -104,7 +106,8 @@ def test_five_images_of_each_class() -> None:
 
 def test_the_choice_depends_on_the_seed_alone() -> None:
     def chosen(**arguments: Any) -> list[list[int]]:
-        return [task.train_set.indices for task in sequence(shots=2, **arguments).tasks]  # type: ignore[attr-defined]
+        made = sequence(shots=2, **arguments)
+        return [made.selection(task).indices for task in range(made.num_tasks)]  # type: ignore[attr-defined]
 
     assert chosen() == chosen(shuffle=False)
     assert chosen(seed=1) != chosen(seed=2)
@@ -114,7 +117,7 @@ def test_a_task_may_have_a_number_of_its_own() -> None:
     tasks = [Flags(60, 20, shots=1), Shapes(60, 20), ClassIncremental(Digits(60, 20, shots=2), 5, 5)]
     made = TaskSequence(tasks, shots=3)
     made.setup()
-    most = [max(Counter(task.train_set.labels).values()) for task in made.tasks]  # type: ignore[attr-defined]
+    most = [max(Counter(made.selection(task).labels).values()) for task in range(4)]  # type: ignore[attr-defined]
     assert most == [1, 3, 2, 2]
     prints = protocol(made, CLIPSource("package:datamodules.mini.clip").load())["fingerprints"].values()
     assert [text.split(", ")[1] for text in prints] == ["1 shots", "3 shots", "2 shots", "2 shots"]

@@ -76,6 +76,7 @@ def test_a_sequence_reads_what_is_there_and_decodes_nothing(
         sequence = TaskSequence([flags()], cache=str(tmp_path / "cache"))
         sequence.trainer = trainer()
         sequence.trainer.strategy._lightning_module = ZeroShot(clip=MINI)
+        sequence.setup("test")
         return sequence.test_shard(0)
 
     first = shard()
@@ -163,7 +164,7 @@ def test_damage_is_known_from_the_file_too(num_workers: int, clip: CLIP, tmp_pat
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data[:-30] + data[-2:] if path in torn else data)
     whole = ready(tmp_path / "pets")
-    parts = ClassIncremental(ready(tmp_path / "pets"), 2, 1, [2, 0, 1]).steps()
+    parts = ClassIncremental(ready(tmp_path / "pets"), 2, 1, [2, 0, 1]).subtasks()
     for task, count in ((whole, 2), (parts[0], 2), (parts[1], 0)):
         task.setup()
         paths = [path for path, _ in task.test_set.samples]

@@ -102,7 +102,7 @@ def test_draws_are_counted_as_they_are_made(tmp_path: Path) -> None:
         _ = Decoded(sequence.train_set(0), torch.as_tensor).test_set[index]
     sequence.on_task_trained(0)
     expected = [made.train_set.samples[index][0] for index in (3, 17)]
-    assert sequence.skipped == {"pets": {"draws": drawn.count(3) + drawn.count(17), "images": expected}}
+    assert sequence.faults.skipped == {"pets": {"draws": drawn.count(3) + drawn.count(17), "images": expected}}
 
 
 def test_the_state_of_a_sequence_knows_what_was_found(tmp_path: Path) -> None:
@@ -117,4 +117,4 @@ def test_the_state_of_a_sequence_knows_what_was_found(tmp_path: Path) -> None:
     theirs.on_task_trained(0)
     strict = TaskSequence([made], batch_size=8, steps=3)
     strict.load_state_dict(theirs.state_dict())
-    assert strict.skipped == theirs.skipped and strict.train_set(0) is made.train_set
+    assert strict.faults.skipped == theirs.faults.skipped and strict.train_set(0) is made.train_set

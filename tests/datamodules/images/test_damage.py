@@ -1,16 +1,14 @@
 """Images that decode although libjpeg reports damage: which ones a sequence knows of."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
 
-from datamodules import ClassIncremental, ImageFolderTask, Task
+from datamodules import ClassIncremental, ImageFolderTask, TaskSequence
 from datamodules.base import ImageSet
-from datamodules.images.damage import DamagedImages, damaged_paths
-from datamodules.selection import FewShot
+from datamodules.images.damage import damaged_paths
 from tests.damaging import encoded
 
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -40,33 +38,33 @@ def read(*sets: ImageSet, num_workers: int = 0) -> None:
             pass
 
 
-def of(tasks: list[Task]) -> DamagedImages:
-    sequence: Any = SimpleNamespace(tasks=tasks, replay=None, trainer=None)
-    return DamagedImages(sequence)
+def collected(sequence: TaskSequence) -> dict[str, list[str]]:
+    sequence.faults.collect()
+    return sequence.faults.damaged
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_steps_of_one_data_set_know_their_own_damaged_images(folder: Path, num_workers: int) -> None:
     tear(*(folder / path for path in ("train/bee/1.jpg", "train/cat/0.jpg", "train/dog/2.jpg", "test/cat/2.jpg")))
-    steps = ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 1).steps()
-    for step in steps:
+    sequence = TaskSequence([ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 1)])
+    for step in sequence.tasks:
         step.setup()
-    images = of(steps)
-    assert images.collect() == {}
+    steps = sequence.tasks
+    assert collected(sequence) == {}
     read(steps[0].train_set, num_workers=num_workers)
-    assert images.collect() == {"x_1": ["train/bee/1.jpg"]}
+    assert collected(sequence) == {"x_1": ["train/bee/1.jpg"]}
     read(steps[1].train_set, steps[1].test_set, steps[0].test_set, num_workers=num_workers)
     expected = {"x_1": ["train/bee/1.jpg"], "x_2": ["test/cat/2.jpg", "train/cat/0.jpg"]}
-    assert images.collect() == expected and images.collect() == expected  # the third step is not read
+    assert collected(sequence) == expected and collected(sequence) == expected  # the third step is not read
 
 
 def test_few_shots_of_a_step_know_their_damaged_images(folder: Path) -> None:
     tear(*(folder / "train").rglob("1.jpg"))
-    (_, step) = ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 2).steps()
-    step.setup()
-    step.train_set = FewShot(step.train_set, 2, (0, "x"))
-    read(step.train_set)
-    chosen = {path for path, _ in step.train_set.samples}
+    sequence = TaskSequence([ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 2)], shots=2)
+    sequence.setup()
+    few: Any = sequence.selection(1)
+    read(few)
+    chosen = {path for path, _ in few.samples}
     torn = sorted(path for path in chosen if path.endswith("1.jpg"))
-    assert len(chosen) == 4 and torn and sorted(damaged_paths(step.train_set)) == torn
-    assert of([step]).collect() == {step.name: torn}
+    assert len(chosen) == 4 and torn and sorted(damaged_paths(few)) == torn
+    assert collected(sequence) == {"x_2": torn}

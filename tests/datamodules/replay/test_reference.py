@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import open_clip
@@ -35,8 +34,7 @@ def prepared(
     made = Reference(str(place), sentences, **more)
     sequence = TaskSequence([Flags(), Shapes()], seed=seed, replay=made)
     if clip is not None:
-        module = SimpleNamespace(clip=clip)
-        sequence.trainer = SimpleNamespace(lightning_module=module)  # type: ignore[assignment]
+        sequence.preprocessing = clip
     made.setup("fit")
     return made
 

@@ -1,0 +1,101 @@
+"""Images with faults: which of a sequence do not decode, and which decode although they are damaged."""
+
+from typing import Any
+
+from datamodules.base import ImageSet
+from datamodules.images.damage import damaged_among
+from datamodules.ranks import on_all_ranks
+from datamodules.stream import Split, StepBatches
+from datamodules.substitutes import Substituted
+
+REPLAY = "data.replay"
+"""Names the images of replay among those of tasks."""
+
+
+class ImageFaults:
+    """The images of a sequence with faults, among those that were read so far, and what became of them in training.
+
+    A rank knows what it and its processes that load images have found, and what the others had found when all ranks
+    last called ``collect``.
+
+    Args:
+        sequence: the ``TaskSequence``.
+        skips: whether another image of the task takes the place of one that does not decode.
+
+    Attributes:
+        skipped: for each trained task that met images that do not decode, ``{"draws": how often the task's loss met
+            one, "images": which}``.
+        damaged: paths of images that decode although libjpeg found them damaged, by the name of their task or
+            ``REPLAY``.
+    """
+
+    def __init__(self, sequence: Any, skips: bool) -> None:
+        self._sequence, self._skips = sequence, skips
+        self._substituted: dict[int, Substituted] = {}
+        self.skipped: dict[str, dict[str, Any]] = {}
+        self.damaged: dict[str, list[str]] = {}
+
+    def train_set(self, task: int) -> ImageSet:
+        """The training images of ``task``, with others in the place of bad ones if those are skipped."""
+        return self._with_substitutes(task) if self._skips else self._sequence.selection(task)
+
+    def add_damaged(self, name: str, paths: list[str]) -> None:
+        """Take in damaged images of the task of this name."""
+        if paths:
+            self.damaged[name] = sorted({*self.damaged.get(name, []), *paths})
+
+    def collect(self) -> None:
+        """Take in what any rank has found; all of them have to call this."""
+        trainer, found = self._sequence.trainer, self.state_dict()
+        for rank in [found] if trainer is None else on_all_ranks(trainer, found):
+            self.load_state_dict(rank)
+
+    def on_task_trained(self, task: int) -> None:
+        """Count what was skipped in ``task``, whose steps are done; all ranks have to call this.
+
+        How often a substitute was drawn follows from the training stream, which is known, and from which images are
+        bad. So only that travels: from worker processes, between ranks, and in checkpoints.
+        """
+        self.collect()
+        if not self._skips:
+            return
+        samples, sequence = self._with_substitutes(task), self._sequence
+        bad, key = set(samples.bad_indices), (sequence.seed, "task", task)
+        stream = StepBatches(samples, sequence.batch_size, sequence.steps(task), key, sequence.shuffle, Split())
+        drawn = [index for batch in stream for index, _ in batch if index in bad] if bad else []
+        if drawn:
+            images = [samples.name(index) for index in sorted(set(drawn))]
+            self.skipped[sequence.names[task]] = {"draws": len(drawn), "images": images}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this rank knows; makes no collective call."""
+        for name, paths in damaged_among(self._sets()):
+            self.add_damaged(name, paths)
+        facts = {"skipped": dict(self.skipped), "damaged": dict(self.damaged)}
+        state = {name: fact for name, fact in facts.items() if fact}
+        if self._skips:
+            state["substitutes"] = {task: samples.bad_indices for task, samples in sorted(self._substituted.items())}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Add what a state knows of images; how often they were skipped is that of the state."""
+        for task, bad in state_dict.get("substitutes", {}).items() if self._skips else ():
+            self._with_substitutes(task).bad[bad] = 1
+        for name, paths in state_dict.get("damaged", {}).items():
+            self.add_damaged(name, paths)
+        self.skipped = state_dict.get("skipped", {})
+
+    def _with_substitutes(self, task: int) -> Substituted:
+        if task not in self._substituted:
+            key = (self._sequence.seed, "substitute", task)
+            self._substituted[task] = Substituted(self._sequence.selection(task), key)
+        return self._substituted[task]
+
+    def _sets(self) -> list[tuple[str, ImageSet]]:
+        """The sets that are read, each with the name of its task."""
+        sequence = self._sequence
+        ready = [(number, task) for number, task in enumerate(sequence.tasks) if hasattr(task, "train_set")]
+        sets = [(t.name, samples) for number, t in ready for samples in (sequence.selection(number), t.test_set)]
+        pairs = getattr(sequence.replay, "pairs", None)
+        is_a_tasks = any(pairs is samples for _, samples in sets)
+        return sets if pairs is None or is_a_tasks else [*sets, (REPLAY, pairs)]

@@ -1,0 +1,26 @@
+"""The side of a model that data sees."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Preprocessing(Protocol):
+    """How a model wants its images, and the words that it reads: a ``CLIP``, or a stand-in in tests.
+
+    Attributes:
+        train_transform: PIL image to ``[3, H, W]`` with augmentation.
+        test_geometry: the part of the test transform that runs once on a PIL image, up to ``[3, H, W]`` in uint8 where
+            the transform allows it.
+        normalize: the rest of the test transform, on ``[n, 3, H, W]`` at each use.
+    """
+
+    train_transform: Callable[[Any], Tensor]
+    test_geometry: Callable[[Any], Tensor]
+    normalize: Callable[[Tensor], Tensor]
+
+    def random_texts(self, count: int, words: int = 10, generator: torch.Generator | None = None) -> list[str]:
+        """``count`` texts of random words, see ``CLIP.random_texts``."""
+        ...

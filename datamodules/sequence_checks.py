@@ -1,0 +1,85 @@
+"""What a sequence refuses, each with one sentence: its arguments, its tasks, batches that do not divide."""
+
+from collections.abc import Sequence
+
+from datamodules.base import Replay, Task, is_template
+from datamodules.stream import Split
+from gift_lightning.errors import InputError
+from gift_lightning.names import alike_as_files, fault_of, fault_of_task
+
+
+def check_arguments(
+    tasks: Sequence[Task], batch_size: int, steps: int | str, num_workers: int, shots: int | None
+) -> None:
+    """Raise an ``InputError`` for arguments of a ``TaskSequence`` with impossible values."""
+    if not tasks:
+        raise InputError("data.tasks is empty: name at least one task.")
+    _check_names([task.name for task in tasks])
+    if steps != "epoch" and int(steps) < 1:
+        raise InputError(f"data.steps is {steps}: give at least 1 optimiser step per task, or 'epoch'.")
+    if batch_size < 1:
+        raise InputError(f"data.batch_size is {batch_size}: give at least 1.")
+    for key, count in ({"data.shots": shots} | {f"shots of task '{task.name}'": task.shots for task in tasks}).items():
+        if count is not None and count < 1:
+            raise InputError(f"{key} is {count}: give at least 1 image of each class, or null for all.")
+    if num_workers < 0:
+        raise InputError(f"data.num_workers is {num_workers}: give 0 (load while training) or more.")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    spellings: dict[str, str] = {}
+    for name in names:
+        if fault := fault_of_task(name):
+            raise InputError(f"The name {name!r} of a task {fault}: give it a short name, which folders can have.")
+        other = spellings.setdefault(alike_as_files(name), name)
+        if other != name:
+            which = f"tasks named '{other}' and '{name}', which some file systems take for the same"
+            raise InputError(f"data.tasks has {which}: give each task its own name.")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"data.tasks has more than one task named '{twice[0]}': give each task its own name.")
+
+
+def check_division(sizes: dict[str, int], split: Split) -> None:
+    """Raise an ``InputError`` if batches do not divide into those of the ranks and accumulated ones.
+
+    Args:
+        sizes: of the batches, by the name of the setting.
+        split: the division.
+    """
+    parts = split.world_size * split.accumulate
+    for name, size in sizes.items():
+        if size % parts:
+            raise InputError(
+                f"{name} {size} does not divide into {split.world_size} devices x"
+                f" {split.accumulate} accumulated batches: choose a multiple of {parts}."
+            )
+
+
+def set_up(sources: Sequence[Task | Replay], stage: str) -> None:
+    """Set up all of them; one ``InputError`` says what the first one lacks and how many more lack something."""
+    faults = []
+    for source in sources:
+        try:
+            source.setup(stage)
+        except InputError as error:
+            faults.append(error)
+    if faults:
+        told, others = str(faults[0]).removesuffix("."), len(faults) - 1
+        if others:
+            told += f", and {others} more {'source' if others == 1 else 'sources'} of images cannot be used"
+        raise InputError(f"{told} ('python -m gift_lightning doctor' says more).") from faults[0]
+
+
+def check_task(task: Task) -> None:
+    """Raise an ``InputError`` if a task, which is set up, has no images, too few classes, or unusable texts."""
+    for split, samples in (("training", task.train_set), ("test", task.test_set)):
+        if len(samples) == 0:
+            raise InputError(f"Task '{task.name}' has no {split} images: check its folder and its settings.")
+    if len(task.class_names) < 2:
+        raise InputError(f"Task '{task.name}' has {len(task.class_names)} class names: give at least two.")
+    for name in task.class_names:
+        if fault := fault_of(name):
+            raise InputError(f"Task '{task.name}' has a class whose name {name!r} {fault}: give it another one.")
+    wrong = [template for template in task.templates if not is_template(template)]
+    if wrong or not task.templates:
+        raise InputError(f"Task '{task.name}' needs templates with one {{}} for the class name, not {wrong or 'none'}.")
