@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from datamodules.base import ImageSet, Task
-from datamodules.selection import Selection, labels_of
+from datamodules.images.selection import Selection, labels_of
 from gift_lightning.errors import InputError
 from gift_lightning.files import read_json
 from gift_lightning.sources import Inspection

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Subset
 from datamodules.base import ImageSet, Replay, Task
 from datamodules.evaluation import EvaluationShards
 from datamodules.faults import ImageFaults
+from datamodules.images.selection import FewShot
 from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
 from datamodules.preprocessing import Preprocessing
-from datamodules.selection import FewShot
 from datamodules.sequence_checks import check_arguments, check_division, check_task, set_up
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader

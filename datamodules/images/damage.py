@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.base import ImageSet
+from datamodules.images.selection import Selection
 from datamodules.images.sets import DAMAGED
-from datamodules.selection import Selection
 
 
 def damaged_among(sets: Sequence[tuple[str, ImageSet]]) -> list[tuple[str, list[str]]]:

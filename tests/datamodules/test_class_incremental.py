@@ -8,9 +8,9 @@ import torch
 
 from datamodules import ClassIncremental, TaskSequence
 from datamodules.class_incremental import ORDERS
+from datamodules.images.selection import FewShot
 from datamodules.label_space import AmongTasks
 from datamodules.mini import Digits, Flags, Shapes
-from datamodules.selection import FewShot
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.records.protocol import protocol

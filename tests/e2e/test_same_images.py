@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from datamodules.images.selection import FewShot, Selection
 from datamodules.images.sets import ImageFiles
-from datamodules.selection import FewShot, Selection
 from gift_lightning.records.protocol import first_changed_task
 from tests.e2e.conftest import call, read_results, write_own_images
 
