@@ -15,10 +15,10 @@ import math
 from argparse import SUPPRESS
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
-from jsonargparse import Namespace, _common, _core, _typehints, set_dumper, set_loader
+from jsonargparse import ArgumentParser, Namespace, _common, _core, _typehints, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -53,6 +53,8 @@ class ConfigParser(LightningArgumentParser):
         text: str = super().dump(*args, **kwargs)
         return dump_yaml(escaped(load_yaml(text))) if "${" in text and hasattr(self, "parent_parser") else text
 
+
+_Made = TypeVar("_Made")
 
 _OURS = ("gift_lightning", "callbacks", "datamodules")
 _WRONG = (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
@@ -181,6 +183,25 @@ def make(made: type, *args: Any, **kwargs: Any) -> Any:
         raise Refused(
             InputError(f"{made.__module__}.{made.__qualname__} cannot be made: {first_line(error)}")
         ) from error
+
+
+def make_subclass(base: type[_Made], key: str, settings: Any) -> _Made:
+    """The object that settings describe by ``class_path`` and ``init_args``, without the command line.
+
+    Args:
+        base: what its class derives from.
+        key: of the settings in the config, for error messages.
+        settings: as the config has them; paths of classes that have moved since are fine.
+
+    Raises:
+        ArgumentError, ValueError: they describe no such object; ``sentence`` makes one sentence of it.
+        InputError: its constructor refuses them, or its module cannot be imported.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, key)
+    with refusals():
+        made: _Made = parser.instantiate_classes(parser.parse_object({key: settings}))[key]
+    return made
 
 
 def late_refusal(error: Exception) -> InputError | None:
