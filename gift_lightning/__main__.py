@@ -7,23 +7,23 @@ from typing import NoReturn
 
 from gift_lightning.commands.outlet import close_outlets, open_outlets
 from gift_lightning.console import tell
-from gift_lightning.errors import InputError
+from gift_lightning.errors import InputError, nearest
 from gift_lightning.stray import stray_package
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 after bad input, 130 or 143 if stopped by a signal."""
     words = list(sys.argv[1:] if argv is None else argv)
-    fault = stray_package() or _fault_of_text(words)
+    name = next((word for word in words if not word.startswith("-")), None)
+    fault = stray_package() or _fault_of_text(words) or _fault_of_command(name, words)
     if fault:
-        sys.stderr.write(f"error: {fault}\n")
+        tell(f"error: {fault}", "red")
         return 2
     if "--download" in words:
         os.environ["HF_HUB_OFFLINE"] = "0"
     else:  # a run in a queue asks no hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    name = words[0] if words else ""
-    return COMMANDS.get(name, _configured)(words)
+    return COMMANDS.get(name or "", _configured)(words)
 
 
 def program() -> NoReturn:
@@ -46,19 +46,21 @@ def _configured(words: list[str]) -> int:
 def _report(words: list[str]) -> int:
     from gift_lightning.commands.report import main as report
 
-    return _plain(report, words)
+    return _plain("report", report, words)
 
 
 def _export(words: list[str]) -> int:
     from gift_lightning.commands.export import main as export
 
-    return _plain(export, words)
+    return _plain("export", export, words)
 
 
-def _plain(command: Callable[[Sequence[str]], None], words: list[str]) -> int:
+def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str]) -> int:
     """A command that needs no trainer: it works on the folders of finished runs."""
+    arguments = list(words)
+    arguments.remove(name)
     try:
-        command(words[1:])
+        command(arguments)
     except InputError as error:
         tell(f"error: {error}", "red")
         return 2
@@ -74,6 +76,16 @@ COMMANDS = {
     "export": _export,
 }
 """What each command runs. Imports are inside, after the cheap checks: those of the whole stack take seconds."""
+
+
+def _fault_of_command(name: str | None, words: Sequence[str]) -> str:
+    """Say that no command is named, or one that does not exist; empty if all is well, or help is asked for."""
+    names = ", ".join(COMMANDS)
+    if not set(words) - {"--debug"}:
+        return f"Name a command, one of {names}; --help tells what they do."
+    if name is None or name in COMMANDS or words[0] in ("-h", "--help"):
+        return ""
+    return f"There is no command '{name}'{nearest(name, COMMANDS)}: begin with one of {names}."
 
 
 def _fault_of_text(words: Sequence[str]) -> str:

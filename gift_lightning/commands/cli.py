@@ -16,7 +16,7 @@ from gift_lightning.commands.ending import status_of
 from gift_lightning.commands.generate import generate
 from gift_lightning.config.files import ConfigFile, OnlyInConfigs
 from gift_lightning.config.parsing import MODE, ConfigParser, check_values, make, refusals
-from gift_lightning.config.references import with_references
+from gift_lightning.config.references import unresolved, with_references
 from gift_lightning.config.sentences import find_input_error, sentence
 from gift_lightning.console import plain_console, quiet_libraries
 from gift_lightning.errors import InputError
@@ -129,7 +129,7 @@ class SequenceCLI(LightningCLI):
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        # what is linked is in config_files.LINKED too
+        # what is linked is in config.files.LINKED too
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.num_tasks", "trainer.max_epochs", apply_on="instantiate")
         parser.set_defaults({"trainer.logger": None, "data.cache": "${run.root}/cache"})
@@ -138,12 +138,16 @@ class SequenceCLI(LightningCLI):
         try:
             with refusals():
                 self.config = parser.parse_args(args)
-        except (ArgumentError, OmegaConfBaseException) as error:
-            parsers = self._subcommand_parsers.values()
-            options = [key for sub in parsers for key, _ in sub.get_defaults(skip_validation=True).items()]
-            raise find_input_error(error) or InputError(sentence(str(error), options)) from error
+        except OmegaConfBaseException as error:
+            raise InputError(unresolved(error, self._options())) from error
+        except ArgumentError as error:
+            raise find_input_error(error) or InputError(sentence(error, self._options())) from error
         if self.config.get("subcommand"):
             check_values(self.config[self.config.subcommand])
+
+    def _options(self) -> list[str]:
+        parsers = self._subcommand_parsers.values()
+        return [key for parser in parsers for key, _ in parser.get_defaults(skip_validation=True).items()]
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyper-parameters come from the config, never silently from a checkpoint."""

@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gift_lightning.config.class_paths import current_path
 from gift_lightning.config.references import References, escaped, find_references, resolve
+from gift_lightning.config.sentences import UnknownClassError
 from gift_lightning.config.yaml_text import dump_yaml, load_yaml
 from gift_lightning.errors import InputError, first_line
 
@@ -79,13 +80,20 @@ def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _import(name: str, *args: Any, **kwargs: Any) -> Any:
-    """The object of that name; an ``InputError`` in a ``Refused`` if its module exists and cannot be imported."""
+    """The object of that name.
+
+    Raises:
+        UnknownClassError: there is none.
+        Refused: its module exists and cannot be imported.
+    """
     name = current_path(name) if isinstance(name, str) else name
     try:
         return _import_object(name, *args, **kwargs)
-    except Exception:
-        if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
+    except Exception as unknown:
+        if not isinstance(name, str):
             raise
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UnknownClassError(name) from unknown
         module = name.rpartition(".")[0] or name
         try:
             importlib.import_module(module)
@@ -94,7 +102,7 @@ def _import(name: str, *args: Any, **kwargs: Any) -> Any:
                 raise _broken(module, error) from error
         except Exception as error:
             raise _broken(module, error) from error
-        raise
+        raise UnknownClassError(name) from unknown
 
 
 def _broken(module: str, error: Exception) -> "Refused":

@@ -27,7 +27,7 @@ def load_run(run: str | Path) -> ContinualCLIP:
     try:
         model = make_subclass(ContinualCLIP, "model", settings)
     except (ArgumentError, ValueError, InputError) as error:
-        raise find_input_error(error) or InputError(f"{folder.config}: {sentence(str(error), [])}") from error
+        raise find_input_error(error) or InputError(f"{folder.config}: {sentence(error, [])}") from error
     if folder.knowledge.is_file():
         model.load_knowledge(load_tensors(folder.knowledge))
     return model.eval()

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from gift_lightning.config.parsing import make_subclass
 from gift_lightning.methods import ConDU, ContinualCLIP
 
@@ -22,14 +20,10 @@ print(type(model).__name__)
 """
 
 
-def loaded(run: Path) -> str:
-    command = [sys.executable, "-c", IN_A_FRESH_PROCESS, str(run)]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@pytest.mark.parametrize("name", ["gift", "condu"])
-def test_a_run_loads_in_a_fresh_process(name: str) -> None:
-    assert loaded(ROOT / "tests" / "earlier" / "runs" / name).lower().startswith(name)
+def test_a_run_loads_in_a_fresh_process() -> None:
+    command = [sys.executable, "-c", IN_A_FRESH_PROCESS, str(ROOT / "tests" / "earlier" / "runs" / "gift")]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "GIFT"
 
 
 def test_a_class_that_has_moved_is_found_by_its_earlier_path() -> None:
