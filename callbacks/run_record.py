@@ -15,7 +15,9 @@ from gift_lightning.files import remove_unfinished, write_json, write_text
 from gift_lightning.numerics import metrics
 from gift_lightning.records.environment import environment, peak_memory, versions
 from gift_lightning.records.metrics_csv import MetricsCSV
-from gift_lightning.records.report import accuracy_table, plot_accuracy_matrix, plot_replay_grid, write_accuracy_csv
+from gift_lightning.records.report import accuracy_table, write_accuracy_csv
+from gift_lightning.records.report.heatmap import plot_accuracy_matrix
+from gift_lightning.records.report.replay_grid import plot_replay_grid
 from gift_lightning.records.run_folder import SCHEMA, RunFolder
 from gift_lightning.records.wandb_logger import SequenceWandbLogger
 from gift_lightning.tensors import checksum_in

@@ -15,15 +15,16 @@ import math
 from argparse import SUPPRESS
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
-from jsonargparse import Namespace, _common, _core, _typehints, set_dumper, set_loader
+from jsonargparse import ArgumentParser, Namespace, _common, _core, _typehints, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gift_lightning.config.class_paths import current_path
 from gift_lightning.config.references import References, escaped, find_references, resolve
+from gift_lightning.config.sentences import UnknownClassError
 from gift_lightning.config.yaml_text import dump_yaml, load_yaml
 from gift_lightning.errors import InputError, first_line
 
@@ -54,6 +55,8 @@ class ConfigParser(LightningArgumentParser):
         return dump_yaml(escaped(load_yaml(text))) if "${" in text and hasattr(self, "parent_parser") else text
 
 
+_Made = TypeVar("_Made")
+
 _OURS = ("gift_lightning", "callbacks", "datamodules")
 _WRONG = (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
@@ -77,13 +80,20 @@ def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _import(name: str, *args: Any, **kwargs: Any) -> Any:
-    """The object of that name; an ``InputError`` in a ``Refused`` if its module exists and cannot be imported."""
+    """The object of that name.
+
+    Raises:
+        UnknownClassError: there is none.
+        Refused: its module exists and cannot be imported.
+    """
     name = current_path(name) if isinstance(name, str) else name
     try:
         return _import_object(name, *args, **kwargs)
-    except Exception:
-        if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
+    except Exception as unknown:
+        if not isinstance(name, str):
             raise
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UnknownClassError(name) from unknown
         module = name.rpartition(".")[0] or name
         try:
             importlib.import_module(module)
@@ -92,7 +102,7 @@ def _import(name: str, *args: Any, **kwargs: Any) -> Any:
                 raise _broken(module, error) from error
         except Exception as error:
             raise _broken(module, error) from error
-        raise
+        raise UnknownClassError(name) from unknown
 
 
 def _broken(module: str, error: Exception) -> "Refused":
@@ -181,6 +191,25 @@ def make(made: type, *args: Any, **kwargs: Any) -> Any:
         raise Refused(
             InputError(f"{made.__module__}.{made.__qualname__} cannot be made: {first_line(error)}")
         ) from error
+
+
+def make_subclass(base: type[_Made], key: str, settings: Any) -> _Made:
+    """The object that settings describe by ``class_path`` and ``init_args``, without the command line.
+
+    Args:
+        base: what its class derives from.
+        key: of the settings in the config, for error messages.
+        settings: as the config has them; paths of classes that have moved since are fine.
+
+    Raises:
+        ArgumentError, ValueError: they describe no such object; ``sentence`` makes one sentence of it.
+        InputError: its constructor refuses them, or its module cannot be imported.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, key)
+    with refusals():
+        made: _Made = parser.instantiate_classes(parser.parse_object({key: settings}))[key]
+    return made
 
 
 def late_refusal(error: Exception) -> InputError | None:

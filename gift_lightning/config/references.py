@@ -5,18 +5,17 @@ A run keeps the names, and of each value a fingerprint, which tells whether it i
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException, UnsupportedInterpolationType
 from omegaconf.resolvers import oc
 
-from gift_lightning.config.sentences import sentence
 from gift_lightning.config.yaml_text import dump_yaml, load_yaml
-from gift_lightning.errors import InputError
+from gift_lightning.errors import InputError, nearest
 
 Place = tuple[str | int, ...]
 """Of a setting in a nested config, as ``("data", "tasks", 0, "init_args", "folder")``."""
@@ -44,6 +43,29 @@ def find_references(settings: Mapping[str, Any], part: str | None = None) -> Ref
     raw, tree = (settings, whole) if part is None else (settings[part], whole[part])
     with _variables_read() as names:
         return dict(_references(raw, tree, names))
+
+
+def unresolved(error: OmegaConfBaseException, options: Iterable[str]) -> str:
+    """One sentence for a ``${...}`` that stands for no value.
+
+    Args:
+        error: of ``resolve`` or ``find_references``.
+        options: the names of all settings, as ``data.steps``.
+    """
+    raised, _, fault = " ".join(str(error).partition("full_key:")[0].split()).rpartition("resolving interpolation: ")
+    if isinstance(error, GrammarParseError | UnsupportedInterpolationType) or GrammarParseError.__name__ in raised:
+        return (
+            f"{error.full_key}: '${{' begins a reference, as in ${{run.root}}, but {fault}; write '\\${{' for plain"
+            " text."
+        )
+    if missing := re.search(r"(Interpolation key|Environment variable) '([^']+)' not found", fault):
+        kind, name = missing.groups()
+        if kind == "Environment variable":
+            return f"The config refers to the variable {name} of the environment, which is not set."
+        return f"The config refers to ${{{name}}}, which does not exist{nearest(name, options)}."
+    if within := re.search(r"access (\S+): node `(\S+)` is not a container", fault):
+        return f"The config refers to ${{{within[1]}}}, but {within[2]} is a single value and not a group of settings."
+    return f"{error.full_key}: {fault}." if raised else f"{error.full_key} refers to itself: give its value."
 
 
 def with_references(config: str, references: References) -> str:
@@ -86,7 +108,7 @@ def from_environment(config: Mapping[str, Any], part: str) -> Any:
     try:
         settings, references = resolve(config, part), find_references(config, part)
     except OmegaConfBaseException as error:
-        raise InputError(sentence(str(error), [])) from error
+        raise InputError(unresolved(error, [])) from error
     for place, (text, fingerprint) in references.items():
         name = ".".join(map(str, (part, *place)))
         if config.get("variables", {}).get(name, fingerprint) != fingerprint:

@@ -9,12 +9,15 @@ is. All arithmetic is in float64.
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float64] | torch.Tensor | Sequence[Sequence[float | None]]
+if TYPE_CHECKING:  # importing torch takes longer than all else that a table needs
+    from torch import Tensor
+
+Matrix: TypeAlias = Union[NDArray[np.float64], "Tensor", Sequence[Sequence[float | None]]]
 """An accuracy matrix as the functions of this module take it, shape [k, n] with k <= n."""
 
 METRICS = ("transfer", "avg", "last", "forgetting", "backward_transfer")
@@ -134,7 +137,7 @@ def _as_array(R: Matrix) -> NDArray[np.float64]:
     Raises:
         ValueError: ``R`` is not a matrix of numbers with at most as many rows as columns.
     """
-    if isinstance(R, torch.Tensor):
+    if hasattr(R, "detach"):  # a tensor
         array = R.detach().cpu().double().numpy()
     else:
         try:

@@ -3,12 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError
+from torch import Tensor
 
 from gift_lightning.clip.source import CLIPSource
+from gift_lightning.clip.weights import read_file
+from gift_lightning.config.parsing import make_subclass
 from gift_lightning.config.references import from_environment
 from gift_lightning.config.sentences import find_input_error, sentence
 from gift_lightning.errors import InputError
+from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.tensors import checksum_in, load_tensors
@@ -20,12 +24,10 @@ def load_run(run: str | Path) -> ContinualCLIP:
     clip = final_clip(folder)
     settings = from_environment(folder.read_config(), "model")
     settings["init_args"]["clip"] = vars(clip)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ContinualCLIP, "model")
     try:
-        model: ContinualCLIP = parser.instantiate_classes(parser.parse_object({"model": settings})).model
+        model = make_subclass(ContinualCLIP, "model", settings)
     except (ArgumentError, ValueError, InputError) as error:
-        raise find_input_error(error) or InputError(f"{folder.config}: {sentence(str(error), [])}") from error
+        raise find_input_error(error) or InputError(f"{folder.config}: {sentence(error, [])}") from error
     if folder.knowledge.is_file():
         model.load_knowledge(load_tensors(folder.knowledge))
     return model.eval()
@@ -58,3 +60,20 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         raise InputError(f"{weights} are not the weights with which this run ended: restore them, or run again.")
     # what a method keeps beside the CLIP leaves the CLIP as it was
     return start if weights == folder.knowledge else replace(start, weights=str(weights))
+
+
+def weights_to_test(path: str, folder: RunFolder) -> tuple[Path, dict[str, Tensor]]:
+    """The file of weights or the checkpoint to evaluate, and what its method needs to predict beside the CLIP.
+
+    Args:
+        path: the file, or ``last`` for the latest checkpoint.
+        folder: of the run.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    file = folder.last_checkpoint if path == "last" else path_of(path)
+    if file.name == folder.knowledge.name:
+        return file, load_tensors(file)
+    content = read_file(file)
+    return file, content.get("knowledge", {}) if isinstance(content, dict) else {}

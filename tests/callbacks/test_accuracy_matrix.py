@@ -16,8 +16,8 @@ from datamodules.mini import Counting, Flags, Shapes
 from datamodules.shard import TestShard
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.methods import ContinualCLIP, Finetune, ZeroShot
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
 

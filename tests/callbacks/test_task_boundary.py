@@ -15,12 +15,12 @@ from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
 from datamodules.mini import Counting, Flags, Shapes
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.errors import InputError
 from gift_lightning.methods import Finetune, ZeroShot
 from gift_lightning.numerics.schedule import warmup_cosine
 from gift_lightning.records.checkpoint import AtomicCheckpointIO
 from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
 STEPS = [3, 5, 2]

@@ -2,17 +2,39 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from gift_lightning.__main__ import COMMANDS
+from gift_lightning.commands.cli import AHEAD
+from gift_lightning.commands.cli import COMMANDS as OF_THE_TRAINER
 from tests.e2e.conftest import CONFIG, call, final_weights, fit_here, read_results, run_on_ranks
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(path for folder in ("trainer", "logger") for path in (ROOT / "conf" / folder).glob("*.yaml"))
 ABLATIONS = sorted((ROOT / "conf" / "ablation").glob("*.yaml"))
+
+
+# --- which command ----------------------------------------------------------------------------------------------------
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert list(COMMANDS) == [*OF_THE_TRAINER, *AHEAD, "report", "export"]
+
+
+def test_a_table_of_runs_and_a_wrong_command_wait_for_no_large_import() -> None:
+    script = (
+        "import sys; from gift_lightning.__main__ import main; status = [main(['fti']), main(['report', sys.argv[1]])];"
+        "assert status == [2, 0] and not sys.modules.keys() & {'torch', 'lightning', 'matplotlib'}"
+    )
+    run = str(ROOT / "tests" / "earlier" / "runs" / "gift")
+    done = subprocess.run([sys.executable, "-c", script, run], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # --- reading configs --------------------------------------------------------------------------------------------------

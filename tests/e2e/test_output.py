@@ -1,6 +1,5 @@
 """A standard output or standard error that cannot be written costs no run, and is told."""
 
-import atexit
 import multiprocessing
 import os
 import sys
@@ -30,7 +29,6 @@ def _spoil(descriptor: int, how: str) -> None:
 
 
 def _program(argv: list[str], spoilt: dict[int, str], log: str) -> None:
-    atexit._clear()  # a program does at its end what was put off; what the fork server has put off is not for it
     for descriptor in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), descriptor)
     for descriptor, how in spoilt.items():

@@ -22,14 +22,14 @@ from gift_lightning.records.report import (
     accuracy_table,
     comparison_markdown,
     comparison_table,
-    plot_accuracy_matrix,
-    plot_replay_grid,
     read_accuracy_csv,
     row_table,
     side_by_side,
     write_accuracy_csv,
 )
 from gift_lightning.records.report.formats import latex
+from gift_lightning.records.report.heatmap import plot_accuracy_matrix
+from gift_lightning.records.report.replay_grid import plot_replay_grid
 from gift_lightning.records.report.side_by_side import latex_tabular, markdown, terminal
 from tests.fuzz.cases import cases
 

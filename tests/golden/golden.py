@@ -27,7 +27,7 @@ from datamodules import CurrentTask, ExemplarMemory, Task
 from datamodules.base import Replay
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "data"))
 

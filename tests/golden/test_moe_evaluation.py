@@ -14,10 +14,10 @@ from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.methods import MoEAdapter
 from gift_lightning.numerics.autoencoder import AutoEncoder, AutoEncoderTraining
 from gift_lightning.numerics.mixture import router_logits, top_gates
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 from tests.golden.golden import TEMPLATES, TEST_BATCHES, GoldenReplay, GoldenTask, TinyCLIP, noise, stored_images, texts
 from tests.golden.moe import StoredDraws, fit, load_stored, losses_of, stored
 

@@ -1,7 +1,8 @@
 """What a run found, for people: tables in the terminal and in Markdown, a CSV file, a heatmap.
 
 Every function takes the plain content of ``results.json`` (or a list of runs with the same keys), writes or returns,
-and changes nothing; the same input gives the same output, byte for byte.
+and changes nothing; the same input gives the same output, byte for byte. The pictures are in ``heatmap`` and
+``replay_grid``, for a table needs no matplotlib.
 """
 
 from gift_lightning.records.accuracy_csv import (
@@ -11,8 +12,6 @@ from gift_lightning.records.accuracy_csv import (
     write_accuracy_csv,
 )
 from gift_lightning.records.report.comparison import comparison_markdown, comparison_table
-from gift_lightning.records.report.heatmap import plot_accuracy_matrix
-from gift_lightning.records.report.replay_grid import plot_replay_grid
 from gift_lightning.records.report.side_by_side import side_by_side
 from gift_lightning.records.report.table import accuracy_table, row_table
 
@@ -22,8 +21,6 @@ __all__ = [
     "comparison_markdown",
     "comparison_table",
     "parse_accuracy_csv",
-    "plot_accuracy_matrix",
-    "plot_replay_grid",
     "read_accuracy_csv",
     "row_table",
     "side_by_side",

@@ -20,12 +20,12 @@ from datamodules import TaskSequence
 from datamodules.mini import Counting, Flags, Shapes
 from datamodules.shard import TestShard
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.errors import InputError
 from gift_lightning.methods import ConDU, Finetune
 from gift_lightning.numerics.fusion import Decoupled, delta_of, unify, write_expert_
 from gift_lightning.numerics.low_rank import LoRA
 from gift_lightning.numerics.prototypes import aggregate, class_prototypes, task_similarities
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 from tests.e2e.conftest import CONFIG, assert_same_run, call, kill_at, read_results, run_command
 
 MINI = CLIPSource("package:datamodules.mini.clip")

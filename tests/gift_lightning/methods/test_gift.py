@@ -17,10 +17,10 @@ from datamodules.mini import Counting, Flags
 from datamodules.mini.oracle import OracleGenerator
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.errors import InputError
 from gift_lightning.methods import GIFT, ContinualCLIP, Finetune
 from gift_lightning.numerics.consolidation import normalised_fisher
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
 PROMPTS = ["a photo of a tree", "a photo of a cat", "a photo of the letter b", "a photo of three objects"]

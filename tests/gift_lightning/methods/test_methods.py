@@ -18,11 +18,11 @@ from datamodules.mini import Counting, Flags, Shapes
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.errors import InputError
 from gift_lightning.methods import L2, ContinualCLIP, Finetune, ZeroShot
 from gift_lightning.numerics.consolidation import pull_to_anchor
 from gift_lightning.numerics.fusion import interpolate
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
 

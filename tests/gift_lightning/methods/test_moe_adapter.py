@@ -18,10 +18,10 @@ from datamodules import CurrentTask, ExemplarMemory, TaskSequence
 from datamodules.mini import Counting, Flags, GeneralReference, Shapes
 from datamodules.shard import TestShard
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.errors import InputError
 from gift_lightning.methods import MoEAdapter
 from gift_lightning.numerics.autoencoder import PLAIN, AutoEncoderTraining, choose_routes
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 from tests.e2e.conftest import CONFIG, call, read_results
 
 MINI = CLIPSource("package:datamodules.mini.clip")

@@ -18,12 +18,11 @@ from gift_lightning.records.report import (
     accuracy_table,
     comparison_markdown,
     comparison_table,
-    plot_accuracy_matrix,
     read_accuracy_csv,
     write_accuracy_csv,
 )
 from gift_lightning.records.report.comparison import total_seconds
-from gift_lightning.records.report.heatmap import _ink_on
+from gift_lightning.records.report.heatmap import _ink_on, plot_accuracy_matrix
 from gift_lightning.records.report.words import short_names
 
 MINI = ["Counting", "Digits", "Flags", "LandUse", "Shapes", "Textures"]

@@ -14,9 +14,9 @@ from datamodules import CurrentTask, ExemplarMemory, Reference, TaskSequence, sh
 from datamodules.base import Replay
 from datamodules.mini import Counting, Flags, GeneralReference, Shapes
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.cli import SEQUENCE_DEFAULTS
 from gift_lightning.errors import InputError
 from gift_lightning.methods import GIFT, ZSCL, ContinualCLIP, ICaRL, LwF, LwFVR, WeightAveraging, WiSEFT
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
 SETTINGS: dict[str, Any] = {"clip": MINI, "lr": 1e-3, "warmup_steps": 1}

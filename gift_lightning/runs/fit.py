@@ -1,0 +1,168 @@
+"""A run: what its trainer is made of, whether it has begun or ended in its folder, and where it goes on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
+from callbacks.task_callback import callback_of
+from datamodules import TaskSequence
+from gift_lightning.errors import InputError
+from gift_lightning.files import path_of
+from gift_lightning.methods import ContinualCLIP
+from gift_lightning.records.checkpoint import AtomicCheckpointIO, config_in, read_checkpoint
+from gift_lightning.records.metrics_csv import MetricsCSV
+from gift_lightning.records.protocol import first_changed_task, protocol
+from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.runs.same_run import difference, hint
+from gift_lightning.runs.trainer_settings import check_callbacks, check_trainer
+
+SEQUENCE_DEFAULTS = {
+    "reload_dataloaders_every_n_epochs": 1,  # each task has its own loaders
+    "use_distributed_sampler": False,  # the stream slices itself
+    "num_sanity_val_steps": 0,
+    "limit_val_batches": 0,
+    "enable_model_summary": False,
+}
+"""Arguments of Lightning's ``Trainer`` for one task in each epoch."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method on a sequence of tasks.
+
+    Attributes:
+        folder: where it writes.
+        config: all its settings as YAML, which the folder and each checkpoint hold.
+        writes: whether it leaves anything; an evaluation or a trial of one step (``fast_dev_run``) does not.
+    """
+
+    folder: RunFolder
+    config: str
+    writes: bool = True
+
+    def trainer(self, settings: dict[str, Any]) -> Trainer:
+        """Lightning's trainer with the callbacks, plugins and loggers of a run beside those in ``settings``.
+
+        Args:
+            settings: arguments of ``Trainer``.
+
+        Raises:
+            InputError: they do not go together, or no method works with them.
+        """
+        callbacks = [*self._callbacks(settings.get("enable_progress_bar")), *_as_list(settings.get("callbacks"))]
+        check_callbacks(callbacks)
+        given = [logger for logger in _as_list(settings.get("logger")) if not isinstance(logger, bool)]
+        of_run = {
+            "callbacks": callbacks,
+            "plugins": [*_as_list(settings.get("plugins")), AtomicCheckpointIO()],
+            "default_root_dir": str(self.folder.path),
+            "enable_checkpointing": self.writes,
+            "logger": [MetricsCSV(str(self.folder.path)), *given] if self.writes else given or False,
+        }
+        try:
+            trainer = Trainer(**{**settings, **of_run})
+        except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"The trainer's settings do not go together: {reason}") from error
+        check_trainer(trainer)
+        return trainer
+
+    def _callbacks(self, progress_bar: bool | None) -> list[Any]:
+        folder = self.folder if self.writes else None
+        callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunRecord(folder, self.config)]
+        if progress_bar is not False:
+            callbacks.insert(0, SequenceProgress())  # shows what the boundary does at the start
+        if folder is not None:
+            callbacks.append(StepCheckpoint(folder))
+        return callbacks
+
+    def begun(
+        self, model: ContinualCLIP, sequence: TaskSequence, checkpoint: str | None
+    ) -> tuple[dict[str, Any] | None, str | None]:
+        """What the folder has of this run: its results, and the checkpoint to go on from.
+
+        Args:
+            model: the method, with the CLIP that the run starts from.
+            sequence: the tasks; set up to evaluate if there are results to compare with.
+            checkpoint: a file, or ``last`` for the latest one in the folder; ``None`` to start anew.
+
+        Returns:
+            the content of ``results.json``, ``None`` if no task was evaluated; and the path of the checkpoint, ``None``
+            to begin with the first task. If the results are complete, nothing is left to do.
+
+        Raises:
+            InputError: the folder or the checkpoint is of a run with other settings or other data; or the folder holds
+                a part of this run and ``checkpoint`` is ``None``; or a file is damaged.
+        """
+        if checkpoint not in (None, "last"):
+            checkpoint = str(path_of(checkpoint))
+            self._check_checkpoint(Path(checkpoint))
+        results = self.folder.read_results() if self.writes else None
+        if results is not None:
+            self._check_results(results, model, sequence)
+            if results["complete"]:
+                return results, None
+        is_begun = results is not None or self.folder.last_checkpoint.exists()
+        if is_begun and not checkpoint and self.writes:
+            raise InputError(
+                f"{self.folder.path} holds an unfinished run: continue it with --ckpt_path last, choose another"
+                " --run.name, or delete the folder."
+            )
+        return results, self._last_checkpoint(results) if checkpoint == "last" else checkpoint
+
+    def _last_checkpoint(self, results: dict[str, Any] | None) -> str | None:
+        """The checkpoint to go on from; none if the run was stopped before the first one."""
+        if self.folder.last_checkpoint.is_file():
+            self._check_checkpoint(self.folder.last_checkpoint)
+            return str(self.folder.last_checkpoint)
+        if results is not None and results["R"]:
+            raise InputError(f"{self.folder.last_checkpoint} is missing: restore it, or delete {self.folder.path}.")
+        return None
+
+    def _check_results(self, results: dict[str, Any], model: ContinualCLIP, sequence: TaskSequence) -> None:
+        """Raise an ``InputError`` if the run in the folder is not this one."""
+        differing = difference(self.folder.read_config(), yaml.safe_load(self.config))
+        if differing is not None:
+            raise self._other_run(differing)
+        sequence.prepare_data()
+        sequence.setup("validate")
+        before, now = results["protocol"], protocol(sequence, model.clip)
+        if before["id"] != now["id"]:
+            raise self._other_run("protocol (its data, prompts or starting weights have changed)")
+        if task := first_changed_task(before.get("file_sizes", {}), now["file_sizes"]):
+            raise self._other_run(f"content of the images of task '{task}' (files of the same names have other sizes)")
+
+    def _check_checkpoint(self, file: Path) -> None:
+        """Raise an ``InputError`` unless the file is a checkpoint of this run, as far as it tells."""
+        text = config_in(read_checkpoint(file, lazy=True), file)
+        differing = difference(yaml.safe_load(text), yaml.safe_load(self.config)) if text else None
+        if differing is not None:
+            raise InputError(
+                f"Checkpoint {file} is of a run with another {differing}: resume with the config of that run, or start"
+                f" anew without --ckpt_path{hint(differing)}."
+            )
+
+    def _other_run(self, differing: str) -> InputError:
+        return InputError(
+            f"{self.folder.path} holds a run with another {differing}: choose another --run.name, or delete the"
+            f" folder{hint(differing)}."
+        )
+
+
+def check_end(trainer: Trainer, sequence: TaskSequence) -> None:
+    """Raise an ``InputError`` if the trainer stopped before the last task, as after ``max_time``."""
+    finished = callback_of(trainer, TaskBoundary).finished + 1
+    if finished < sequence.num_tasks:
+        raise InputError(
+            f"The run was stopped at step {trainer.global_step}, after {finished} of {sequence.num_tasks} tasks: go on"
+            " with --ckpt_path last."
+        )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
