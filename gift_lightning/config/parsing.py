@@ -67,10 +67,12 @@ def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
     """A value made to fit its type; without what stood there before if it is a list, but for ``+=``.
 
     A text with a ``${...}`` fits each type until all files and flags are read. Of texts, ``null`` alone stands for no
-    value: the quotes of one in a file are gone when the parser reads it again.
+    value: the quotes of one in a file are gone when the parser reads it again. A class gets the path that it has now.
     """
     if isinstance(val, str) and "${" in val and _common.lenient_check.get():
         return val
+    if isinstance(val, dict | Namespace) and isinstance(path := val.get("class_path"), str):
+        val["class_path"] = current_path(path)
     if isinstance(val, list) and not kwargs.get("append"):
         kwargs["prev_val"] = None
     text = kwargs.get("orig_val")

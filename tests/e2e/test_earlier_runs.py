@@ -54,6 +54,8 @@ def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(tmp_path: P
     weights = [
         load_file(run / "checkpoints" / "task02.safetensors") for run in (tmp_path / "unfinished", RUNS / "gift")
     ]
+    config = (tmp_path / "unfinished" / "config.yaml").read_text()
+    assert "class_path: datamodules.DiffusionGenerator" in config and "gift_lightning.generation" not in config
     # another CPU rounds otherwise
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
 
