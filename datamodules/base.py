@@ -8,7 +8,8 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from gift_lightning.errors import InputError
-from gift_lightning.sources import Inspection
+from gift_lightning.fetch import Report
+from gift_lightning.sources import Inspection, Source
 
 
 class ImageSet(Sized, Protocol):
@@ -65,6 +66,14 @@ class Task(LightningDataModule):
         except InputError as error:
             return Inspection(self.name, "missing", str(error))
         return Inspection(self.name, "present", found=(len(self.train_set), len(self.test_set)))
+
+    def download(self, report: Report) -> None:
+        """Fetch the data, as a ``Source`` does, if ``inspect`` says that it can be fetched."""
+        raise NotImplementedError(f"{type(self).__name__} has no download.")
+
+    def sources(self) -> list[Source]:
+        """What must be on this machine before a run: the data, which is a source of itself."""
+        return [self]
 
     def notes(self) -> list[str]:
         """Sentences on what a user should know of this data, after ``setup``: files that are no images, for instance.
@@ -126,9 +135,16 @@ class Replay(LightningDataModule):
             raise InputError(f"data.replay.batch_size is {batch_size}: give at least 1.")
         self.batch_size = batch_size
 
-    def inspect(self) -> Inspection | None:
-        """What is found of the images that must be there before a run; ``None`` if none must."""
-        return None
+    def sources(self) -> list[Source]:
+        """What must be on this machine before a run, but for the tasks; nothing, unless a replay says so.
+
+        One whose images must be there gives itself, with ``name`` and ``inspect``.
+        """
+        return []
+
+    def download(self, report: Report) -> None:
+        """As that of a ``Task``."""
+        raise NotImplementedError(f"{type(self).__name__} has no download.")
 
     def notes(self) -> list[str]:
         """As those of a ``Task``, of what is known after ``setup``."""

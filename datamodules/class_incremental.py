@@ -8,7 +8,7 @@ from datamodules.base import ImageSet, Task
 from datamodules.images.selection import Selection, labels_of
 from gift_lightning.errors import InputError
 from gift_lightning.files import read_json
-from gift_lightning.sources import Inspection
+from gift_lightning.sources import Inspection, Source
 
 ORDERS: dict[str, list[int]] = read_json(Path(__file__).with_name("class_orders.json"))
 """Published orders of classes, by name."""
@@ -121,6 +121,9 @@ class Step(Task):
 
     def inspect(self) -> Inspection:
         return self.origin.inspect()
+
+    def sources(self) -> list[Source]:
+        return self.origin.sources()
 
 
 def of_classes(samples: ImageSet, classes: list[int]) -> Selection:

@@ -1,7 +1,7 @@
 """What the data sets of MTIL have in common."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from datamodules.mtil.checks import DataError, check_place
 from datamodules.mtil.download import install
 from datamodules.mtil.facts import FACTS, Facts
 from gift_lightning.errors import InputError, first_line
+from gift_lightning.fetch import Report
 from gift_lightning.files import path_of
 from gift_lightning.sources import Inspection
 
@@ -87,7 +88,7 @@ class MTILTask(Task):
         """What is found of the data; no image is opened."""
         return self._look()[0]
 
-    def download(self, report: Callable[[str], None]) -> None:
+    def download(self, report: Report) -> None:
         """Fetch the data and put it in place, whole or not at all; what is there already is left as it is.
 
         An interrupted download goes on where it stopped.

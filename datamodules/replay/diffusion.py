@@ -1,33 +1,19 @@
 """Any text-to-image pipeline of diffusers as a generator of replay images."""
 
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from PIL import Image
 
 from datamodules.replay.generator import ImageGenerator
-from datamodules.replay.pipeline_files import INDEX, Contents, contents, contents_of, fingerprint
+from datamodules.replay.pipeline import KEY, STABLE_DIFFUSION, Pipeline
+from datamodules.replay.pipeline_files import fingerprint
+from datamodules.replay.quiet import quiet
 from gift_lightning.errors import InputError, first_line
-from gift_lightning.files import package_file, read_json
-from gift_lightning.hub import HOW_TO_FETCH, cached_file, is_offline
+from gift_lightning.sources import Source
 
 FEW_STEPS = 50
 """Below this number of denoising steps DPM-Solver++ draws better than the scheduler that comes with a pipeline."""
-
-
-STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-
-
-COMMITS = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}
-"""Versions of repositories that images are drawn with unless another is named: the same for everybody, at any time."""
-
-
-_KEY = "data.replay.generator"
 
 
 class DiffusionGenerator(ImageGenerator):
@@ -79,22 +65,22 @@ class DiffusionGenerator(ImageGenerator):
     ) -> None:
         for key, value in {"steps": steps, "batch_size": batch_size}.items():
             if value < 1:
-                raise InputError(f"{_KEY}.{key} is {value}: give at least 1.")
-        self.name, self.revision = name, revision or COMMITS.get(name)
+                raise InputError(f"{KEY}.{key} is {value}: give at least 1.")
+        self.name, self.files = name, Pipeline(name, revision)
         self.steps, self.guidance = steps, guidance
         self.dtype, self.batch_size, self.device, self.scheduler = dtype, batch_size, device, scheduler
         self._pipeline: Any = None
 
     def identity(self) -> dict[str, Any]:
-        folder = self._folder()
+        folder = self.files.folder()
         # a folder is what it holds, wherever it lies
-        origin = {"weights": fingerprint(folder)} if folder else {"name": self.name, "revision": self.revision}
+        origin = {"weights": fingerprint(folder)} if folder else {"name": self.name, "revision": self.files.revision}
         dtype = str(_dtype(self.dtype, self._device())).removeprefix("torch.")  # "auto" means another on each machine
         scheduler = {"scheduler": "own"} if self.scheduler == "own" and self.steps < FEW_STEPS else {}
         return {**origin, "steps": self.steps, "guidance": self.guidance, "dtype": dtype, **scheduler}
 
     def check(self, prompts: list[str]) -> None:
-        with _quiet():
+        with quiet():
             for tokenizer in _tokenizers(self._load()):
                 for prompt, tokens in zip(prompts, tokenizer(prompts).input_ids, strict=True):
                     if len(tokens) > tokenizer.model_max_length:
@@ -115,7 +101,7 @@ class DiffusionGenerator(ImageGenerator):
         missing, pipeline = self.batch_size - len(prompts), self._load()
         noise = [torch.Generator().manual_seed(seed) for seed in [*seeds, *seeds[-1:] * missing]]
         try:
-            with _quiet():
+            with quiet():
                 drawn = pipeline(
                     prompts + prompts[-1:] * missing,
                     num_inference_steps=self.steps,
@@ -125,10 +111,10 @@ class DiffusionGenerator(ImageGenerator):
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"{pipeline.device} has not enough memory to draw {self.batch_size} images at a time: lower"
-                f" {_KEY}.batch_size."
+                f" {KEY}.batch_size."
             ) from error
         except Exception as error:  # of settings that do not go together, or a config that is damaged
-            raise InputError(f"{_KEY}.name: {self.name} cannot draw: {first_line(error)}") from error
+            raise InputError(f"{KEY}.name: {self.name} cannot draw: {first_line(error)}") from error
         images: list[Image.Image] = drawn.images[: len(prompts)]
         return images
 
@@ -141,79 +127,13 @@ class DiffusionGenerator(ImageGenerator):
 
     def prepare(self) -> None:
         """Look for the pipeline; where the environment lets it, one that is on the hub alone is fetched."""
-        self.download()
+        self.files.get()
 
-    def download(self) -> Path:
-        """The folder of the whole pipeline, which is fetched from the hub if it is nowhere else.
+    def sources(self) -> list[Source]:
+        return [self.files]
 
-        Raises:
-            InputError: it is neither a folder nor on the hub, it is not whole there, or the hub cannot be asked.
-        """
-        if (folder := self.find()) is not None:
-            return folder
-        if is_offline():
-            raise InputError(
-                f"{_KEY}.name: there is no folder {self.name}, and it is not whole in the cache of the Hugging Face hub"
-                f" on this machine: {HOW_TO_FETCH}, or check name and revision."
-            )
-        try:
-            return self._fetch()
-        except InputError:
-            raise
-        except Exception as error:  # of many kinds
-            raise InputError(f"{self.name} cannot be fetched ({first_line(error).rstrip('.')}).") from error
-
-    def _fetch(self) -> Path:
-        from diffusers import DiffusionPipeline
-        from huggingface_hub import hf_hub_download, model_info
-
-        files = [file.rfilename for file in model_info(self.name, revision=self.revision).siblings or []]
-        found = contents(read_json(hf_hub_download(self.name, INDEX, revision=self.revision)), files)
-        if found.lacking:
-            raise InputError(f"{self.name} cannot be fetched: the hub has no {found.lacking[0]} of it.")
-        with _quiet():
-            return Path(
-                DiffusionPipeline.download(
-                    self.name,
-                    revision=self.revision,
-                    variant=found.variant,
-                    use_safetensors=True,
-                    safety_checker=None,
-                )
-            )
-
-    def find(self) -> Path | None:
-        """The folder of the whole pipeline, its own or in the cache of the hub; ``None`` if it has to be fetched.
-
-        Raises:
-            InputError: it is neither a folder nor on the hub, or a folder lacks a part of it.
-        """
-        folder = self._folder()
-        if folder is None:
-            index = cached_file(self.name, INDEX, self.revision)
-            return index.parent if index is not None and not self._contents(index.parent).lacking else None
-        lacking = self._contents(folder).lacking
-        if lacking:
-            raise InputError(f"{self._not_loaded(folder)}: it has no {lacking[0]}.")
-        return folder
-
-    def _folder(self) -> Path | None:
-        """The folder of the pipeline; ``None`` for a repository on the hub."""
-        folder = package_file(self.name, f"{_KEY}.name")
-        if folder.is_dir():
-            if not (folder / INDEX).is_file():
-                raise InputError(f"{_KEY}.name: {folder} is no pipeline of diffusers, it has no {INDEX}.")
-            return folder
-        if folder.is_file():
-            raise InputError(
-                f"{_KEY}.name: {folder} is a single file: write the folder of its pipeline once, as in diffusers."
-                f"StableDiffusionPipeline.from_single_file('{folder}').save_pretrained('FOLDER'), and give that folder."
-            )
-        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.name):
-            raise InputError(
-                f"{_KEY}.name: {folder} does not exist; give the folder of a pipeline, or the id of one on the hub."
-            )
-        return None
+    def image_bytes(self) -> int:
+        return self.files.image_bytes()
 
     def _load(self) -> Any:
         """The pipeline on its device, read at the first call."""
@@ -221,12 +141,12 @@ class DiffusionGenerator(ImageGenerator):
             from diffusers import DPMSolverMultistepScheduler
 
             device = self._device()
-            with _quiet(), torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
+            with quiet(), torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
                 pipeline = self._read(_dtype(self.dtype, device))
             try:
                 pipeline.to(device)
             except (RuntimeError, AssertionError) as error:  # AssertionError: of a torch without CUDA
-                raise InputError(f"{_KEY}.device: the pipeline cannot go to {device}: {first_line(error)}") from error
+                raise InputError(f"{KEY}.device: the pipeline cannot go to {device}: {first_line(error)}") from error
             replaces = self.scheduler == "auto" and self.steps < FEW_STEPS
             if replaces and DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
                 pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
@@ -238,38 +158,29 @@ class DiffusionGenerator(ImageGenerator):
         try:
             return _best_device() if self.device == "auto" else torch.device(self.device)
         except RuntimeError as error:
-            raise InputError(f"{_KEY}.device is '{self.device}': give auto, cpu, cuda, cuda:1, mps ...") from error
+            raise InputError(f"{KEY}.device is '{self.device}': give auto, cpu, cuda, cuda:1, mps ...") from error
 
     def _read(self, dtype: torch.dtype) -> Any:
         from diffusers import AutoPipelineForText2Image
 
-        folder = self.download()
+        folder = self.files.get()
         try:
             pipeline = AutoPipelineForText2Image.from_pretrained(
                 str(folder),
                 torch_dtype=dtype,
-                variant=self._contents(folder).variant,
+                variant=self.files.contents(folder).variant,
                 use_safetensors=True,
                 safety_checker=None,
                 requires_safety_checker=False,
             )
         except Exception as error:  # of many kinds: a damaged file, a library that is too old
             if "can't find a pipeline linked" in str(error):
-                raise InputError(f"{_KEY}.name: {self.name} is no text-to-image pipeline: give another one.") from error
-            raise InputError(f"{self._not_loaded(folder)}: {first_line(error)}") from error
+                raise InputError(f"{KEY}.name: {self.name} is no text-to-image pipeline: give another one.") from error
+            raise InputError(f"{self.files.not_loaded(folder)}: {first_line(error)}") from error
         for tokenizer in _tokenizers(pipeline):
             if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # what is read from a folder without files
-                raise InputError(f"{self._not_loaded(folder)}: its tokenizer has no vocabulary.")
+                raise InputError(f"{self.files.not_loaded(folder)}: its tokenizer has no vocabulary.")
         return pipeline
-
-    def _contents(self, folder: Path) -> Contents:
-        try:
-            return contents_of(folder)
-        except InputError as error:
-            raise InputError(f"{self._not_loaded(folder)}: its {INDEX} is damaged.") from error
-
-    def _not_loaded(self, folder: Path) -> str:
-        return f"{_KEY}.name: the pipeline in {folder} cannot be loaded (get it again if it is not complete)"
 
 
 def _tokenizers(pipeline: Any) -> list[Any]:
@@ -288,17 +199,3 @@ def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())  # in a run of several ranks, that of this rank
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what diffusers and transformers say about things that are as they should be here."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
-    for log in (diffusers_logging, transformers_logging):
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

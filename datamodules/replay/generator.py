@@ -4,6 +4,8 @@ from typing import Any
 
 from PIL import Image
 
+from gift_lightning.sources import Source
+
 
 class ImageGenerator:
     """Draws images from prompts.
@@ -16,6 +18,14 @@ class ImageGenerator:
 
     def prepare(self) -> None:
         """Have on this machine what drawing needs, or raise an ``InputError``; called before a run begins."""
+
+    def sources(self) -> list[Source]:
+        """What drawing needs on this machine beside the package itself, as far as it may lack; nothing for most."""
+        return []
+
+    def image_bytes(self) -> int | None:
+        """About how many bytes an image takes in a file; ``None`` if that is not known before one is drawn."""
+        return None
 
     def identity(self) -> dict[str, Any]:
         """What decides the images beside prompt and seed, as JSON values."""

@@ -18,7 +18,7 @@ from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import package_file, path_of, read_lines
 from gift_lightning.names import fault_of
 from gift_lightning.seeding import stream_seed
-from gift_lightning.sources import Inspection, Status
+from gift_lightning.sources import Inspection, Source, Status
 
 RANDOM_WORDS = 10
 """Words in a sentence of random words."""
@@ -59,6 +59,7 @@ class Reference(Replay):
             or in a resumed run not those with which it began; when an image is asked for that does not decode.
     """
 
+    name = "reference"
     paired = False
 
     def __init__(
@@ -101,7 +102,10 @@ class Reference(Replay):
         except InputError as error:
             detail = str(error)
         status: Status = "present" if not detail else "incomplete" if found else "missing"
-        return Inspection("reference", status, detail, found=(found, 0), where=self.images)
+        return Inspection(self.name, status, detail, found=(found, 0), where=self.images)
+
+    def sources(self) -> list[Source]:
+        return [self]
 
     def notes(self) -> list[str]:
         """What of the folder was passed over."""

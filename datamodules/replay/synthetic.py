@@ -18,7 +18,7 @@ from datamodules.stream import Split
 from gift_lightning.errors import InputError
 from gift_lightning.files import package_file, path_of, read_lines
 from gift_lightning.seeding import stream_seed
-from gift_lightning.sources import Inspection, Status
+from gift_lightning.sources import Inspection, Source, Status
 
 LISTING_SECONDS = 60.0
 """How long a network file system may go on showing an old list of files."""
@@ -46,6 +46,8 @@ class SyntheticReplay(Replay):
         initial_prompts: C0: a list of prompts, a text file with one a line (``package:datamodules.mini/file.txt`` for
             one in an installed package), or ``imagenet`` for "a photo of a {}." with the 1000 class names of ImageNet.
     """
+
+    name = "replay images"
 
     def __init__(
         self,
@@ -81,15 +83,24 @@ class SyntheticReplay(Replay):
                 fault = fault or str(error)
         expected = wanted * self.sequence.num_tasks
         lacking: Status = "incomplete" if found else "missing"
+        status: Status = "present" if found == expected else lacking if fault else "left to fit"
         left = f"{expected - found} of {expected} images are to be drawn: by fit, or by generate ahead of time."
+        one = self.generator.image_bytes() if self.generator is not None and status == "left to fit" else None
         return Inspection(
-            "replay images",
-            "present" if found == expected else lacking if fault else "left to fit",
+            self.name,
+            status,
             "" if found == expected else fault or left,
             found=(found, 0),
             expected=(expected, 0),
             where=self.root,
+            to_write=None if one is None else one * (expected - found),
         )
+
+    def sources(self) -> list[Source]:
+        """What the generator needs, and the images; nothing is fetched for drawing if all images are there."""
+        is_drawn = self.inspect().status == "present"
+        needed = [] if self.generator is None else self.generator.sources()
+        return [*(source for source in needed if not (is_drawn and source.inspect().can_be_fetched)), self]
 
     def notes(self) -> list[str]:
         """Says which images cannot be checked."""

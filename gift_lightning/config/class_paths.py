@@ -1,5 +1,8 @@
 """The classes that a config may name, by the paths that they had before and have now."""
 
+import importlib
+from typing import Any
+
 _MOVED = {
     "gift_lightning.generation.DiffusionGenerator": "datamodules.DiffusionGenerator",
     "gift_lightning.generation.ImageGenerator": "datamodules.ImageGenerator",
@@ -19,3 +22,12 @@ def current_path(path: str) -> str:
     'gift_lightning.methods.GIFT'
     """
     return _MOVED.get(path, path)
+
+
+def class_of(path: str) -> Any:
+    """The class that a config names; ``None`` if there is none of that path any more."""
+    module, _, name = current_path(path).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError, TypeError):  # of a name that is none, such as ".."
+        return None

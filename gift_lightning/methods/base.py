@@ -18,8 +18,10 @@ from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.clip.weights import mismatch
+from gift_lightning.clip.weights_source import CLIPWeights
 from gift_lightning.errors import InputError
 from gift_lightning.numerics.schedule import checked_rates, warmup_cosine, warmup_notes
+from gift_lightning.sources import Source
 
 
 class ContinualCLIP(LightningModule):
@@ -47,6 +49,9 @@ class ContinualCLIP(LightningModule):
 
     replays = False
     """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
+
+    keeps_replay_gradient = False
+    """Whether a gradient of all that learns is kept beside the one that the optimiser takes."""
 
     learns = True
     """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
@@ -81,6 +86,15 @@ class ContinualCLIP(LightningModule):
         self._step_lr = 0.0
         self.loss_parts: dict[str, Tensor] = {}
         self._class_tokens: Tensor | None = None
+
+    @classmethod
+    def sources(cls, arguments: Mapping[str, Any]) -> list[Source]:
+        """What must be on this machine before a method of this class can be made: the CLIP's weights first.
+
+        Args:
+            arguments: those of the constructor as a config has them, the settings of ``clip`` as a mapping too.
+        """
+        return [CLIPWeights(CLIPSource(**arguments["clip"]))]
 
     # --- the loss -----------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """MoE-Adapters: experts and routers beside the blocks of a frozen CLIP, and a selector of the router."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -15,13 +16,13 @@ from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
-from gift_lightning.files import path_of
 from gift_lightning.methods.base import ContinualCLIP
 from gift_lightning.methods.parts.adapters import Adapters, Draws, ExpertSettings
-from gift_lightning.methods.parts.alexnet import load_alexnet
+from gift_lightning.methods.parts.alexnet import alexnet_file, load_alexnet
 from gift_lightning.methods.parts.selector import Selector
 from gift_lightning.numerics.autoencoder import PLAIN, choose_routes, squashed
 from gift_lightning.seeding import stream_seed
+from gift_lightning.sources import Source
 from gift_lightning.tensors import hash_of
 
 
@@ -113,12 +114,17 @@ class MoEAdapter(ContinualCLIP):
         self.code, self.official_quirks = code, official_quirks
         self.selector_steps, self.reference_steps, self.selector_lr = selector_steps, reference_steps, selector_lr
         self.clip.requires_grad_(False)
-        self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(path_of(alexnet)))
+        self.alexnet = None if alexnet is None else FrozenCopy(load_alexnet(alexnet))
         seen_by = [*self.clip.model.parameters(), *(self.alexnet.parameters() if self.alexnet else [])]
         self.start_hash = hash_of(seen_by)  # here: later they may be in another precision
         self.adapters: Adapters | None = None
         self.selector: Selector | None = None
         self.learned = 0
+
+    @classmethod
+    def sources(cls, arguments: Mapping[str, Any]) -> list[Source]:
+        alexnet = arguments.get("alexnet")
+        return [*super().sources(arguments), *([alexnet_file(alexnet)] if alexnet else [])]
 
     def configure_callbacks(self) -> list[Callback]:
         return [SelectorTraining()] if self.has_own_routers else []

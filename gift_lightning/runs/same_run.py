@@ -9,7 +9,6 @@ fingerprint identifies. They change no number, or only by the rounding of anothe
 object: whether it is there does not matter either.
 """
 
-import importlib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.plugins import environments
 
 from datamodules import TaskSequence
-from gift_lightning.config.class_paths import current_path
+from gift_lightning.config.class_paths import class_of
 from gift_lightning.records.run_folder import RunFolder
 
 TRAINER = frozenset(
@@ -120,7 +119,7 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
 def _leaves(value: Any, key: str, indifferent: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:
     """The decisive settings in ``value``, with their whole names; ``indifferent`` are keys of ``value`` itself."""
     if _is_object(value):
-        owner = _class_of(value["class_path"])
+        owner = class_of(value["class_path"])
         indifferent = _declared(owner)
         if "*" in indifferent:
             return
@@ -133,7 +132,7 @@ def _leaves(value: Any, key: str, indifferent: frozenset[str] = frozenset()) -> 
             if name not in indifferent:
                 yield from _leaves(inner, f"{key}.{name}")
     elif isinstance(value, (list, tuple)) and value:
-        items = [item for item in value if not (_is_object(item) and "*" in _declared(_class_of(item["class_path"])))]
+        items = [item for item in value if not (_is_object(item) and "*" in _declared(class_of(item["class_path"])))]
         for number, item in enumerate(items):
             yield from _leaves(item, f"{key}.{number}")
     else:
@@ -142,15 +141,6 @@ def _leaves(value: Any, key: str, indifferent: frozenset[str] = frozenset()) -> 
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("class_path"), str)
-
-
-def _class_of(path: str) -> Any:
-    """The class that a config names; ``None`` if it is not there any more."""
-    module, _, name = current_path(path).rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError):  # of a name that is none, such as ".."
-        return None
 
 
 def _path_of(owner: Any) -> str | None:

@@ -144,8 +144,8 @@ BAD_INPUT = {
     "no replay": (["--data.replay", "null"], "There are no images to make: data.replay must be"),
     "no generator": ([GENERATOR, "null"], "There are no images to make: data.replay must be"),
     "misspelt generator": (
-        [GENERATOR, "datamodules.replay.generator.DifusionGenerator"],
-        "there is no class 'datamodules.replay.generator.DifusionGenerator' (did you mean 'DiffusionGenerator'?).",
+        [GENERATOR, "datamodules.replay.diffusion.DifusionGenerator"],
+        "there is no class 'datamodules.replay.diffusion.DifusionGenerator' (did you mean 'DiffusionGenerator'?).",
     ),
     "misspelt option": ([f"{GENERATOR}.batch_sise", "3"], "(did you mean 'batch_size'?)"),
     "missing pipeline": (

@@ -74,7 +74,7 @@ def test_files_are_read_from_the_home_folder(home: Path) -> None:
     task = ImageFolderTask("~/tools", class_names="~/names.yaml")
     task.setup()
     assert "octagonal shape" in task.class_names
-    assert DiffusionGenerator("~/pipeline").find() == home / "pipeline"
+    assert DiffusionGenerator("~/pipeline").files.find() == home / "pipeline"
     with pytest.raises(InputError, match=f"{home}/alexnet.pth"):
         MoEAdapter(clip=CLIPSource("package:datamodules.mini.clip"), alexnet="~/alexnet.pth")
     (home / "vit").mkdir()

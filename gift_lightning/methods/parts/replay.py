@@ -32,6 +32,7 @@ class ReplayCLIP(ContinualCLIP):
     """
 
     replays = True
+    keeps_replay_gradient = True
 
     not_in_knowledge = ("replay_gradient",)
 

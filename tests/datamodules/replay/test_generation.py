@@ -17,7 +17,6 @@ from benchmarks.mini_models.generator.models import new_autoencoder, new_denoise
 from benchmarks.mini_models.generator.text import new_text_encoder, write_tokenizer
 from benchmarks.mini_models.generator.train import write_pipeline
 from datamodules.replay.diffusion import DiffusionGenerator
-from gift_lightning.commands.sources import Pipeline
 from gift_lightning.errors import InputError
 
 PROMPTS = ["a photo of a house", "a photo of a tree", "three stars", "a drawing of a fish", "a photo of a house"]
@@ -212,7 +211,7 @@ def test_a_pipeline_that_cannot_be_used_is_told_in_one_sentence(case: str, pipel
     folder = changed(pipeline, tmp_path, damage)
     with pytest.raises(InputError, match=re.escape(expected)) as told:
         generator(folder).generate(PROMPTS, SEEDS)
-    found = Pipeline(generator(folder)).inspect()
+    found = generator(folder).files.inspect()
     if found.status != "present":  # what names and sizes tell, doctor and a run say in the same words
         with pytest.raises(InputError, match=re.escape(found.detail)):
             generator(folder).prepare()

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from benchmarks.mini_models.generator.text import write_tokenizer
-from datamodules.replay.diffusion import COMMITS, STABLE_DIFFUSION, DiffusionGenerator
+from datamodules.replay.diffusion import DiffusionGenerator
+from datamodules.replay.pipeline import COMMITS, STABLE_DIFFUSION
 from datamodules.replay.pipeline_files import contents_of
-from gift_lightning.commands.sources import Pipeline
 from gift_lightning.errors import InputError
 
 PROMPTS, SEEDS = ["a red star", "two blue houses"], [3, 4]
@@ -181,7 +181,7 @@ def test_weights_are_read_by_whatever_name_they_have(case: str, folder: Path, tm
     VARIANTS[case](tmp_path / "copy")
     generator = DiffusionGenerator(str(tmp_path / "copy"))
     generator.prepare()
-    assert Pipeline(generator).inspect().status == "present"
+    assert generator.files.inspect().status == "present"
     assert (drawn(tmp_path / "copy", steps=2)[0] == drawn(folder, steps=2)[0]).all()
 
 
@@ -225,7 +225,7 @@ def test_weights_that_are_not_whole_are_named_by_doctor_and_by_a_run(
     for ask in (generator.prepare, lambda: generator.check(PROMPTS)):
         with pytest.raises(InputError, match=r"it has no unet/diffusion_pytorch_model\.safetensors\.") as told:
             ask()
-        assert str(told.value) == Pipeline(generator).inspect().detail
+        assert str(told.value) == generator.files.inspect().detail
 
 
 def test_a_pipeline_keeps_its_own_scheduler_if_it_is_asked_to(folder: Path) -> None:

@@ -14,7 +14,7 @@ import transformers
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.outline import outline_name
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.sources import CLIPWeights
+from gift_lightning.clip.weights_source import CLIPWeights
 from gift_lightning.errors import InputError
 from tests.e2e.conftest import CONFIG, call
 

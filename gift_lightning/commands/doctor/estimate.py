@@ -9,19 +9,14 @@ from pathlib import Path
 
 import torch
 
-from gift_lightning.files import read_json
+from datamodules import TaskSequence
+from datamodules.decoded import KEPT_BYTES
+from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
-from gift_lightning.methods.parts.replay import ReplayCLIP
 from gift_lightning.sources import Inspection
 
 FLOAT = 4
 """Bytes of a parameter: weights, gradients and optimiser are in float32, whatever the precision of a step."""
-
-USUAL_SIDE = 512
-"""Pixels of a side of a generated image, where no pipeline on this machine says otherwise."""
-
-PNG_BYTES = 2
-"""Bytes of a pixel of a picture as PNG: 3 without compression, of which about a third is saved."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +27,14 @@ class Size:
         clip: of the CLIP.
         trained: of those that learn.
         frozen: of all others: the copies that a method keeps.
-        replays: whether the gradient of a replay loss is kept apart from that of the task.
+        keeps_gradient: whether that of a replay loss is kept apart from that of the task.
         image: bytes of an image as the CLIP takes it, in uint8.
     """
 
     clip: int
     trained: int
     frozen: int
-    replays: bool
+    keeps_gradient: bool
     image: int
 
     @classmethod
@@ -50,14 +45,14 @@ class Size:
             clip=sum(parameter.numel() for parameter in method.clip.parameters()),
             trained=sum(count for count, learns in counts if learns),
             frozen=sum(count for count, learns in counts if not learns),
-            replays=isinstance(method, ReplayCLIP),
+            keeps_gradient=method.keeps_replay_gradient,
             image=3 * math.prod(method.clip.model.visual.image_size),
         )
 
     @property
     def memory(self) -> int:
         """Bytes on the device: weights, gradients and the two moments of Adam, and frozen copies."""
-        return FLOAT * ((5 if self.replays else 4) * self.trained + self.frozen)
+        return FLOAT * ((5 if self.keeps_gradient else 4) * self.trained + self.frozen)
 
     @property
     def weights(self) -> int:
@@ -97,7 +92,20 @@ class Need:
         return _existing(self.folder).stat().st_dev
 
 
-def data_needs(inspections: Iterable[Inspection]) -> list[Need]:
+def needs_of_sources(data: Sequence[Inspection], needed: Sequence[Inspection]) -> list[Need]:
+    """Space for what is missing and for what a run draws, as far as its size is known.
+
+    Args:
+        data: the verdicts on the data sets.
+        needed: those on all other sources.
+    """
+    fetched = [(each, each.into or each.where) for each in needed if each.can_be_fetched]
+    needs = [Need(each.name, each.bytes, folder) for each, folder in fetched if each.bytes and folder]
+    drawn = [Need(_left(each), each.to_write, each.where) for each in needed if each.to_write and each.where]
+    return [*_needs_of_data(data), *needs, *drawn]
+
+
+def _needs_of_data(inspections: Iterable[Inspection]) -> list[Need]:
     """Space for the data sets that are missing: archives, and as much again for what is in them."""
     systems: dict[int, list[tuple[Path, int]]] = {}
     for each in inspections:
@@ -110,15 +118,22 @@ def data_needs(inspections: Iterable[Inspection]) -> list[Need]:
     return needs
 
 
-def image_bytes(pipeline: Path | None) -> int:
-    """Bytes of an image as a pipeline of diffusers in this folder draws it; ``None`` for one that is not here yet."""
-    side = USUAL_SIDE
-    parts = [pipeline / part / "config.json" for part in ("unet", "vae")] if pipeline else []
-    if parts and all(part.is_file() for part in parts):
-        unet, vae = map(read_json, parts)
-        sample, levels = unet.get("sample_size"), vae.get("block_out_channels")
-        side = sample * 2 ** (len(levels) - 1) if isinstance(sample, int) and levels else USUAL_SIDE
-    return PNG_BYTES * side**2
+def _left(inspection: Inspection) -> str:
+    """What a run writes of a source, with its number if it is known."""
+    found, expected = inspection.found, inspection.expected
+    return f"{sum(expected) - sum(found)} {inspection.name}" if found and expected else inspection.name
+
+
+def needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence, folder: Path) -> list[Need]:
+    """Space for what a run leaves: weights and checkpoints in its ``folder``, and decoded test images."""
+    needs = [Need("checkpoints and weights", size.checkpoints(sequence.num_tasks), folder)]
+    if sequence.cache is not None:
+        counts = [counted[1] for each in data if (counted := each.expected or each.found)]
+        files = sum(count * size.image for count in counts if count * size.image > KEPT_BYTES)
+        folder = path_of(sequence.cache)
+        files -= sum(file.stat().st_size for file in folder.glob("*")) if folder.is_dir() else 0
+        needs += [Need("decoded test images", files, folder)] if files > 0 else []
+    return needs
 
 
 def machine_memory(accelerator: str) -> tuple[str, int] | None:

@@ -1,0 +1,53 @@
+"""The end of what ``doctor`` prints: room on disks and in memory, and whether a run would begin."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gift_lightning.commands.doctor.estimate import Need, Size, machine_memory
+from gift_lightning.commands.doctor.tables import READY, amount
+from gift_lightning.console import visible
+from gift_lightning.sources import Inspection
+
+
+def show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, console: Console) -> list[str]:
+    """About how much disk and memory it takes, beside what there is; returns what there is not enough of."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("disk and memory", no_wrap=True)
+    table.add_column("about", justify="right", no_wrap=True)
+    table.add_column("there is", justify="right", no_wrap=True)
+    table.add_column("in", overflow="fold")
+    for need in needs:
+        table.add_row(need.what, amount(need.bytes), amount(need.free), Text(visible(str(need.folder))))
+    memory = machine_memory(accelerator)
+    if size is not None and memory is not None:
+        table.add_row("memory without activations", amount(size.memory), amount(memory[1]), memory[0])
+    console.print()
+    console.print(table)
+    short = ["memory"] if size is not None and memory is not None and size.memory > memory[1] else []
+    for device in dict.fromkeys(need.device for need in needs):
+        together = [need for need in needs if need.device == device]
+        if sum(need.bytes for need in together) > together[0].free:
+            short.append(f"room on the disk of {together[0].folder}")
+    return short
+
+
+def show_verdict(found: Sequence[Inspection], short: Sequence[str], console: Console) -> int:
+    """Print the last line; returns the exit status.
+
+    Args:
+        found: the verdicts on all sources.
+        short: what there is not enough of.
+        console: to print on.
+    """
+    lacking = [each.name for each in found if each.status not in READY] + list(short)
+    console.print()
+    if not lacking:
+        console.print(Text("A fit with this config can begin.", "green"))
+        return 0
+    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+    console.print(Text(f"A fit with this config would fail: it lacks {', '.join(lacking[:3])}{more}.", "red"))
+    return 1
