@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from datamodules import TaskSequence
 from datamodules.base import Replay, Task
@@ -20,6 +20,7 @@ from gift_lightning.commands.doctor.fetching import download
 from gift_lightning.commands.doctor.tables import show_data, show_needed
 from gift_lightning.commands.doctor.verdict import show_estimates, show_verdict
 from gift_lightning.config.class_paths import class_of
+from gift_lightning.config.parsing import make_subclass
 from gift_lightning.console import note, plain_console
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.sources import Source
@@ -71,10 +72,8 @@ def _outlined(clip: CLIPSource, model: Namespace, sequence: TaskSequence) -> Con
     """The method without weights; ``None`` if its CLIP has no outline without the network."""
     if outline_name(clip.name) is None:
         return None
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(ContinualCLIP, "model")
     with torch.device("meta"):
-        method: ContinualCLIP = parser.instantiate_classes(Namespace(model=model)).model
+        method = make_subclass(ContinualCLIP, "model", model.as_dict())
         method.build(sequence.num_tasks, sequence.replay is not None, sequence.seed)
         return method
 
