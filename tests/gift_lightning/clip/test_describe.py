@@ -29,6 +29,7 @@ from torchvision.transforms import (
 )
 from torchvision.transforms import functional as tv
 
+from datamodules import TaskSequence
 from datamodules.decoded import DecodedFile, decoded_bytes
 from datamodules.mini import Flags
 from gift_lightning.clip.describe import can_be_described, describe
@@ -300,7 +301,7 @@ def test_the_protocol_and_the_cache_tell_transforms_apart(tmp_path: Path, monkey
     monkeypatch.setattr("datamodules.decoded.KEPT_BYTES", 0)
     clip, task = CLIPSource("package:datamodules.mini.clip").load(), Flags(1, 3)
     task.setup()
-    sequence = type("Sequence", (), {"label_space": "task", "tasks": [task], "shots_of": lambda self, task: None})()
+    sequence = TaskSequence([task])
     usual = clip.test_transform
 
     def facts(part: Any) -> tuple[str, str]:
