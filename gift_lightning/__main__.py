@@ -1,5 +1,6 @@
 """``python -m gift_lightning``: the command line."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Run a command in a process of its own; the exit status is 2 as well if its output cannot be written."""
+    gc.disable()  # until all is imported, which is no garbage: to look for some takes seconds
     outlets = open_outlets()
     try:
         status = main()
@@ -40,6 +42,9 @@ def program() -> NoReturn:
 def _configured(words: list[str]) -> int:
     from gift_lightning.commands.cli import run
 
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     return run([word for word in words if word != "--debug"], debug="--debug" in words)
 
 

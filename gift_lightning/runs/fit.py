@@ -86,6 +86,9 @@ class Run:
     ) -> tuple[dict[str, Any] | None, str | None]:
         """What the folder has of this run: its results, and the checkpoint to go on from.
 
+        From there Lightning restores: ``AtomicCheckpointIO`` reads the file, ``TaskBoundary.on_load_checkpoint`` says
+        which task goes on, and the ``StepLoader`` of that task gives the batch after the last one.
+
         Args:
             model: the method, with the CLIP that the run starts from.
             sequence: the tasks; set up to evaluate if there are results to compare with.

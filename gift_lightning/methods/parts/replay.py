@@ -26,6 +26,10 @@ class ReplayCLIP(ContinualCLIP):
     their losses are averaged, as in any contrastive learning. A task without a replay set has the loss of the task
     alone.
 
+    The way of a prompt: ``training_step`` hands the batch of ``data.replay`` to ``differentiate``; the method's
+    ``replay_loss`` encodes images and prompts (``CLIP``) and compares them with the teacher's features (``numerics``);
+    the gradient waits in ``replay_gradient`` until ``on_before_optimizer_step`` adds it to that of the task.
+
     Attributes:
         replay_gradient: of the replay loss of the current step, for each trained tensor; ``None`` where the loss does
             not reach. Summed over ranks and averaged over accumulated batches before the optimiser steps.
