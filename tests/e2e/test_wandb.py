@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 from gift_lightning.records.wandb_logger import SequenceWandbLogger
@@ -130,4 +131,5 @@ def test_without_an_account_it_stays_offline(
     if key is not None:
         monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    wandb.teardown()  # the settings of a run in this process, which another test may have made, would stay
     assert SequenceWandbLogger(str(tmp_path))._mode() == mode
