@@ -3,7 +3,8 @@
 import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from gift_lightning.commands.outlet import close_outlets, open_outlets
@@ -29,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Run a command in a process of its own; the exit status is 2 as well if its output cannot be written."""
-    gc.disable()  # until all is imported, which is no garbage: to look for some takes seconds
     outlets = open_outlets()
     try:
         status = main()
@@ -40,12 +40,20 @@ def program() -> NoReturn:
 
 
 def _configured(words: list[str]) -> int:
-    from gift_lightning.commands.cli import run
+    with _no_search_for_garbage():
+        from gift_lightning.commands.cli import run
+    return run([word for word in words if word != "--debug"], debug="--debug" in words)
 
-    if not gc.isenabled():
+
+@contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """What is imported within it stays, and is never searched for garbage, which would take seconds."""
+    gc.disable()
+    try:
+        yield
+    finally:
         gc.freeze()
         gc.enable()
-    return run([word for word in words if word != "--debug"], debug="--debug" in words)
 
 
 def _report(words: list[str]) -> int:

@@ -74,6 +74,23 @@ def test_the_rules_of_the_house_name_every_module_of_its_root():
     assert rooms == {layer.split(".")[1] for layer in layers[:-1] if layer.startswith("gift_lightning.")}
 
 
+def test_numerics_know_torch_numpy_and_errors_alone():
+    allowed = {"torch", "numpy", *sys.stdlib_module_names}
+    for path in (ROOT / "gift_lightning" / "numerics").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            own = ("gift_lightning.numerics", "gift_lightning.errors")
+            assert all(name.startswith(own) or name.split(".")[0] in allowed for name in names), (path, names)
+
+
+def test_the_rules_of_the_house_name_every_callback():
+    (contract,) = [c for c in PYPROJECT["tool"]["importlinter"]["contracts"] if c["name"].startswith("A callback")]
+    shared = {"__init__", "encoding", "learned", "task_callback"}
+    files = {path.stem for path in (ROOT / "callbacks").glob("*.py")} - shared
+    assert set(contract["modules"]) == {f"callbacks.{name}" for name in files}
+
+
 def test_no_file_is_longer_than_350_lines():
     files = [path for folder in (*PACKAGES, "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in files}
@@ -96,18 +113,9 @@ def test_citation_is_valid_and_names_the_papers():
     for work in (CITATION, *CITATION["references"]):
         assert work["type"] and work["title"] and work["authors"]
         assert all(set(author) <= {"name", "given-names", "family-names"} for author in work["authors"])
-    arxiv = [reference["identifiers"][0]["value"] for reference in CITATION["references"]]
-    numbers = [
-        "2503.04229",
-        "2303.06628",
-        "2503.10705",
-        "2403.11549",
-        "1606.09282",
-        "1611.07725",
-        "2109.01903",
-        "2207.09248",
-    ]
-    assert arxiv == [f"arXiv:{number}" for number in numbers]
+    arxiv = [reference["identifiers"][0]["value"].removeprefix("arXiv:") for reference in CITATION["references"]]
+    methods = "".join(path.read_text() for path in (ROOT / "gift_lightning" / "methods").glob("*.py"))
+    assert len(arxiv) == 8 and all(f"arXiv {number}" in methods for number in arxiv)
 
 
 def make(*arguments):

@@ -145,12 +145,14 @@ class GIFT(DistillationCLIP):
 
     @property
     def anchor(self) -> FrozenCopy:
-        """The weights before the task. A teacher that is the last model has them: then it is the anchor too."""
+        """The weights before the task. A teacher that is the last model has them (``TeacherSnapshot`` copies them into
+        it when the task starts): then it is the anchor too.
+        """
         return self.teacher if self.own_anchor is None else self.own_anchor
 
     def on_task_start(self, task: int) -> None:
-        if self.consolidation != "off":
-            self.anchor.copy_from(self.clip)
+        if self.own_anchor is not None:
+            self.own_anchor.copy_from(self.clip)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Add the gradients of the replay loss and of the penalty to that of the task."""
