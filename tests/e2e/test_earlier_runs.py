@@ -42,29 +42,36 @@ def test_they_stand_side_by_side(tmp_path: Path) -> None:
     assert "GIFT" in out and "ConDU" in out and "MoEAdapter" in out
 
 
-def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(tmp_path: Path) -> None:
-    shutil.copytree(RUNS / "unfinished", tmp_path / "unfinished")
-    command = ["fit", "--config", str(EARLIER / "gift.yaml"), "--run.root", str(tmp_path), "--run.name", "unfinished"]
+@pytest.mark.parametrize("name", ["gift", "icarl"])
+def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(name: str, tmp_path: Path) -> None:
+    """iCaRL with few training images of each class, class-incremental, with a memory and bad images to be skipped."""
+    shutil.copytree(RUNS / f"unfinished_{name}", tmp_path / "unfinished")
+    command = ["fit", "--config", str(EARLIER / f"{name}.yaml"), "--run.root", str(tmp_path), "--run.name=unfinished"]
     status, out, err = call(*command, "--ckpt_path", "last", "--trainer.enable_progress_bar", "false")
     assert status == 0, out + err
-    ours, theirs = read_results(tmp_path / "unfinished"), RunFolder.at(RUNS / "gift").read_results()
+    ours, theirs = read_results(tmp_path / "unfinished"), RunFolder.at(RUNS / name).read_results()
     assert theirs is not None
     for key in ("complete", "learns", "protocol", "zero_shot", "R", "metrics"):
         assert ours[key] == theirs[key], key
-    weights = [
-        load_file(run / "checkpoints" / "task02.safetensors") for run in (tmp_path / "unfinished", RUNS / "gift")
-    ]
+    weights = [load_file(run / "checkpoints" / "task02.safetensors") for run in (tmp_path / "unfinished", RUNS / name)]
     config = (tmp_path / "unfinished" / "config.yaml").read_text()
-    assert "class_path: datamodules.DiffusionGenerator" in config and "gift_lightning.generation" not in config
+    assert ("class_path: datamodules.DiffusionGenerator" in config) == (name == "gift")
+    assert "gift_lightning.generation" not in config
     # another CPU rounds otherwise
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
 
 
 def test_what_it_began_with_says_the_same_by_its_old_names(tmp_path: Path) -> None:
-    config = (RUNS / "unfinished" / "config.yaml").read_text()
+    config = (RUNS / "unfinished_gift" / "config.yaml").read_text()
     assert "gift_lightning.generation.DiffusionGenerator" in config
     assert "gift_lightning.wandb_logger.SequenceWandbLogger" in config
     file = tmp_path / "config.yaml"
     file.write_text(config.replace("/tmp/fx", str(tmp_path)))
     status, out, err = call("doctor", "--config", str(file))
     assert status == 0, out + err
+
+
+def test_few_training_images_are_told_from_what_was_written_then() -> None:
+    results = RunFolder.at(RUNS / "icarl").read_results()
+    assert results is not None
+    assert results["protocol"]["shots"] == {"Textures_1": 3, "Textures_2": 3}
