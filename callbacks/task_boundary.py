@@ -61,15 +61,15 @@ class TaskBoundary(Callback):
         return progress | run | {"checksums": self.learned.start}
 
     def on_save_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
-        """Put into any checkpoint what all ranks know of the data, not the saving one alone.
+        """Put into every checkpoint to resume from what all ranks know of the data, not the saving one alone.
 
         Here, and not in ``TaskSequence.state_dict``, which one rank may call: Lightning calls this hook on all ranks,
         after it has taken the state of the datamodule.
         """
         sequence = trainer.datamodule
-        sequence.faults.collect()
-        if state := sequence.state_dict():
-            checkpoint[type(sequence).__qualname__] = state
+        key = type(sequence).__qualname__
+        if state := checkpoint.get(key, {}) | sequence.faults.collect():
+            checkpoint[key] = state
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""

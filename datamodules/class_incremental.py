@@ -1,4 +1,4 @@
-"""A data set cut into steps, each with classes of its own."""
+"""A data set cut into sub-tasks, each with classes of its own."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ ORDERS: dict[str, list[int]] = read_json(Path(__file__).with_name("class_orders.
 
 
 class ClassIncremental(Task):
-    """A data set whose classes come in steps: a task for each, to be tested among the classes seen so far.
+    """A data set whose classes come in sub-tasks, each to be tested among the classes seen so far.
 
-    Set ``data.label_space`` to ``seen``: R[i, j] is then the accuracy on the classes of step j among those of the steps
-    up to i, Avg and Last are those of all classes seen, and there is no Transfer.
+    Set ``data.label_space`` to ``seen``: R[i, j] is then the accuracy on the classes of sub-task j among those of the
+    sub-tasks up to i, Avg and Last are those of all classes seen, and there is no Transfer.
 
     Args:
         source: the data set, any task.
-        initial: classes of the first step.
-        increment: classes of each further step; the last has what remains.
+        initial: classes of the first sub-task.
+        increment: classes of each further sub-task; the last has what remains.
         order: of the classes: their labels, or the name of a published order (``cifar100``, ``tinyimagenet``);
             ``None`` for that of the labels.
         templates: of prompts, if they are to be others than those of the source.
@@ -71,10 +71,10 @@ class ClassIncremental(Task):
         parts = [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
         digits = len(str(len(parts)))
         self.number = len(order)
-        return [Step(self, f"{self.name}_{step:0{digits}}", part) for step, part in enumerate(parts, start=1)]
+        return [Subtask(self, f"{self.name}_{number:0{digits}}", part) for number, part in enumerate(parts, start=1)]
 
 
-class Step(Task):
+class Subtask(Task):
     """The images of some classes of a data set, labelled from 0 in the order given.
 
     Args:

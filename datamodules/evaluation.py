@@ -66,5 +66,5 @@ class EvaluationShards:
         folder = path_of(str(self._cache))
         images, labels, damage = decoded_images(trainer, folder, task, model.test_geometry, self._num_workers, report)
         self._faults.add_damaged(task.name, damaged_paths(task.test_set, damage))
-        own = slice(trainer.global_rank, None, trainer.world_size)
-        return TestShard.of(images[own], labels[own], model.normalize, trainer.strategy.root_device)
+        share = slice(trainer.global_rank, None, trainer.world_size)
+        return TestShard.of(images[share], labels[share], model.normalize, trainer.strategy.root_device)

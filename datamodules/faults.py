@@ -1,5 +1,6 @@
 """Images with faults: which of a sequence do not decode, and which decode although they are damaged."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from datamodules.base import ImageSet
@@ -41,14 +42,14 @@ class ImageFaults:
 
     def add_damaged(self, name: str, paths: list[str]) -> None:
         """Take in damaged images of the task of this name."""
-        if paths:
-            self.damaged[name] = sorted({*self.damaged.get(name, []), *paths})
+        self.damaged = _merged(self.damaged, [(name, paths)])
 
-    def collect(self) -> None:
-        """Take in what any rank has found; all of them have to call this."""
-        trainer, found = self._sequence.trainer, self.state_dict()
-        for rank in [found] if trainer is None else on_all_ranks(trainer, found):
-            self.load_state_dict(rank)
+    def collect(self) -> dict[str, Any]:
+        """Take in what any rank has found, and return the state with it; all ranks have to call this."""
+        trainer, state = self._sequence.trainer, self.state_dict()
+        for of_rank in [state] if trainer is None else on_all_ranks(trainer, state):
+            self.load_state_dict(of_rank)
+        return self._state(self.damaged)
 
     def on_task_trained(self, task: int) -> None:
         """Count what was skipped in ``task``, whose steps are done; all ranks have to call this.
@@ -68,14 +69,8 @@ class ImageFaults:
             self.skipped[sequence.names[task]] = {"draws": len(drawn), "images": images}
 
     def state_dict(self) -> dict[str, Any]:
-        """What this rank knows; makes no collective call."""
-        for name, paths in damaged_among(self._sets()):
-            self.add_damaged(name, paths)
-        facts = {"skipped": dict(self.skipped), "damaged": dict(self.damaged)}
-        state = {name: fact for name, fact in facts.items() if fact}
-        if self._skips:
-            state["substitutes"] = {task: samples.bad_indices for task, samples in sorted(self._substituted.items())}
-        return state
+        """What this rank knows, of images that were read since ``collect`` too; makes no collective call."""
+        return self._state(_merged(self.damaged, damaged_among(self._sets())))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Add what a state knows of images; how often they were skipped is that of the state."""
@@ -85,10 +80,19 @@ class ImageFaults:
             self.add_damaged(name, paths)
         self.skipped = state_dict.get("skipped", {})
 
+    def _state(self, damaged: dict[str, list[str]]) -> dict[str, Any]:
+        facts = {"skipped": dict(self.skipped), "damaged": dict(damaged)}
+        state: dict[str, Any] = {name: fact for name, fact in facts.items() if fact}
+        if self._skips:
+            tasks = sorted(self._substituted)
+            state["substitutes"] = {task: self._with_substitutes(task).bad_indices for task in tasks}
+        return state
+
     def _with_substitutes(self, task: int) -> Substituted:
-        if task not in self._substituted:
-            key = (self._sequence.seed, "substitute", task)
-            self._substituted[task] = Substituted(self._sequence.selection(task), key)
+        """The same object each time, as long as the selection of ``task`` is."""
+        samples = self._sequence.selection(task)
+        if task not in self._substituted or self._substituted[task].original is not samples:
+            self._substituted[task] = Substituted(samples, (self._sequence.seed, "substitute", task))
         return self._substituted[task]
 
     def _sets(self) -> list[tuple[str, ImageSet]]:
@@ -99,3 +103,12 @@ class ImageFaults:
         pairs = getattr(sequence.replay, "pairs", None)
         is_a_tasks = any(pairs is samples for _, samples in sets)
         return sets if pairs is None or is_a_tasks else [*sets, (REPLAY, pairs)]
+
+
+def _merged(damaged: dict[str, list[str]], more: Iterable[tuple[str, list[str]]]) -> dict[str, list[str]]:
+    """Paths of damaged images by name, with more of them."""
+    merged = dict(damaged)
+    for name, paths in more:
+        if paths:
+            merged[name] = sorted({*merged.get(name, []), *paths})
+    return merged

@@ -1,4 +1,4 @@
-"""The side of a model that data sees."""
+"""What data needs of a model: its image transforms, and random texts of its vocabulary."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Preprocessing(Protocol):
-    """How a model wants its images, and the words that it reads: a ``CLIP``, or a stand-in in tests.
+    """The transforms of a model's images, and texts of words that it reads: a ``CLIP``, or a stand-in in tests.
 
     Attributes:
         train_transform: PIL image to ``[3, H, W]`` with augmentation.

@@ -64,10 +64,10 @@ def set_up(sources: Sequence[Task | Replay], stage: str) -> None:
         except InputError as error:
             faults.append(error)
     if faults:
-        told, others = str(faults[0]).removesuffix("."), len(faults) - 1
-        if others:
-            told += f", and {others} more {'source' if others == 1 else 'sources'} of images cannot be used"
-        raise InputError(f"{told} ('python -m gift_lightning doctor' says more).") from faults[0]
+        sentence, more = str(faults[0]).removesuffix("."), len(faults) - 1
+        if more:
+            sentence += f", and {more} more {'source' if more == 1 else 'sources'} of images cannot be used"
+        raise InputError(f"{sentence} ('python -m gift_lightning doctor' says more).") from faults[0]
 
 
 def check_task(task: Task) -> None:

@@ -21,6 +21,7 @@ class Substituted(Dataset[tuple[Any, int]]):
         key: which sample that is follows from it and the index, e.g. ``(seed, "substitute", task)``.
 
     Attributes:
+        original: the set itself.
         bad: ``[n]`` uint8, 1 for each image that was found not to decode, by whichever process.
 
     Raises:
@@ -28,17 +29,17 @@ class Substituted(Dataset[tuple[Any, int]]):
     """
 
     def __init__(self, samples: ImageSet, key: tuple[int | str, ...]) -> None:
-        self._samples, self._key = samples, key
+        self.original, self._key = samples, key
         self.bad = torch.zeros(len(samples), dtype=torch.uint8).share_memory_()  # with the processes that load images
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self.original)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         tried, error = index, None
         for attempt in range(ATTEMPTS + 1):
             try:
-                return self._samples[tried]
+                return self.original[tried]
             except ImageInputError as found:
                 error = error or found
                 self.bad[tried] = 1
@@ -53,5 +54,5 @@ class Substituted(Dataset[tuple[Any, int]]):
 
     def name(self, index: int) -> str:
         """The file of a sample, if the set tells it."""
-        samples = getattr(self._samples, "samples", None)
+        samples = getattr(self.original, "samples", None)
         return f"image {index}" if samples is None else str(samples[index][0])

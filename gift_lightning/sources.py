@@ -1,4 +1,4 @@
-"""What a run needs on this machine: what is found of it, and how it is fetched."""
+"""What a run needs on this machine: its state here, and how it is fetched."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ class Source(Protocol):
     name: str
 
     def inspect(self) -> Inspection:
-        """What is found of it on this machine; the network is not asked."""
+        """Its state on this machine; the network is not asked."""
 
     def download(self, report: Report) -> None:
         """Fetch it, whole or not at all; what is there already is left as it is. A broken download goes on.

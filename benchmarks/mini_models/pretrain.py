@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     parser.add_argument(
-        "--out", type=Path, default=FOLDER, help="model folder to write (default: the one in this package)"
+        "--out", type=Path, default=FOLDER, help="model folder to write (default: datamodules/mini/clip)"
     )
     parser.add_argument(
         "--test-size", type=int, default=800, help="test images per task for the accuracies on the model card"
@@ -186,9 +186,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = args.out / "open_clip_config.json"
     if not config.exists():
         shutil.copy(FOLDER / config.name, config)
-    size, told = write_merges(args.out / "merges.txt.gz"), json.loads(config.read_text())["model_cfg"]["text_cfg"]
-    if size != told["vocab_size"]:
-        raise InputError(f"{config} says vocab_size {told['vocab_size']}, the world's words make {size}: set it.")
+    size, tower = write_merges(args.out / "merges.txt.gz"), json.loads(config.read_text())["model_cfg"]["text_cfg"]
+    if size != tower["vocab_size"]:
+        raise InputError(f"{config} says vocab_size {tower['vocab_size']}, the world's words make {size}: set it.")
     pretrain(args.steps, args.seed, args.out, args.batch_size)
     write_card(args.out, args.test_size)
     log.info("wrote %s", args.out)

@@ -12,7 +12,7 @@ from datamodules.images.sets import DAMAGED
 
 def damaged_among(sets: Sequence[tuple[str, ImageSet]]) -> list[tuple[str, list[str]]]:
     """The named sets with damaged images among those that were read so far: the name, and the paths of these images."""
-    # all steps of a data set share its images: they are looked at once
+    # all sub-tasks of a data set share its images: they are looked at once
     wholes = {id(whole): whole for _, samples in sets if hasattr(whole := _whole(samples), "damage")}
     damaged = {number for number, whole in wholes.items() if (whole.damage == DAMAGED).any()}
     touched = [(name, samples) for name, samples in sets if id(_whole(samples)) in damaged]

@@ -1,4 +1,4 @@
-"""Text to image: what replay asks of a generator, and any text-to-image pipeline of diffusers as one."""
+"""Text to image: what replay asks of a generator."""
 
 from typing import Any
 

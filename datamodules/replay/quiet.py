@@ -1,4 +1,4 @@
-"""Silence of libraries that report what is as it should be."""
+"""Silence for diffusers and transformers."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what diffusers and transformers say about things that are as they should be here."""
+    """Silences diffusers and transformers from here on, and Python's warnings within: a user can mend nothing of it."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 

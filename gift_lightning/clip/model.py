@@ -132,8 +132,9 @@ class CLIP(nn.Module):
         Args:
             prompts: of each class, as many as it has.
         """
-        features = self.encode_texts([prompt for own in prompts for prompt in own])
-        return F.normalize(torch.stack([own.mean(0) for own in features.split([len(own) for own in prompts])]), dim=-1)
+        features = self.encode_texts([prompt for of_class in prompts for prompt in of_class])
+        means = [of_class.mean(0) for of_class in features.split([len(of_class) for of_class in prompts])]
+        return F.normalize(torch.stack(means), dim=-1)
 
     def fingerprint(self) -> str:
         """Hash of all weights and of OpenAI's activation, equal exactly if two models compute the same, bit by bit."""

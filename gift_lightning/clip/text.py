@@ -54,9 +54,9 @@ class TextTower:
 
     def __init__(self, model: nn.Module) -> None:
         self._tower: Any = getattr(model, "text", model)
-        own = self._tower is not model
-        self._pool_type: str | None = getattr(self._tower, "pool_type" if own else "text_pool_type", None)
-        self._end_id: int | None = getattr(self._tower, "eos_id" if own else "text_eos_id", None)
+        is_module = self._tower is not model
+        self._pool_type: str | None = getattr(self._tower, "pool_type" if is_module else "text_pool_type", None)
+        self._end_id: int | None = getattr(self._tower, "eos_id" if is_module else "text_eos_id", None)
 
     @property
     def can_be_cut(self) -> bool:

@@ -1,5 +1,6 @@
 """The weights of a CLIP as a ``Source``: on this machine, or on the Hugging Face hub, from which they are fetched."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class CLIPWeights:
             repository, files = (place, HUB_WEIGHTS) if is_on_hub else tag_files(name, str(self.clip.pretrained))
             weights = next(filter(None, (cached_file(repository, file) for file in files)), None)
             if weights is None:
-                return not_cached(self.name, repository, self._size())
+                return not_cached(self.name, repository, self._size)
         if not is_on_hub:
             return self._with_text_tower(weights, open_clip.get_model_config(name)["text_cfg"])  # type: ignore[index]
         config = cached_file(place, HUB_CONFIG)
@@ -65,6 +66,7 @@ class CLIPWeights:
                 return not_cached(self.name, text[key], _SMALL)
         return Inspection(self.name, "present", where=weights)
 
+    @cached_property
     def _size(self) -> int | None:
         """Bytes of the weights in float32; ``None`` if what describes the CLIP is on the hub too."""
         if outline_name(self.clip.name) is None:

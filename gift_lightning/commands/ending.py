@@ -51,5 +51,4 @@ def _tell(sentence: str) -> None:
     if first or torch.distributed.is_initialized():
         sentence = re.sub(r"\S{400,}", lambda word: f"{word[0][:60]} ...", sentence)
         sentence = sentence if len(sentence) <= 800 else f"{sentence[:760]} ..."
-        told = sentence if first else f"rank {ranks[0]}: {sentence}"
-        tell(told, "red")
+        tell(sentence if first else f"rank {ranks[0]}: {sentence}", "red")

@@ -279,7 +279,7 @@ class ContinualCLIP(LightningModule):
 
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:
-            too_long = self.clip.first_too_long([prompt for own in task.prompts() for prompt in own])
+            too_long = self.clip.first_too_long([prompt for of_class in task.prompts() for prompt in of_class])
             if too_long is not None:
                 raise InputError(
                     f"Task '{task.name}': the prompt '{too_long}' is longer than the text that the CLIP reads:"

@@ -1,4 +1,4 @@
-"""A data set cut into steps, few images of each class, and what images are told apart from."""
+"""A data set cut into sub-tasks, few images of each class, and what images are told apart from."""
 
 from collections import Counter
 from typing import Any
@@ -15,7 +15,7 @@ from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.records.protocol import protocol
 
-# --- steps ------------------------------------------------------------------------------------------------------------
+# --- sub-tasks --------------------------------------------------------------------------------------------------------
 
 
 def test_a_data_set_is_cut_by_the_order_of_its_classes() -> None:
@@ -66,14 +66,14 @@ def test_impossible_steps_are_told(arguments: dict[str, Any], sentence: str) -> 
 def test_published_orders_name_each_class_once() -> None:
     assert {name: len(order) for name, order in ORDERS.items()} == {"cifar100": 100, "tinyimagenet": 200}
     assert all(sorted(order) == list(range(len(order))) for order in ORDERS.values())
-    steps = ClassIncremental(Digits(), initial=100, increment=20, order="tinyimagenet").subtasks()
-    assert [task.name for task in steps] == [f"Digits_{step}" for step in range(1, 7)]
+    tasks = ClassIncremental(Digits(), initial=100, increment=20, order="tinyimagenet").subtasks()
+    assert [task.name for task in tasks] == [f"Digits_{number}" for number in range(1, 7)]
 
 
 def test_two_cuts_of_the_same_data_are_told_apart() -> None:
     def prints(**arguments: Any) -> list[str]:
-        steps = ClassIncremental(Flags(20, 20), **arguments).subtasks()
-        return [task.fingerprint for task in steps if task.setup("fit") is None]
+        tasks = ClassIncremental(Flags(20, 20), **arguments).subtasks()
+        return [task.fingerprint for task in tasks if task.setup("fit") is None]
 
     assert prints(initial=2, increment=3) == prints(initial=2, increment=3)
     assert prints(initial=2, increment=3)[0] == prints(initial=2, increment=2)[0]

@@ -58,7 +58,7 @@ def test_a_rank_tells_alone_what_it_knows(task: ImageFolderTask) -> None:
     assert sequence.state_dict() == {"substitutes": {}}
     for index in (1, 3):
         _ = sequence.train_set(0)[index]
-    assert sequence.state_dict() == FOUND
+    assert sequence.state_dict() == FOUND and not sequence.faults.damaged  # only asked
     with pytest.raises(AssertionError, match="collective"):
         sequence.faults.collect()
 
@@ -72,6 +72,26 @@ def test_a_checkpoint_has_what_all_ranks_found(task: ImageFolderTask) -> None:
     trainer: Any = SimpleNamespace(datamodule=sequence)
     TaskBoundary().on_save_checkpoint(trainer, None, checkpoint)
     assert checkpoint["TaskSequence"] == OF_BOTH == sequence.state_dict()
+
+
+def test_another_set_has_none_of_the_bad_images_of_the_one_before(task: ImageFolderTask) -> None:
+    sequence = sequence_of(task)
+    sequence.setup()
+    before: Any = sequence.train_set(0)
+    _ = before[3]
+    sequence.setup()
+    assert sequence.train_set(0) is before and before.bad_indices == [3]
+
+    (task.folder / task.train_set.samples[3][0]).write_bytes(encoded("JPEG", (48, 40), seed=3))
+    del task.train_set  # so that it lists its images anew
+    sequence.setup()
+    assert sequence.state_dict() == {"substitutes": {0: []}}
+    after: Any = sequence.train_set(0)
+    for index in range(len(after)):
+        _ = after[index]
+    sequence.on_task_trained(0)
+    assert after is sequence.train_set(0) is not before and after.bad_indices == [12]
+    assert sequence.faults.skipped["pets"]["images"] == ["train/bee/4.jpg"]
 
 
 def test_nothing_stands_in_a_checkpoint_where_nothing_is_known(task: ImageFolderTask) -> None:

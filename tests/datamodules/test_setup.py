@@ -52,11 +52,15 @@ def test_tasks_are_those_of_several_sequences() -> None:
 
 def test_few_images_of_another_set_are_chosen_anew() -> None:
     """A task may list its images in each ``setup``."""
-    sequence = set_up(TaskSequence(two_tasks(), shots=2))
+    sequence = set_up(TaskSequence(two_tasks(), shots=2, on_bad_image="skip"))
     before: Any = sequence.selection(0)
+    substituted: Any = sequence.train_set(0)
+    assert substituted is sequence.train_set(0) and substituted.original is before
     sequence.tasks[0].train_set = list(before.whole)  # type: ignore[assignment, call-overload]
     after: Any = sequence.selection(0)
     assert after.whole is sequence.tasks[0].train_set and after.indices == before.indices
+    substituted = sequence.train_set(0)
+    assert substituted is sequence.train_set(0) and substituted.original is after
 
 
 def test_the_same_test_images_again_and_those_of_another_model() -> None:

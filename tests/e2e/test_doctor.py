@@ -223,6 +223,19 @@ def test_tasks_that_end_before_the_warm_up_are_told_as_by_fit(tmp_path: Path) ->
     assert call("doctor", *missing, "--data.steps", "epoch", "--model.warmup_steps", "100000")[2] == ""
 
 
+def test_a_pass_over_few_shots_is_as_short_as_they_are(tmp_path: Path) -> None:
+    """One image of each of 28, 20 and 8 classes, in batches of 8; with all images each task has 6 steps or more."""
+    flags = ["--data.shots", "1", "--data.steps", "epoch", "--data.batch_size", "8", "--model.warmup_steps", "5"]
+    expected = [
+        f"note: The learning rate reaches {share} of model.lr at most in {task}: a task of {steps} steps ends before"
+        " model.warmup_steps, 5."
+        for task, steps, share in (("Flags", 4, "80%"), ("Shapes", 3, "60%"), ("Counting", 1, "20%"))
+    ]
+    for command in ("doctor", "fit"):
+        lines = call(command, "--config", CONFIG, "--run.root", str(tmp_path), *flags)[2].splitlines()
+        assert [line for line in lines if line.startswith("note: The learning rate")] == expected
+
+
 # --- replay -----------------------------------------------------------------------------------------------------------
 
 

@@ -267,7 +267,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     parser.add_argument("--device", type=torch.device, default=CPU, help="cpu, cuda or mps (default %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("runs/generator"), help="folder of the snapshots")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write (default: the one in this package)")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, help="folder to write (default: datamodules/mini/generator)"
+    )
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)

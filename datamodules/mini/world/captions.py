@@ -1,4 +1,4 @@
-"""What a caption says about a picture. Every word is one of the vocabulary in ``benchmarks.mini_models.vocabulary``."""
+"""What a caption says about a picture. Every word is in the repository's ``benchmarks.mini_models.vocabulary``."""
 
 from random import Random
 

@@ -27,8 +27,8 @@ def download(sources: Iterable[Source], console: Console) -> None:
             fault = str(error)
         finally:
             line.stop()
-        told, style = (fault, "red") if fault else (f"{source.name}: fetched.", "green")
-        console.print(visible(told), style=style, soft_wrap=True)
+        outcome, style = (fault, "red") if fault else (f"{source.name}: fetched.", "green")
+        console.print(visible(outcome), style=style, soft_wrap=True)
 
 
 def _report(line: Status, name: str, text: str) -> None:

@@ -1,1 +1,1 @@
-"""What several methods share, and what is no method by itself."""
+"""Building blocks of methods: adapters, selector, and the bases of methods with replay and distillation."""

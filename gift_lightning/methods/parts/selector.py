@@ -30,8 +30,8 @@ class Selector(nn.Module):
     def errors(self, features: Tensor, tasks: int) -> tuple[Tensor, Tensor | None]:
         """Errors ``[n, tasks]`` of the first auto-encoders on features ``[n, F]``, and ``[n]`` of the reference's."""
         learned: list[Any] = list(self.tasks)[:tasks]
-        own = torch.stack([autoencoder.errors(features) for autoencoder in learned], 1)
-        return own, None if self.reference is None else self.reference.errors(features)
+        of_tasks = torch.stack([autoencoder.errors(features) for autoencoder in learned], 1)
+        return of_tasks, None if self.reference is None else self.reference.errors(features)
 
     def kept(self, tasks: int) -> dict[str, Tensor]:
         """The first auto-encoders and the reference's, by name."""

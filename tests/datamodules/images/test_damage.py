@@ -47,15 +47,15 @@ def collected(sequence: TaskSequence) -> dict[str, list[str]]:
 def test_steps_of_one_data_set_know_their_own_damaged_images(folder: Path, num_workers: int) -> None:
     tear(*(folder / path for path in ("train/bee/1.jpg", "train/cat/0.jpg", "train/dog/2.jpg", "test/cat/2.jpg")))
     sequence = TaskSequence([ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 1)])
-    for step in sequence.tasks:
-        step.setup()
-    steps = sequence.tasks
+    tasks = sequence.tasks
+    for task in tasks:
+        task.setup()
     assert collected(sequence) == {}
-    read(steps[0].train_set, num_workers=num_workers)
+    read(tasks[0].train_set, num_workers=num_workers)
     assert collected(sequence) == {"x_1": ["train/bee/1.jpg"]}
-    read(steps[1].train_set, steps[1].test_set, steps[0].test_set, num_workers=num_workers)
+    read(tasks[1].train_set, tasks[1].test_set, tasks[0].test_set, num_workers=num_workers)
     expected = {"x_1": ["train/bee/1.jpg"], "x_2": ["test/cat/2.jpg", "train/cat/0.jpg"]}
-    assert collected(sequence) == expected and collected(sequence) == expected  # the third step is not read
+    assert collected(sequence) == expected and collected(sequence) == expected  # the third is not read
 
 
 def test_few_shots_of_a_step_know_their_damaged_images(folder: Path) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.clip.torchscript import is_torchscript, read_torchscript
 from gift_lightning.clip.weights import load_weights, openai_names, read_file, weights_in
+from gift_lightning.clip.weights_source import CLIPWeights
 from gift_lightning.errors import InputError
 from tests.gift_lightning.test_files import Calls
 
@@ -225,6 +226,15 @@ def test_a_tag_in_the_cache_needs_no_network(
     (cache / "refs" / "main").write_text("abc")
     save_file(weights_in(read_file(path)), cache / "snapshots" / "abc" / "open_clip_model.safetensors")
     check_vit(CLIPSource("ViT-B-16", "openai"), expected)
+
+
+def test_a_tag_that_the_cache_lacks_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an outline of the model, whose parameters are counted."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    built, load = [], CLIPSource.load
+    monkeypatch.setattr(CLIPSource, "load", lambda source: built.append(source) or load(source))  # type: ignore[func-returns-value]
+    weights = CLIPWeights(CLIPSource("ViT-B-16", "openai"))
+    assert [weights.inspect().bytes for _ in range(3)] == 3 * [4 * 149_620_737] and len(built) == 1
 
 
 # --- what cannot be taken ---------------------------------------------------------------------------------------------
