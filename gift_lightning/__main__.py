@@ -14,7 +14,8 @@ from gift_lightning.stray import stray_package
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 after bad input, 130 or 143 if stopped by a signal."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    words = [word for word in given if word != "--debug"]
     name = next((word for word in words if not word.startswith("-")), None)
     fault = stray_package() or _fault_of_text(words) or _fault_of_command(name, words)
     if fault:
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["HF_HUB_OFFLINE"] = "0"
     else:  # a run in a queue asks no hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    return COMMANDS.get(name or "", _configured)(words)
+    return COMMANDS.get(name or "", _configured)(words, "--debug" in given)
 
 
 def program() -> NoReturn:
@@ -39,34 +40,36 @@ def program() -> NoReturn:
     sys.exit(status or lost)
 
 
-def _configured(words: list[str]) -> int:
+def _configured(words: list[str], debug: bool) -> int:
     from gift_lightning.commands.cli import run
 
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
-    return run([word for word in words if word != "--debug"], debug="--debug" in words)
+    return run(words, debug)
 
 
-def _report(words: list[str]) -> int:
+def _report(words: list[str], debug: bool) -> int:
     from gift_lightning.commands.report import main as report
 
-    return _plain("report", report, words)
+    return _plain("report", report, words, debug)
 
 
-def _export(words: list[str]) -> int:
+def _export(words: list[str], debug: bool) -> int:
     from gift_lightning.commands.export import main as export
 
-    return _plain("export", export, words)
+    return _plain("export", export, words, debug)
 
 
-def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str]) -> int:
+def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str], debug: bool) -> int:
     """A command that needs no trainer: it works on the folders of finished runs."""
     arguments = list(words)
     arguments.remove(name)
     try:
         command(arguments)
     except InputError as error:
+        if debug:
+            raise
         tell(f"error: {error}", "red")
         return 2
     return 0
@@ -86,9 +89,13 @@ COMMANDS = {
 def _fault_of_command(name: str | None, words: Sequence[str]) -> str:
     """Say that no command is named, or one that does not exist; empty if all is well, or help is asked for."""
     names = ", ".join(COMMANDS)
-    if not set(words) - {"--debug"}:
+    if not words:
         return f"Name a command, one of {names}; --help tells what they do."
-    if name is None or name in COMMANDS or words[0] in ("-h", "--help"):
+    if words[0] in ("-h", "--help"):
+        return ""
+    if words[0].startswith("-") and COMMANDS.keys() & {*words}:
+        return "Name the command first, as in 'fit --config FILE'."
+    if name is None or name in COMMANDS:
         return ""
     return f"There is no command '{name}'{nearest(name, COMMANDS)}: begin with one of {names}."
 
