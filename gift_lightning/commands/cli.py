@@ -11,8 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from callbacks import AccuracyMatrix
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
-from gift_lightning.commands.doctor import doctor
-from gift_lightning.commands.ending import status_of
+from gift_lightning.commands.doctor.command import doctor
+from gift_lightning.commands.exit_status import status_of
 from gift_lightning.commands.generate import generate
 from gift_lightning.config.files import ConfigFile, OnlyInConfigs
 from gift_lightning.config.parsing import MODE, ConfigParser, check_values, make, refusals
