@@ -6,9 +6,9 @@
 
 A method is a file ``conf/mini/<method>.yaml``; after a ``+`` it takes overlays from ``conf/ablation``. Each run is an
 ordinary ``gift_lightning fit`` in a process of its own; what it found is added to ``benchmarks/mini.json`` (a list of
-``method``, ``seed``, ``protocol``, ``settings``, ``metrics``, ``R``, ``zero_shot`` and ``cost``, sorted), and the table
-in the README is written anew. Runs that are in the file are not repeated unless the settings of their method have
-changed, and an interrupted run goes on where it stopped.
+``method``, ``seed``, ``protocol``, ``settings``, ``learns``, ``metrics``, ``R``, ``zero_shot`` and ``cost``, sorted),
+and the table in the README is written anew. Runs that are in the file are not repeated unless the settings of their
+method have changed, and an interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from gift_lightning.runs.same_run import decisive
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "conf" / "mini"
 OVERLAYS = ROOT / "conf" / "ablation"
-KEYS = ("metrics", "R", "zero_shot", "cost")
+KEYS = ("learns", "metrics", "R", "zero_shot", "cost")
 """What an entry of the file takes from the ``results.json`` of its run, beside method and seed."""
 START, END = "<!-- mini-table:start -->", "<!-- mini-table:end -->"
 

@@ -15,7 +15,8 @@ from gift_lightning.stray import stray_package
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 after bad input, 130 or 143 if stopped by a signal."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    words = [word for word in given if word != "--debug"]
     name = next((word for word in words if not word.startswith("-")), None)
     fault = stray_package() or _fault_of_text(words) or _fault_of_command(name, words)
     if fault:
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["HF_HUB_OFFLINE"] = "0"
     else:  # a run in a queue asks no hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    return COMMANDS.get(name or "", _configured)(words)
+    return COMMANDS.get(name or "", _configured)(words, "--debug" in given)
 
 
 def program() -> NoReturn:
@@ -39,15 +40,18 @@ def program() -> NoReturn:
     sys.exit(status or lost)
 
 
-def _configured(words: list[str]) -> int:
-    with _no_search_for_garbage():
+def _configured(words: list[str], debug: bool) -> int:
+    with _no_search_for_garbage("gift_lightning.commands.cli"):
         from gift_lightning.commands.cli import run
-    return run([word for word in words if word != "--debug"], debug="--debug" in words)
+    return run(words, debug)
 
 
 @contextmanager
-def _no_search_for_garbage() -> Iterator[None]:
-    """What is imported within it stays, and is never searched for garbage, which would take seconds."""
+def _no_search_for_garbage(module: str) -> Iterator[None]:
+    """Where a module is imported for the first time: what stays is not searched for garbage, which takes seconds."""
+    if module in sys.modules:
+        yield
+        return
     gc.disable()
     try:
         yield
@@ -56,25 +60,27 @@ def _no_search_for_garbage() -> Iterator[None]:
         gc.enable()
 
 
-def _report(words: list[str]) -> int:
+def _report(words: list[str], debug: bool) -> int:
     from gift_lightning.commands.report import main as report
 
-    return _plain("report", report, words)
+    return _plain("report", report, words, debug)
 
 
-def _export(words: list[str]) -> int:
+def _export(words: list[str], debug: bool) -> int:
     from gift_lightning.commands.export import main as export
 
-    return _plain("export", export, words)
+    return _plain("export", export, words, debug)
 
 
-def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str]) -> int:
+def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str], debug: bool) -> int:
     """A command that needs no trainer: it works on the folders of finished runs."""
     arguments = list(words)
     arguments.remove(name)
     try:
         command(arguments)
     except InputError as error:
+        if debug:
+            raise
         tell(f"error: {error}", "red")
         return 2
     return 0
@@ -94,9 +100,13 @@ COMMANDS = {
 def _fault_of_command(name: str | None, words: Sequence[str]) -> str:
     """Say that no command is named, or one that does not exist; empty if all is well, or help is asked for."""
     names = ", ".join(COMMANDS)
-    if not set(words) - {"--debug"}:
+    if not words:
         return f"Name a command, one of {names}; --help tells what they do."
-    if name is None or name in COMMANDS or words[0] in ("-h", "--help"):
+    if words[0] in ("-h", "--help"):
+        return ""
+    if words[0].startswith("-") and COMMANDS.keys() & {*words}:
+        return "Name the command first, as in 'fit --config FILE'."
+    if name is None or name in COMMANDS:
         return ""
     return f"There is no command '{name}'{nearest(name, COMMANDS)}: begin with one of {names}."
 

@@ -11,11 +11,11 @@ from omegaconf.errors import OmegaConfBaseException
 from callbacks import AccuracyMatrix
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
-from gift_lightning.commands.doctor import doctor
-from gift_lightning.commands.ending import status_of
+from gift_lightning.commands.doctor.command import doctor
+from gift_lightning.commands.exit_status import status_of
 from gift_lightning.commands.generate import generate
 from gift_lightning.config.files import ConfigFile, OnlyInConfigs
-from gift_lightning.config.parsing import MODE, ConfigParser, check_values, make, refusals
+from gift_lightning.config.parsing import MODE, ConfigParser, check_values, install, make, refusals
 from gift_lightning.config.references import unresolved, with_references
 from gift_lightning.config.sentences import find_input_error, sentence
 from gift_lightning.console import plain_console, quiet_libraries
@@ -53,6 +53,7 @@ PARSER = {
 def run(argv: list[str], debug: bool = False) -> int:
     """Run one command; returns the exit status, see ``status_of``."""
     quiet_libraries()
+    install()
     command = partial(
         SequenceCLI,
         ContinualCLIP,

@@ -1,1 +1,1 @@
-"""How a config is read: YAML files that build on others, ``${...}``, class paths, and what is said of bad input."""
+"""How a config is read: YAML files that build on others, ``${...}``, class paths, and the sentences for bad input."""

@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 _MOVED = {
+    "gift_lightning.checkpoint.AtomicCheckpointIO": "gift_lightning.records.AtomicCheckpointIO",
     "gift_lightning.generation.DiffusionGenerator": "datamodules.DiffusionGenerator",
     "gift_lightning.generation.ImageGenerator": "datamodules.ImageGenerator",
     "gift_lightning.logger.MetricsCSV": "gift_lightning.records.MetricsCSV",

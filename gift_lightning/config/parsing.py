@@ -1,4 +1,4 @@
-"""Where the parser reads configs otherwise than jsonargparse does by itself.
+"""Where the parser reads configs otherwise than jsonargparse does by itself, once ``install`` is called.
 
 * YAML is that of ``load_yaml`` and ``dump_yaml``.
 * A list replaces the list that stood there before. By itself, a list with as many elements gives each of them the
@@ -15,6 +15,7 @@ import math
 from argparse import SUPPRESS
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any, TypeVar, get_args
 
 import yaml
@@ -130,6 +131,38 @@ def _resolve(parser: ConfigParser, config: Namespace) -> Namespace:
     return config
 
 
+_REPLACED: list[tuple[Any, str, Any]] = [
+    (_typehints, "adapt_typehints", _adapt_anew),
+    (_typehints, "import_object", _import),
+    (_core, "omegaconf_apply", _resolve),
+]
+"""Modules of jsonargparse, the name of a function in them, and what stands for it."""
+_TURN = RLock()
+"""Of threads that replace functions and restore them: they do it for the whole process."""
+
+
+def install() -> None:
+    """Let all parsers of this process read as described above: for a process that runs the command line."""
+    set_loader(MODE, load_yaml, (yaml.YAMLError,))
+    set_dumper(MODE, dump_yaml)
+    for module, name, ours in _REPLACED:
+        setattr(module, name, ours)
+
+
+@contextmanager
+def _replaced() -> Iterator[None]:
+    """Within it, the functions are replaced; after it, parsers read as before."""
+    with _TURN:
+        before = [(module, name, getattr(module, name)) for module, name, _ in _REPLACED]
+        try:
+            for module, name, ours in _REPLACED:
+                setattr(module, name, ours)
+            yield
+        finally:
+            for module, name, theirs in before:
+                setattr(module, name, theirs)
+
+
 def check_values(config: Namespace) -> None:
     """Raise an ``InputError`` for a value of the right type that cannot be used, as a number that is not finite."""
     for name in ("run", "model", "data", "trainer", "model.init_args.clip"):
@@ -198,6 +231,8 @@ def make(made: type, *args: Any, **kwargs: Any) -> Any:
 def make_subclass(base: type[_Made], key: str, settings: Any) -> _Made:
     """The object that settings describe by ``class_path`` and ``init_args``, without the command line.
 
+    After it, other parsers of the process read as before.
+
     Args:
         base: what its class derives from.
         key: of the settings in the config, for error messages.
@@ -207,9 +242,9 @@ def make_subclass(base: type[_Made], key: str, settings: Any) -> _Made:
         ArgumentError, ValueError: they describe no such object; ``sentence`` makes one sentence of it.
         InputError: its constructor refuses them, or its module cannot be imported.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, key)
-    with refusals():
+    with _replaced(), refusals():
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(base, key)
         made: _Made = parser.instantiate_classes(parser.parse_object({key: settings}))[key]
     return made
 
@@ -221,10 +256,3 @@ def late_refusal(error: Exception) -> InputError | None:
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in _OURS:
         return InputError(f"A package is missing that the run needs: {first_line(error)}")
     return None
-
-
-set_loader(MODE, load_yaml, (yaml.YAMLError,))
-set_dumper(MODE, dump_yaml)
-_typehints.adapt_typehints = _adapt_anew
-_typehints.import_object = _import
-_core.omegaconf_apply = _resolve

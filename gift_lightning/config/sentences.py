@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 
+from gift_lightning.config.class_paths import class_of
 from gift_lightning.config.files import LINKED
 from gift_lightning.errors import InputError, nearest
 
@@ -122,9 +123,8 @@ def _classes(module: str) -> list[str]:
 
 
 def _arguments(class_path: str) -> list[str]:
-    """The constructor arguments of a class and its bases."""
-    module, _, name = class_path.rpartition(".")
-    bases = getattr(importlib.import_module(module), name).__mro__
+    """The constructor arguments of a class and its bases; the path may be one that the class had before."""
+    bases = class_of(class_path).__mro__
     return [argument for base in bases for argument in inspect.signature(base.__init__).parameters]
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves and what others left: run folder, checkpoints, protocol, loggers, tables, published numbers.
+"""Run folder, checkpoints, protocol, loggers, tables and pictures; published numbers.
 
 Nothing here knows the trainer or a method: tables and pictures are functions of ``results.json``.
 """
@@ -6,20 +6,21 @@ Nothing here knows the trainer or a method: tables and pictures are functions of
 from importlib import import_module
 from typing import Any
 
-_LOGGERS = {
+_CLASSES = {
+    "AtomicCheckpointIO": "gift_lightning.records.checkpoint",
     "MetricsCSV": "gift_lightning.records.metrics_csv",
     "SequenceWandbLogger": "gift_lightning.records.wandb_logger",
 }
 
-__all__ = ["MetricsCSV", "SequenceWandbLogger"]
+__all__ = ["AtomicCheckpointIO", "MetricsCSV", "SequenceWandbLogger"]
 
 
 def __getattr__(name: str) -> Any:
-    """The loggers, when a config names them: they import Lightning, which a table does without."""
-    if name not in _LOGGERS:
+    """The classes that a config names, when it does: they import Lightning, which a table does without."""
+    if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LOGGERS[name]), name)
+    return getattr(import_module(_CLASSES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LOGGERS})
+    return sorted({*globals(), *_CLASSES})

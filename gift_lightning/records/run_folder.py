@@ -11,7 +11,7 @@ from gift_lightning.errors import InputError
 from gift_lightning.files import path_of, read_json
 from gift_lightning.names import fault_of
 from gift_lightning.numerics import metrics
-from gift_lightning.records.earlier import completed
+from gift_lightning.records.earlier_results import completed
 from gift_lightning.records.json_types import misfit
 
 SCHEMA = 1

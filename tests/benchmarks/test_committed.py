@@ -50,6 +50,10 @@ def test_all_runs_are_of_one_benchmark_with_the_settings_of_today(runs: Runs) ->
         assert {run["seed"] for run in by_method(runs)[method]} >= {0, 1, 2}, method
 
 
+def test_the_pre_trained_clip_alone_learns_nothing(runs: Runs) -> None:
+    assert {run["method"] for run in runs if not run["learns"]} == {"zero_shot"}
+
+
 def test_fine_tuning_forgets(runs: Runs) -> None:
     finetune = by_method(runs)["finetune"]
     diagonal = mean(run["R"][task][task] for run in finetune for task in range(6))

@@ -25,6 +25,7 @@ def results(last=70.0, **more):
             "R": rows,
             "zero_shot": [40.0, 50.0],
             "complete": True,
+            "learns": True,
         }
         | measured
         | more

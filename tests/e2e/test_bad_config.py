@@ -240,8 +240,39 @@ def test_a_bad_config_gets_one_sentence_at_once(case: str, bad: Path, tmp_path: 
 def test_a_config_before_the_command_is_refused() -> None:
     status, _, err = call("--config", CONFIG, "fit")
     assert status == 2
+    assert err == "error: Name the command first, as in 'fit --config FILE'.\n"
+    for flags in (["--debug", "--config", CONFIG], [f"--config={CONFIG}"], ["--data.steps", "3", "--debug"]):
+        assert call(*flags, "fit") == (2, "", err)
+
+
+def test_a_command_that_does_not_exist_is_refused() -> None:
+    status, _, err = call("--config", CONFIG)
+    assert status == 2
     assert "There is no command" in err and "begin with one of fit, test, generate, doctor, report, export." in err
     assert "(did you mean 'fit'?)" in call("fti", "--config", CONFIG)[2]
+
+
+OLD = "gift_lightning.generation.DiffusionGenerator"
+REPLAY = f"{{class_path: datamodules.SyntheticReplay, init_args: {{folder: x, generator: {{class_path: {OLD}, %s}}}}}}"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--data.replay", REPLAY % "init_args: {step: 3}"],
+        ["--config", "{data: {replay: %s}}" % (REPLAY % "init_args: {step: 3}")],
+        ["--data.replay", REPLAY % "init_args: {steps: 3}", "--data.replay.generator.step", "3"],
+        [
+            *("--data.replay", "datamodules.SyntheticReplay", "--data.replay.folder", "x"),
+            *("--data.replay.generator", OLD, "--data.replay.generator.step", "3"),
+        ],
+    ],
+)
+def test_a_wrong_option_of_a_class_that_has_moved_is_told(flags: list[str], tmp_path: Path) -> None:
+    status, _, err = fit_here(tmp_path, *flags)
+    assert status == 2
+    assert "DiffusionGenerator has no option 'step' (did you mean 'steps'?)." in err
+    assert err.startswith("error: data.replay: ") and len(err.strip().splitlines()) == 1
 
 
 def test_one_setting_that_is_missing_is_named() -> None:

@@ -13,6 +13,7 @@ import yaml
 from gift_lightning.__main__ import COMMANDS
 from gift_lightning.commands.cli import AHEAD
 from gift_lightning.commands.cli import COMMANDS as OF_THE_TRAINER
+from gift_lightning.errors import InputError
 from tests.e2e.conftest import CONFIG, call, final_weights, fit_here, read_results, run_on_ranks
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,17 @@ def test_a_table_of_runs_and_a_wrong_command_wait_for_no_large_import() -> None:
     run = str(ROOT / "tests" / "earlier" / "runs" / "gift")
     done = subprocess.run([sys.executable, "-c", script, run], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_debug_may_stand_before_or_behind_any_command(tmp_path: Path) -> None:
+    run = str(ROOT / "tests" / "earlier" / "runs" / "gift")
+    plain = call("report", run)
+    assert plain[0] == 0
+    assert plain == call("--debug", "report", run) == call("report", run, "--debug")
+    with pytest.raises(InputError, match="holds no run"):
+        call("--debug", "report", str(tmp_path))
+    with pytest.raises(InputError, match="holds no run"):
+        call("export", "--run", str(tmp_path), "--out", str(tmp_path / "m.pth"), "--debug")
 
 
 # --- reading configs --------------------------------------------------------------------------------------------------

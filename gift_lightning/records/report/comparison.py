@@ -8,7 +8,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gift_lightning.records.earlier import learns
 from gift_lightning.records.report.formats import markdown, markdown_table
 from gift_lightning.records.report.words import UNKNOWN, metrics_of
 
@@ -59,7 +58,8 @@ def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         groups.setdefault(run["method"], []).append(run)
 
     def rank(method: str) -> tuple[bool, float, str]:
-        return any(map(learns, groups[method])), _mean(_values(groups[method], "avg")), method
+        learns = any(run.get("learns", True) for run in groups[method])
+        return learns, _mean(_values(groups[method], "avg")), method
 
     return [
         (

@@ -16,11 +16,16 @@ import sys
 import gift_lightning
 model = gift_lightning.load(sys.argv[1])
 assert "gift_lightning.commands.cli" not in sys.modules
+from jsonargparse import _core, _loaders_dumpers, _optionals, _typehints, _util
+assert _typehints.import_object is _util.import_object
+assert _typehints.adapt_typehints.__module__ == _typehints.__name__
+assert _core.omegaconf_apply is _optionals.omegaconf_apply
+assert "omegaconf+" not in {**_loaders_dumpers.loaders, **_loaders_dumpers.dumpers}
 print(type(model).__name__)
 """
 
 
-def test_a_run_loads_in_a_fresh_process() -> None:
+def test_a_run_loads_in_a_fresh_process_and_leaves_jsonargparse_as_it_was() -> None:
     command = [sys.executable, "-c", IN_A_FRESH_PROCESS, str(ROOT / "tests" / "earlier" / "runs" / "gift")]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "GIFT"

@@ -13,13 +13,13 @@ def completed(results: Mapping[str, Any]) -> dict[str, Any]:
     (False, {'A': 3})
     """
     protocol = {"shots": _shots(results["protocol"].get("fingerprints", {})), **results["protocol"]}
-    return {**results, "learns": learns(results), "protocol": protocol}
+    return {**results, "learns": _learns(results), "protocol": protocol}
 
 
-def learns(run: Mapping[str, Any]) -> bool:
-    """Whether the method of a run learns; what does not say it, as an entry of ``benchmarks/mini.json``, has costs."""
-    said: bool | None = run.get("learns")
-    return (run.get("cost") or {}).get("trainable_parameters") != 0 if said is None else said
+def _learns(results: Mapping[str, Any]) -> bool:
+    """Whether the method of a run learns; where the field is missing, the costs say it."""
+    said: bool | None = results.get("learns")
+    return (results.get("cost") or {}).get("trainable_parameters") != 0 if said is None else said
 
 
 def _shots(fingerprints: Mapping[str, str]) -> dict[str, int]:
