@@ -21,7 +21,6 @@ from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import L2, ContinualCLIP, Finetune, ZeroShot
 from gift_lightning.numerics.consolidation import pull_to_anchor
-from gift_lightning.numerics.fusion import interpolate
 from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -274,7 +273,7 @@ def test_a_broken_image_is_noticed_by_the_end_of_its_task() -> None:
 def test_the_method_in_contributing_does_what_it_says() -> None:
     text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names: dict[str, Any] = {**globals(), "interpolate": interpolate}
+    names: dict[str, Any] = {}
     exec(textwrap.dedent(code.replace("\n   ", "\n")).strip(), names)
     settings = {"clip": PlainCLIP(), "lr": 1e-3, "warmup_steps": 1}
     whole, method = Finetune(**settings), names["StepBack"](**settings)
