@@ -37,7 +37,7 @@ class Task(LightningDataModule):
         name: what the task is called in tables and files, see ``gift_lightning.names``; unique within a sequence.
         class_names: the class with label ``i`` is ``class_names[i]``.
         templates: prompts with one ``{}`` for the class name. The first is the training prompt; testing averages all.
-        train_set: all training images, known after ``setup``; ``TaskSequence.train_set`` has those that a run trains on.
+        train_set: all training images, known after ``setup``; ``TaskSequence.train_set`` has those of a run.
         test_set: test images, known after ``setup``.
         root: the folder in which known data sets lie, set by the sequence where the task itself names none.
         shots: training images of each class that are taken, at random; ``None`` for what the sequence says.
