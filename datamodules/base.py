@@ -132,7 +132,7 @@ class Replay(LightningDataModule):
     def __init__(self, batch_size: int) -> None:
         super().__init__()
         if batch_size < 1:
-            raise InputError(f"data.replay.batch_size is {batch_size}: give at least 1.")
+            raise InputError(f"`data.replay.batch_size` is {batch_size}: give at least 1.")
         self.batch_size = batch_size
 
     def sources(self) -> list[Source]:

@@ -202,13 +202,13 @@ class DecodedFile:
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written: {error.strerror or error}. Make room for {self.bytes / 1e9:.2g} GB of"
-                " decoded test images, name another folder as data.cache, or keep them in memory with null."
+                " decoded test images, name another folder as `data.cache`, or keep them in memory with null."
             ) from error
 
     def _not_shared(self) -> InputError:
         return InputError(
-            f"{self.path.parent} is not the same folder on all machines of this run: name a data.cache that they share,"
-            " or keep decoded test images in memory with null."
+            f"{self.path.parent} is not the same folder on all machines of this run: name a `data.cache` that they"
+            " share, or keep decoded test images in memory with null."
         )
 
 

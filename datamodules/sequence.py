@@ -250,5 +250,5 @@ class TaskSequence(LightningDataModule):
         return Split(trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches)
 
     def _check_division(self) -> None:
-        replayed = {} if self.replay is None else {"data.replay.batch_size": self.replay.batch_size}
-        check_division({"data.batch_size": self.batch_size, **replayed}, self._split())
+        replayed = {} if self.replay is None else {"`data.replay.batch_size`": self.replay.batch_size}
+        check_division({"`data.batch_size`": self.batch_size, **replayed}, self._split())

@@ -13,17 +13,18 @@ def check_arguments(
 ) -> None:
     """Raise an ``InputError`` for arguments of a ``TaskSequence`` with impossible values."""
     if not tasks:
-        raise InputError("data.tasks is empty: name at least one task.")
+        raise InputError("`data.tasks` is empty: name at least one task.")
     _check_names([task.name for task in tasks])
     if steps != "epoch" and int(steps) < 1:
-        raise InputError(f"data.steps is {steps}: give at least 1 optimiser step per task, or 'epoch'.")
+        raise InputError(f"`data.steps` is {steps}: give at least 1 optimiser step per task, or 'epoch'.")
     if batch_size < 1:
-        raise InputError(f"data.batch_size is {batch_size}: give at least 1.")
-    for key, count in ({"data.shots": shots} | {f"shots of task '{task.name}'": task.shots for task in tasks}).items():
+        raise InputError(f"`data.batch_size` is {batch_size}: give at least 1.")
+    given = {f"shots of task '{task.name}'": task.shots for task in tasks}
+    for key, count in ({"`data.shots`": shots} | given).items():
         if count is not None and count < 1:
             raise InputError(f"{key} is {count}: give at least 1 image of each class, or null for all.")
     if num_workers < 0:
-        raise InputError(f"data.num_workers is {num_workers}: give 0 (load while training) or more.")
+        raise InputError(f"`data.num_workers` is {num_workers}: give 0 (load while training) or more.")
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -34,9 +35,9 @@ def _check_names(names: Sequence[str]) -> None:
         other = spellings.setdefault(alike_as_files(name), name)
         if other != name:
             which = f"tasks named '{other}' and '{name}', which some file systems take for the same"
-            raise InputError(f"data.tasks has {which}: give each task its own name.")
+            raise InputError(f"`data.tasks` has {which}: give each task its own name.")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"data.tasks has more than one task named '{twice[0]}': give each task its own name.")
+        raise InputError(f"`data.tasks` has more than one task named '{twice[0]}': give each task its own name.")
 
 
 def check_division(sizes: dict[str, int], split: Split) -> None:

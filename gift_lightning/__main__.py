@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from gift_lightning.commands.outlet import close_outlets, open_outlets
 from gift_lightning.console import tell
-from gift_lightning.errors import InputError, nearest
+from gift_lightning.errors import InputError, naming_keys, nearest
 from gift_lightning.stray import stray_package
 
 
@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["HF_HUB_OFFLINE"] = "0"
     else:  # a run in a queue asks no hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    return COMMANDS.get(name or "", _configured)(words, "--debug" in given)
+    with naming_keys():
+        return COMMANDS.get(name or "", _configured)(words, "--debug" in given)
 
 
 def program() -> NoReturn:

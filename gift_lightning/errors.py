@@ -1,15 +1,49 @@
 """The one exception that a user is meant to read."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_names_keys = ContextVar("_names_keys", default=False)
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """Bad input, told in one sentence: what is wrong, where, and what to do.
 
     The command line prints the sentence and exits with status 2; every other exception keeps its traceback, because it
     is a defect of the program and not of what the user gave it.
+
+    Args:
+        sentence: a setting stands in it between backquotes, by its key in a config, as in "`model.l2` is -1.0: it
+            cannot be negative.". Within ``naming_keys`` the user reads the key; otherwise, from Python, the argument.
+
+    >>> print(InputError("`model.l2` is -1.0: it cannot be negative."))
+    l2 is -1.0: it cannot be negative.
     """
+
+    def __init__(self, sentence: str) -> None:
+        whole = _names_keys.get()
+        super().__init__(_SETTING.sub(lambda key: key[1] if whole else key[1].rpartition(".")[2], sentence))
+
+
+_SETTING = re.compile(r"`((?:model|data|trainer|run)(?:\.\w+)+)`")
+
+
+@contextmanager
+def naming_keys() -> Iterator[None]:
+    """Within it, an ``InputError`` names settings by their keys: for those who write configs.
+
+    >>> with naming_keys():
+    ...     print(InputError("`model.l2` is -1.0: it cannot be negative."))
+    model.l2 is -1.0: it cannot be negative.
+    """
+    token = _names_keys.set(True)
+    try:
+        yield
+    finally:
+        _names_keys.reset(token)
 
 
 class ImageInputError(InputError):

@@ -21,7 +21,7 @@ class GeneralReference(Replay):
     def __init__(self, size: int = 1000, batch_size: int = 64) -> None:
         super().__init__(batch_size)
         if size < 1:
-            raise InputError(f"data.replay.size is {size}: give at least 1.")
+            raise InputError(f"`data.replay.size` is {size}: give at least 1.")
         self.size = size
         self.pairs, self.prompts = [], []  # type: ignore[assignment]
 

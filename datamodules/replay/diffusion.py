@@ -65,7 +65,7 @@ class DiffusionGenerator(ImageGenerator):
     ) -> None:
         for key, value in {"steps": steps, "batch_size": batch_size}.items():
             if value < 1:
-                raise InputError(f"{KEY}.{key} is {value}: give at least 1.")
+                raise InputError(f"`{KEY}.{key}` is {value}: give at least 1.")
         self.name, self.files = name, Pipeline(name, revision)
         self.steps, self.guidance = steps, guidance
         self.dtype, self.batch_size, self.device, self.scheduler = dtype, batch_size, device, scheduler
@@ -111,10 +111,10 @@ class DiffusionGenerator(ImageGenerator):
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"{pipeline.device} has not enough memory to draw {self.batch_size} images at a time: lower"
-                f" {KEY}.batch_size."
+                f" `{KEY}.batch_size`."
             ) from error
         except Exception as error:  # of settings that do not go together, or a config that is damaged
-            raise InputError(f"{KEY}.name: {self.name} cannot draw: {first_line(error)}") from error
+            raise InputError(f"`{KEY}.name`: {self.name} cannot draw: {first_line(error)}") from error
         images: list[Image.Image] = drawn.images[: len(prompts)]
         return images
 
@@ -146,7 +146,7 @@ class DiffusionGenerator(ImageGenerator):
             try:
                 pipeline.to(device)
             except (RuntimeError, AssertionError) as error:  # AssertionError: of a torch without CUDA
-                raise InputError(f"{KEY}.device: the pipeline cannot go to {device}: {first_line(error)}") from error
+                raise InputError(f"`{KEY}.device`: the pipeline cannot go to {device}: {first_line(error)}") from error
             replaces = self.scheduler == "auto" and self.steps < FEW_STEPS
             if replaces and DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
                 pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
@@ -158,7 +158,7 @@ class DiffusionGenerator(ImageGenerator):
         try:
             return _best_device() if self.device == "auto" else torch.device(self.device)
         except RuntimeError as error:
-            raise InputError(f"{KEY}.device is '{self.device}': give auto, cpu, cuda, cuda:1, mps ...") from error
+            raise InputError(f"`{KEY}.device` is '{self.device}': give auto, cpu, cuda, cuda:1, mps ...") from error
 
     def _read(self, dtype: torch.dtype) -> Any:
         from diffusers import AutoPipelineForText2Image
@@ -175,7 +175,9 @@ class DiffusionGenerator(ImageGenerator):
             )
         except Exception as error:  # of many kinds: a damaged file, a library that is too old
             if "can't find a pipeline linked" in str(error):
-                raise InputError(f"{KEY}.name: {self.name} is no text-to-image pipeline: give another one.") from error
+                raise InputError(
+                    f"`{KEY}.name`: {self.name} is no text-to-image pipeline: give another one."
+                ) from error
             raise InputError(f"{self.files.not_loaded(folder)}: {first_line(error)}") from error
         for tokenizer in _tokenizers(pipeline):
             if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # what is read from a folder without files

@@ -31,7 +31,7 @@ class ExemplarMemory(Replay):
     def setup(self, stage: str) -> None:
         earlier = self.sequence.num_tasks - 1
         if self.size < max(1, earlier):
-            raise InputError(f"data.replay.size is {self.size}: give at least one image for each of {earlier} tasks.")
+            raise InputError(f"`data.replay.size` is {self.size}: give at least one image for each of {earlier} tasks.")
 
     def add(self, task: int, chosen: list[int]) -> None:
         """Take in the images of ``task``, the best first, and shrink all to an equal share of the memory."""

@@ -101,7 +101,7 @@ class ReplayFolder:
         try:
             image = read_image(file)
             seed = int(image.info["seed"])
-        except (InputError, KeyError, ValueError):
+        except (KeyError, ValueError):
             return None
         is_another = image.info.get("prompt") != prompt or recorded.get(file.name, {}).get("seed", seed) != seed
         if is_another or is_blank(image) or (self._is_hashed and not _hashes(file, image, recorded)):
@@ -164,7 +164,7 @@ class ReplayFolder:
         if self._is_hashed and not _hashes(file, image, self._recorded):
             raise InputError(
                 f"{file} has lost the hash of its pixels, so that it may be another image: restore it, or delete it and"
-                " set data.replay.generator to draw it again."
+                " set `data.replay.generator` to draw it again."
             )
         # not by the digest of all prompts: rows of the CSV may have been removed
         recorded = self._recorded.get(file.name, {}).get("prompt")
@@ -188,7 +188,7 @@ class ReplayFolder:
         if missing:
             raise InputError(
                 f"{self.path} lacks {len(missing)} of the {count} images that its {CSV_NAME} names, the first one is"
-                f" {missing[0]}: restore them, or set data.replay.generator to make those of a folder that was begun"
+                f" {missing[0]}: restore them, or set `data.replay.generator` to make those of a folder that was begun"
                 " with it."
             )
         return [(file, prompt) for file, prompt in files if file is not None]
@@ -205,7 +205,8 @@ class ReplayFolder:
                 rows = [(row["image"], row["text"]) for row in reader]
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
-                f"{path} does not exist: set data.replay.generator to make the images, or correct data.replay.folder."
+                f"{path} does not exist: set `data.replay.generator` to make the images, or correct"
+                " `data.replay.folder`."
             ) from None
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
@@ -216,8 +217,8 @@ class ReplayFolder:
             raise InputError(f"{path} has no image or no text in line {broken}: restore it.")
         if len(rows) < count:
             raise InputError(
-                f"{path} has {len(rows)} rows, data.replay.images_per_task is {count}: lower it, or give a folder with"
-                " more images."
+                f"{path} has {len(rows)} rows, `data.replay.images_per_task` is {count}: lower it, or give a folder"
+                " with more images."
             )
         return rows
 
@@ -264,7 +265,7 @@ class ReplayFolder:
             if old.get(key) != new.get(key):
                 values = "" if key == "prompts" else f" ({old.get(key)} there, {new.get(key)} here)"
                 raise InputError(
-                    f"{self.path} holds images made with another {key}{values}: choose another data.replay.folder, or"
+                    f"{self.path} holds images made with another {key}{values}: choose another `data.replay.folder`, or"
                     " delete this one."
                 )
 
@@ -286,7 +287,7 @@ def _checked_hash(file: Path, image: Image.Image, recorded: dict[str, Any]) -> s
     if _hashes(file, image, recorded) - {pixels}:
         raise InputError(
             f"{file} is not the image that was drawn, its pixels were changed: restore it, or delete it and set"
-            " data.replay.generator to draw it again."
+            " `data.replay.generator` to draw it again."
         )
     return pixels
 

@@ -71,8 +71,8 @@ class Pipeline:
             return folder
         if is_offline():
             raise InputError(
-                f"{KEY}.name: there is no folder {self.place}, and it is not whole in the cache of the Hugging Face hub"
-                f" on this machine: {HOW_TO_FETCH}, or check name and revision."
+                f"`{KEY}.name`: there is no folder {self.place}, and it is not whole in the cache of the Hugging Face"
+                f" hub on this machine: {HOW_TO_FETCH}, or check name and revision."
             )
         try:
             return self._fetch()
@@ -121,19 +121,19 @@ class Pipeline:
         Raises:
             InputError: it is neither a folder of a pipeline nor the id of a repository.
         """
-        folder = package_file(self.place, f"{KEY}.name")
+        folder = package_file(self.place, f"`{KEY}.name`")
         if folder.is_dir():
             if not (folder / INDEX).is_file():
-                raise InputError(f"{KEY}.name: {folder} is no pipeline of diffusers, it has no {INDEX}.")
+                raise InputError(f"`{KEY}.name`: {folder} is no pipeline of diffusers, it has no {INDEX}.")
             return folder
         if folder.is_file():
             raise InputError(
-                f"{KEY}.name: {folder} is a single file: write the folder of its pipeline once, as in diffusers."
+                f"`{KEY}.name`: {folder} is a single file: write the folder of its pipeline once, as in diffusers."
                 f"StableDiffusionPipeline.from_single_file('{folder}').save_pretrained('FOLDER'), and give that folder."
             )
         if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.place):
             raise InputError(
-                f"{KEY}.name: {folder} does not exist; give the folder of a pipeline, or the id of one on the hub."
+                f"`{KEY}.name`: {folder} does not exist; give the folder of a pipeline, or the id of one on the hub."
             )
         return None
 
@@ -150,7 +150,7 @@ class Pipeline:
 
     def not_loaded(self, folder: Path) -> str:
         """The beginning of a sentence on a folder that cannot be read."""
-        return f"{KEY}.name: the pipeline in {folder} cannot be loaded (get it again if it is not complete)"
+        return f"`{KEY}.name`: the pipeline in {folder} cannot be loaded (get it again if it is not complete)"
 
     def image_bytes(self) -> int:
         """About how many bytes a drawn image takes as PNG; the usual number if the pipeline is not here."""

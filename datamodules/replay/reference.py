@@ -23,7 +23,7 @@ from gift_lightning.sources import Inspection, Source, Status
 RANDOM_WORDS = 10
 """Words in a sentence of random words."""
 
-_IMAGES, _SENTENCES = "data.replay.images", "data.replay.sentences"
+_IMAGES, _SENTENCES = "`data.replay.images`", "`data.replay.sentences`"
 _KEYWORDS = ("classes", "imagenet", "random")
 _WORDNET = re.compile(r"n\d{8}")
 
@@ -210,13 +210,13 @@ class Reference(Replay):
         counts = {"num_images": self.num_images, "num_sentences": self.num_sentences}
         for name, count in counts.items():
             if count is not None and count < 1:
-                raise InputError(f"data.replay.{name} is {count}: give at least 1.")
+                raise InputError(f"`data.replay.{name}` is {count}: give at least 1.")
         if not is_template(self.template):
-            raise InputError(f"data.replay.template is '{self.template}': give one {{}} for the class name.")
+            raise InputError(f"`data.replay.template` is '{self.template}': give one {{}} for the class name.")
         if not self.sentences:
             raise InputError(f"{_SENTENCES} is empty: give sentences, a file, or 'imagenet'.")
         if self.sentences == "random" and self.num_sentences is None:
-            raise InputError(f"{_SENTENCES} is 'random': say with data.replay.num_sentences how many.")
+            raise InputError(f"{_SENTENCES} is 'random': say with `data.replay.num_sentences` how many.")
         if not isinstance(self.sentences, str) or self.sentences in _KEYWORDS:
             return
         if Path(self.sentences).suffix.lower() not in (".txt", ".tsv"):

@@ -59,7 +59,7 @@ class SyntheticReplay(Replay):
     ) -> None:
         super().__init__(batch_size)
         if images_per_task < 1:
-            raise InputError(f"data.replay.images_per_task is {images_per_task}: give at least 1.")
+            raise InputError(f"`data.replay.images_per_task` is {images_per_task}: give at least 1.")
         self.root, self.generator = path_of(folder), generator
         self.images_per_task = images_per_task
         self.initial_prompts = _read_prompts(initial_prompts)
@@ -183,11 +183,11 @@ def _read_prompts(source: str | list[str]) -> list[str]:
     if isinstance(source, list):
         prompts = source
     else:
-        file = package_file(source, "data.replay.initial_prompts")
+        file = package_file(source, "`data.replay.initial_prompts`")
         if not file.exists():
-            raise InputError(f"data.replay.initial_prompts: {file} does not exist; give a text file or 'imagenet'.")
-        stripped = (line.strip() for line in read_lines(file, "data.replay.initial_prompts"))
+            raise InputError(f"`data.replay.initial_prompts`: {file} does not exist; give a text file or 'imagenet'.")
+        stripped = (line.strip() for line in read_lines(file, "`data.replay.initial_prompts`"))
         prompts = [line for line in stripped if line]
     if not prompts:
-        raise InputError("data.replay.initial_prompts is empty: give prompts, a text file of prompts, or 'imagenet'.")
+        raise InputError("`data.replay.initial_prompts` is empty: give prompts, a text file of prompts, or 'imagenet'.")
     return prompts

@@ -77,21 +77,21 @@ def find_origin(name: str, pretrained: str | None, weights: str | None, origin: 
     tags = tags_of(name)
     if origin is not None and origin not in tags:
         known = f"is not a tag of {name}{nearest(origin, tags)}" if tags else f"is not for {name}, which says it itself"
-        raise InputError(f"model.clip.origin '{origin}' {known}: give a tag of the model or null.")
+        raise InputError(f"`model.clip.origin` '{origin}' {known}: give a tag of the model or null.")
     if not tags:
         return Origin()
     is_tag = pretrained in tags
     if is_tag and origin not in (None, pretrained):
         raise InputError(
-            f"model.clip.origin is '{origin}', but model.clip.pretrained names the weights of '{pretrained}': set it to"
-            " null."
+            f"`model.clip.origin` is '{origin}', but `model.clip.pretrained` names the weights of '{pretrained}':"
+            " set it to null."
         )
     tag, note = pretrained if is_tag else origin, ""
     for key, file in {"pretrained": None if is_tag else pretrained, "weights": weights}.items():
         found = _recognise(Path(file), name, tags) if file and Path(file).is_file() else None
         if found is None:
             continue
-        _check_agreement(f"model.clip.{key} {file}", found, name, tag)
+        _check_agreement(f"`model.clip.{key}` {file}", found, name, tag)
         if tag is None:
             tag = found.tag
             note = f"model.clip.{key} {file} has activation and preprocessing of '{tag}', {found.reason}."
@@ -104,7 +104,7 @@ def _check_agreement(what: str, found: _Evidence, name: str, tag: str | None) ->
     if tag is not None and settings(name, found.tag) != settings(name, tag):
         raise InputError(
             f"{what} is of '{found.tag}', {found.reason}, and computes otherwise than '{tag}': set"
-            " model.clip.origin or model.clip.pretrained to where it comes from."
+            " `model.clip.origin` or `model.clip.pretrained` to where it comes from."
         )
 
 
@@ -117,7 +117,7 @@ def _assumed(name: str, tags: list[str], file: str | None) -> Origin:
     if tag != OPENAI and len(groups) > 1:
         raise InputError(
             f"{file} does not say who trained it, which decides how a {name} computes: name its tag in"
-            f" model.clip.origin, e.g. {' or '.join(groups.values())}."
+            f" `model.clip.origin`, e.g. {' or '.join(groups.values())}."
         )
     if len(groups) == 1 and not settings(name, tag):
         return Origin()  # as the architecture has it

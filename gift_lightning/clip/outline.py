@@ -26,7 +26,7 @@ def outline_name(name: str) -> str | None:
     if not place:
         known = open_clip.get_model_config(name.replace("/", "-"))
         return name if known and _is_described(known) else None
-    folder = package_file(name, "model.clip.name") if scheme == "package" else Path(place)
+    folder = package_file(name, "`model.clip.name`") if scheme == "package" else Path(place)
     config = cached_file(place, HUB_CONFIG) if scheme == "hf-hub" else folder / HUB_CONFIG
     if config is None or not config.is_file():
         return None

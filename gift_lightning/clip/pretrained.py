@@ -68,27 +68,27 @@ def check(name: str, pretrained: str | None, weights: str | None) -> str:
     # importing the package may register the model's vision tower with timm
     name = f"local-dir:{package_file(name, 'model.clip.name')}" if name.startswith("package:") else name
     if weights is not None and not Path(weights).is_file():
-        raise InputError(f"model.clip.weights '{weights}' {_not_a_file(weights)}: give a weights file or null.")
+        raise InputError(f"`model.clip.weights` '{weights}' {_not_a_file(weights)}: give a weights file or null.")
     is_missing = pretrained is not None and weights is None and not Path(pretrained).is_file()
     if ":" in name:
         folder = Path(name.removeprefix("local-dir:"))
         if name.startswith("local-dir:") and not (folder / HUB_CONFIG).is_file():
-            raise InputError(f"model.clip.name is '{name}', but there is no {folder / HUB_CONFIG}.")
+            raise InputError(f"`model.clip.name` is '{name}', but there is no {folder / HUB_CONFIG}.")
         if is_missing:
             told = _not_a_file(str(pretrained))
-            raise InputError(f"model.clip.pretrained '{pretrained}' {told}: give a weights file or null.")
+            raise InputError(f"`model.clip.pretrained` '{pretrained}' {told}: give a weights file or null.")
         return name
     known, name = open_clip.list_models(), name.replace("/", "-")
     if name not in known:
-        raise InputError(f"model.clip.name '{name}' is not a model of open_clip{nearest(name, known)}.")
+        raise InputError(f"`model.clip.name` '{name}' is not a model of open_clip{nearest(name, known)}.")
     tags = tags_of(name)
     if pretrained is None and weights is None:
         raise InputError(
-            f"model.clip.pretrained is not set: give a weights file or a tag of {name} ({', '.join(tags[:6])})."
+            f"`model.clip.pretrained` is not set: give a weights file or a tag of {name} ({', '.join(tags[:6])})."
         )
     if is_missing and pretrained not in tags:
         hint = nearest(str(pretrained), tags)
-        raise InputError(f"model.clip.pretrained '{pretrained}' is neither a file nor a tag of {name}{hint}.")
+        raise InputError(f"`model.clip.pretrained` '{pretrained}' is neither a file nor a tag of {name}{hint}.")
     return name
 
 
@@ -119,7 +119,7 @@ def _tag_file(name: str, tag: str) -> str:
         return path
     except Exception as error:  # of many kinds
         raise InputError(
-            f"model.clip.pretrained '{tag}' {_absent(error)}, or get {files[0]} from https://huggingface.co/{repository}"
+            f"`model.clip.pretrained` '{tag}' {_absent(error)}, or get {files[0]} from https://huggingface.co/{repository}"
             " by other means and name the file with --model.clip.weights."
         ) from error
 
@@ -130,7 +130,7 @@ def _check_hub(repository: str, needs_weights: bool) -> None:
             _ask(repository)
     except Exception as error:  # of many kinds
         raise InputError(
-            f"model.clip.name 'hf-hub:{repository}' {_absent(error)}, or get {HUB_CONFIG} and {HUB_WEIGHTS[0]} from"
+            f"`model.clip.name` 'hf-hub:{repository}' {_absent(error)}, or get {HUB_CONFIG} and {HUB_WEIGHTS[0]} from"
             f" https://huggingface.co/{repository} by other means and name their folder with"
             " --model.clip.name local-dir:FOLDER."
         ) from error

@@ -202,6 +202,8 @@ def refusals() -> Iterator[None]:
         yield
     except Refused as refused:
         raise refused.args[0] from refused
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # as of a path that is too long; the parser wraps it
         fault = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(fault, OSError):

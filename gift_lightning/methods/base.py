@@ -74,11 +74,11 @@ class ContinualCLIP(LightningModule):
         super().__init__()
         for name, value in {"warmup_steps": warmup_steps, "weight_decay": weight_decay}.items():
             if value < 0:
-                raise InputError(f"model.{name} is {value}: it cannot be negative.")
+                raise InputError(f"`model.{name}` is {value}: it cannot be negative.")
         if not 0 <= label_smoothing <= 1:
-            raise InputError(f"model.label_smoothing is {label_smoothing}: give a number from 0 to 1.")
+            raise InputError(f"`model.label_smoothing` is {label_smoothing}: give a number from 0 to 1.")
         if eval_batch_size < 1:
-            raise InputError(f"model.eval_batch_size is {eval_batch_size}: give at least 1.")
+            raise InputError(f"`model.eval_batch_size` is {eval_batch_size}: give at least 1.")
         self.clip = clip.load()
         self.lr, self.warmup_steps, self.weight_decay, self.betas = lr, warmup_steps, weight_decay, betas
         self.classes, self.label_smoothing, self.eval_batch_size = classes, label_smoothing, eval_batch_size
@@ -131,7 +131,7 @@ class ContinualCLIP(LightningModule):
             broken = next(name for name, part in zip(self.loss_parts, parts, strict=True) if not part.isfinite())
             raise InputError(
                 f"The {broken.replace('_', ' ')} loss is not finite at step {step} (task"
-                f" '{self.sequence.names[self.task]}'): lower model.lr, or look for broken images."
+                f" '{self.sequence.names[self.task]}'): lower `model.lr`, or look for broken images."
             )
         self.log_dict({f"loss/{name}": part for name, part in zip(self.loss_parts, parts, strict=True)})
         self.log("lr", self._step_lr)
@@ -140,7 +140,7 @@ class ContinualCLIP(LightningModule):
         """Refuse, on every rank, to replace a checkpoint by weights that are not numbers."""
         if not all(weight.isfinite().all() for weight in self.parameters()):
             raise InputError(
-                f"The weights are not finite at step {checkpoint['global_step']}: lower model.lr, or look for broken"
+                f"The weights are not finite at step {checkpoint['global_step']}: lower `model.lr`, or look for broken"
                 " images; the checkpoint before it is kept."
             )
         checkpoint |= {"method": type(self).__name__, "knowledge": self.knowledge(), **self.clip.origin.metadata}

@@ -64,7 +64,7 @@ class ConDU(ContinualCLIP):
         **kwargs: Any,
     ) -> None:
         if experts < 1:
-            raise InputError(f"model.experts is {experts}: give at least 1.")
+            raise InputError(f"`model.experts` is {experts}: give at least 1.")
         super().__init__(**kwargs)
         self.task_id, self.experts, self.weighting = task_id, experts, weighting
         self.prototype_images = prototype_images
@@ -84,8 +84,8 @@ class ConDU(ContinualCLIP):
         super().setup(stage)
         if self.task_id == "known" and self.sequence.label_space != "task":
             raise InputError(
-                f"With data.label_space {self.sequence.label_space} nobody knows which task an image belongs to: set"
-                " model.task_id to unknown."
+                f"With `data.label_space` {self.sequence.label_space} nobody knows which task an image belongs to: set"
+                " `model.task_id` to unknown."
             )
 
     def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ class ConDU(ContinualCLIP):
         name, delta = self.sequence.names[task], self.delta()
         if not all(tensor.isfinite().all() for tensor in delta.values()):
             raise InputError(
-                f"The weights are not finite after task '{name}': lower model.lr, or look for broken images."
+                f"The weights are not finite after task '{name}': lower `model.lr`, or look for broken images."
             )
         self.fusion = fuse(self.fusion, delta)
         self.learned.append(name)
@@ -151,7 +151,7 @@ class ConDU(ContinualCLIP):
         except KeyError as error:
             raise InputError(f"What the run kept is not of a ConDU with this CLIP: {error} is missing.") from error
         if not belongs:
-            raise InputError("What the run kept belongs to another CLIP: give the model.clip with which it began.")
+            raise InputError("What the run kept belongs to another CLIP: give the `model.clip` with which it began.")
         size = -(-sum(tensor.numel() for tensor in unified.values()) // 8)
         if not masks or len(rescalers) != len(masks) or any(len(kept[key]) != size for key in masks):
             raise InputError("What the run kept is damaged: its masks, factors and delta do not belong together.")

@@ -68,13 +68,15 @@ class GIFT(DistillationCLIP):
     ) -> None:
         for name, value in {"alignment_weight": alignment_weight, "consolidation_weight": consolidation_weight}.items():
             if value < 0:
-                raise InputError(f"model.{name} is {value}: it cannot be negative.")
+                raise InputError(f"`model.{name}` is {value}: it cannot be negative.")
         if distillation_weight == alignment_weight == 0:
-            raise InputError("model.distillation_weight and alignment_weight are both 0: use Finetune or L2 instead.")
+            raise InputError(
+                "`model.distillation_weight` and `model.alignment_weight` are both 0: use Finetune or L2 instead."
+            )
         if consolidation == "boundary" and alignment_weight == 0:
             raise InputError(
-                "model.consolidation 'boundary' needs alignment_weight above 0: where a task starts, the student"
-                " still equals its teacher, and the distillation has no gradient."
+                "`model.consolidation` 'boundary' needs `model.alignment_weight` above 0: where a task starts, the"
+                " student still equals its teacher, and the distillation has no gradient."
             )
         super().__init__(
             teacher=teacher,
@@ -97,14 +99,14 @@ class GIFT(DistillationCLIP):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit" and not self.sequence.replay.paired:
-            raise InputError("GIFT needs a text for each image, and data.replay has images alone: choose another.")
+            raise InputError("GIFT needs a text for each image, and `data.replay` has images alone: choose another.")
 
     def prepare_task(self, task: int) -> None:
         super().prepare_task(task)
         prompts = self.replay_texts()
         too_long = self.clip.first_too_long(prompts)
         if too_long is not None:
-            raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in data.replay.")
+            raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in `data.replay`.")
         self._prompt_tokens = self.clip.tokenize(prompts)
 
     def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:

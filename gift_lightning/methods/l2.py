@@ -25,7 +25,7 @@ class L2(ContinualCLIP):
 
     def __init__(self, l2: float = 1.0, **kwargs: Any) -> None:
         if l2 < 0:
-            raise InputError(f"model.l2 is {l2}: it cannot be negative.")
+            raise InputError(f"`model.l2` is {l2}: it cannot be negative.")
         super().__init__(**kwargs)
         self.l2 = l2
         self.anchor = FrozenCopy(self.clip.model)

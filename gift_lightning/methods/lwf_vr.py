@@ -34,7 +34,7 @@ class LwFVR(DistillationCLIP):
     def __init__(self, texts: int = 1000, words: int = 10, **kwargs: Any) -> None:
         for name, value in {"texts": texts, "words": words}.items():
             if value < 1:
-                raise InputError(f"model.{name} is {value}: give at least 1.")
+                raise InputError(f"`model.{name}` is {value}: give at least 1.")
         super().__init__(**kwargs)
         self.texts, self.words = texts, words
 

@@ -100,11 +100,11 @@ class MoEAdapter(ContinualCLIP):
     ) -> None:
         for name, value in {"selector_steps": selector_steps, "reference_steps": reference_steps, "code": code}.items():
             if value < 1:
-                raise InputError(f"model.{name} is {value}: give at least 1.")
+                raise InputError(f"`model.{name}` is {value}: give at least 1.")
         if not 0 <= frozen_experts <= experts:
-            raise InputError(f"model.frozen_experts is {frozen_experts}: there are {experts} of model.experts.")
+            raise InputError(f"`model.frozen_experts` is {frozen_experts}: there are {experts} of `model.experts`.")
         if threshold is not None and threshold <= 0:
-            raise InputError(f"model.threshold is {threshold}: give a positive number, or null.")
+            raise InputError(f"`model.threshold` is {threshold}: give a positive number, or null.")
         settings = ExpertSettings(experts, top_k, width, dropout, noise)
         super().__init__(lr=lr, **kwargs)
         self.settings, self.frozen_experts = settings, frozen_experts
@@ -134,11 +134,13 @@ class MoEAdapter(ContinualCLIP):
         if stage != "fit":
             return
         if self.official_quirks and self.trainer.world_size > 1:
-            raise InputError("With model.official_quirks batches are those of one device: set trainer.devices to 1.")
+            raise InputError(
+                "With `model.official_quirks` batches are those of one device: set `trainer.devices` to 1."
+            )
         reference = self.sequence.replay
         if reference is not None and (not self.sequence.replays_in(0) or isinstance(reference, CurrentTask)):
             raise InputError(
-                f"{type(self).__name__} learns data.replay before the first task: name images like those of"
+                f"{type(self).__name__} learns `data.replay` before the first task: name images like those of"
                 " pre-training, as datamodules.Reference, or none."
             )
 
@@ -209,7 +211,7 @@ class MoEAdapter(ContinualCLIP):
         if not {"learned", "start"} <= kept.keys():
             raise InputError("What the run kept is not of a MoEAdapter: name the run's method.")
         if not torch.equal(kept["start"], self.start_hash):
-            raise InputError("What the run kept belongs to another CLIP: give the model.clip with which it began.")
+            raise InputError("What the run kept belongs to another CLIP: give the `model.clip` with which it began.")
         self.learned = int(kept["learned"])
         if self.adapters is None:
             self.build(self.learned, any(name.startswith("selector.reference.") for name in kept))

@@ -35,11 +35,11 @@ class WeightAveraging(ContinualCLIP):
         self, average: Literal["mean", "start", "last"] = "mean", every: int = 100, pull: float = 0.0, **kwargs: Any
     ) -> None:
         if every < 1:
-            raise InputError(f"model.every is {every}: give at least 1 step.")
+            raise InputError(f"`model.every` is {every}: give at least 1 step.")
         if not 0 <= pull <= 1:
-            raise InputError(f"model.pull is {pull}: give a number from 0 to 1.")
+            raise InputError(f"`model.pull` is {pull}: give a number from 0 to 1.")
         if average != "mean" and not pull:
-            raise InputError(f"model.average '{average}' with pull 0 changes nothing: give pull a share, e.g. 0.1.")
+            raise InputError(f"`model.average` '{average}' with pull 0 changes nothing: give pull a share, e.g. 0.1.")
         super().__init__(**kwargs)
         self.average = FrozenCopy(self.clip)
         self.start = FrozenCopy(self.clip) if average == "mean" and pull else None

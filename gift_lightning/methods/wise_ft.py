@@ -30,7 +30,7 @@ class WiSEFT(ContinualCLIP):
 
     def __init__(self, alpha: float = 0.8, start: Literal["last", "initial"] = "last", **kwargs: Any) -> None:
         if not 0 <= alpha <= 1:
-            raise InputError(f"model.alpha is {alpha}: give a number from 0 to 1.")
+            raise InputError(f"`model.alpha` is {alpha}: give a number from 0 to 1.")
         super().__init__(**kwargs)
         self.alpha, self.start_at = alpha, start
         self.start = FrozenCopy(self.clip)

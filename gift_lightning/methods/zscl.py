@@ -50,9 +50,9 @@ class ZSCL(DistillationCLIP):
         weights = {"l2": l2, "feature_weight": feature_weight, "image_image_weight": image_image_weight}
         for name, value in weights.items():
             if value < 0:
-                raise InputError(f"model.{name} is {value}: it cannot be negative.")
+                raise InputError(f"`model.{name}` is {value}: it cannot be negative.")
         if average_every is not None and average_every < 1:
-            raise InputError(f"model.average_every is {average_every}: give at least 1 step, or null for no average.")
+            raise InputError(f"`model.average_every` is {average_every}: give at least 1 step, or null for no average.")
         super().__init__(teacher=teacher, **kwargs)
         self.l2, self.feature_weight, self.image_image_weight = l2, feature_weight, image_image_weight
         self.average_every = average_every
@@ -68,7 +68,9 @@ class ZSCL(DistillationCLIP):
         if stage == "fit" and self.image_image_weight:
             together = self.sequence.replay.batch_size // self.trainer.accumulate_grad_batches
             if together < 2:
-                raise InputError("model.image_image_weight compares images: give data.replay.batch_size at least 2.")
+                raise InputError(
+                    "`model.image_image_weight` compares images: give `data.replay.batch_size` at least 2."
+                )
 
     def on_task_start(self, task: int) -> None:
         if self.anchor is not None:

@@ -34,16 +34,16 @@ def checked_rates(lr: float | dict[str, float], names: Sequence[str]) -> float |
     """
     rates = lr.values() if isinstance(lr, dict) else [lr]
     if any(rate < 0 for rate in rates):
-        raise InputError(f"model.lr is {min(rates)}: a learning rate cannot be negative.")
+        raise InputError(f"`model.lr` is {min(rates)}: a learning rate cannot be negative.")
     if not isinstance(lr, dict):
         return lr
     lr = {str(name): rate for name, rate in lr.items()}  # a task may be called 2024
     for name in lr:
         if name not in names:
-            raise InputError(f"model.lr names a task '{name}' that is not in the sequence{nearest(name, names)}.")
+            raise InputError(f"`model.lr` names a task '{name}' that is not in the sequence{nearest(name, names)}.")
     missing = [name for name in names if name not in lr]
     if missing:
-        raise InputError(f"model.lr has no learning rate for task '{missing[0]}': add it, or give one for all.")
+        raise InputError(f"`model.lr` has no learning rate for task '{missing[0]}': add it, or give one for all.")
     return lr
 
 

@@ -18,7 +18,7 @@ _PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
 _OTHER = "is not the checkpoint of a run: give the last.ckpt of a run folder"
 _WEIGHTS_ALONE = (
     "holds weights alone, and no progress to resume from: give the last.ckpt of a run; to start a new run from these"
-    " weights, name it as model.clip.weights"
+    " weights, name it as `model.clip.weights`"
 )
 
 

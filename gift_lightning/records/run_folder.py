@@ -93,12 +93,12 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         if not self.name.strip("./ "):
-            raise InputError(f"run.name is '{self.name}': give the run a name, as in --run.name first.")
+            raise InputError(f"`run.name` is '{self.name}': give the run a name, as in --run.name first.")
         parts = PurePath(self.name).parts
         if PurePath(self.name).is_absolute() or ".." in parts or parts[0] == "~" or fault_of(self.name):
-            raise InputError(f"run.name is {self.name!r}: give the name of a folder below run.root, '{self.root}'.")
+            raise InputError(f"`run.name` is {self.name!r}: give the name of a folder below `run.root`, '{self.root}'.")
         if self.checkpoint_every < 1:
-            raise InputError(f"run.checkpoint_every is {self.checkpoint_every}: give at least 1 optimiser step.")
+            raise InputError(f"`run.checkpoint_every` is {self.checkpoint_every}: give at least 1 optimiser step.")
 
     @classmethod
     def at(cls, path: str | Path) -> "RunFolder":

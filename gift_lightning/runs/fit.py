@@ -66,6 +66,8 @@ class Run:
         }
         try:
             trainer = Trainer(**{**settings, **of_run})
+        except InputError:
+            raise
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"The trainer's settings do not go together: {reason}") from error

@@ -26,7 +26,7 @@ def load_run(run: str | Path) -> ContinualCLIP:
     settings["init_args"]["clip"] = vars(clip)
     try:
         model = make_subclass(ContinualCLIP, "model", settings)
-    except (ArgumentError, ValueError, InputError) as error:
+    except (ArgumentError, ValueError) as error:
         raise find_input_error(error) or InputError(f"{folder.config}: {sentence(error, [])}") from error
     if folder.knowledge.is_file():
         model.load_knowledge(load_tensors(folder.knowledge))

@@ -30,7 +30,7 @@ def check_callbacks(callbacks: Sequence[Callback]) -> None:
     names = [type(callback).__name__ for callback in callbacks if type(callback).__module__.startswith("callbacks.")]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise InputError(f"trainer.callbacks has {twice[0]}, which each run has by itself: remove it.")
+        raise InputError(f"`trainer.callbacks` has {twice[0]}, which each run has by itself: remove it.")
 
 
 def check_trainer(trainer: Trainer) -> None:
@@ -42,7 +42,7 @@ def check_trainer(trainer: Trainer) -> None:
 
 def _wrong_strategy(name: Any) -> InputError:
     return InputError(
-        f"trainer.strategy is {name}: methods copy and compare whole weights, so that each device has to hold them"
+        f"`trainer.strategy` is {name}: methods copy and compare whole weights, so that each device has to hold them"
         " and runs in a process of its own: choose auto, single_device or ddp."
     )
 
@@ -50,6 +50,6 @@ def _wrong_strategy(name: Any) -> InputError:
 def _check_precision(precision: Any) -> None:
     if precision in _HALVES:
         raise InputError(
-            f"trainer.precision is {precision}: in weights of 16 bits or less, small steps are rounded away: choose"
+            f"`trainer.precision` is {precision}: in weights of 16 bits or less, small steps are rounded away: choose"
             " 32-true, bf16-mixed, 16-mixed or 64-true."
         )

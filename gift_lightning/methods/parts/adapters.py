@@ -41,11 +41,13 @@ class ExpertSettings:
     def __post_init__(self) -> None:
         for name, value in {"top_k": self.top_k, "width": self.width}.items():
             if value < 1:
-                raise InputError(f"model.{name} is {value}: give at least 1.")
+                raise InputError(f"`model.{name}` is {value}: give at least 1.")
         if self.top_k > self.experts:
-            raise InputError(f"model.top_k is {self.top_k}: there are {self.experts} of model.experts to choose from.")
+            raise InputError(
+                f"`model.top_k` is {self.top_k}: there are {self.experts} of `model.experts` to choose from."
+            )
         if not 0 <= self.dropout < 1:
-            raise InputError(f"model.dropout is {self.dropout}: give a number from 0 to less than 1.")
+            raise InputError(f"`model.dropout` is {self.dropout}: give a number from 0 to less than 1.")
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,11 @@ class DistillationCLIP(ReplayCLIP):
         **kwargs: Any,
     ) -> None:
         if distillation_weight < 0:
-            raise InputError(f"model.distillation_weight is {distillation_weight}: it cannot be negative.")
+            raise InputError(f"`model.distillation_weight` is {distillation_weight}: it cannot be negative.")
         if temperature <= 0:
-            raise InputError(f"model.temperature is {temperature}: give a positive number.")
+            raise InputError(f"`model.temperature` is {temperature}: give a positive number.")
         if not 0 <= initial_weight <= 1:
-            raise InputError(f"model.initial_weight is {initial_weight}: give a number from 0 to 1.")
+            raise InputError(f"`model.initial_weight` is {initial_weight}: give a number from 0 to 1.")
         super().__init__(**kwargs)
         self.distillation_weight, self.temperature = distillation_weight, temperature
         self.teacher = FrozenCopy(self.clip)

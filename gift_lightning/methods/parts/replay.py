@@ -123,18 +123,18 @@ class ReplayCLIP(ContinualCLIP):
         if stage != "fit":
             return
         if self.sequence.replay is None:
-            raise InputError(f"{type(self).__name__} replays image-text pairs: say with data.replay where they are.")
+            raise InputError(f"{type(self).__name__} replays image-text pairs: say with `data.replay` where they are.")
         method, replay = type(self).__name__, self.sequence.replay
         if not isinstance(replay, self.source):
             raise InputError(
-                f"{method} has another source of images than {type(replay).__name__}: set data.replay to"
+                f"{method} has another source of images than {type(replay).__name__}: set `data.replay` to"
                 f" datamodules.{self.source.__name__}."
             )
         if isinstance(replay, ExemplarMemory) and self.source is Replay:
-            raise InputError(f"{method} fills no memory: choose another data.replay than ExemplarMemory.")
+            raise InputError(f"{method} fills no memory: choose another `data.replay` than ExemplarMemory.")
         if self.trainer.precision == "16-mixed":
             raise InputError(
-                "trainer.precision 16-mixed would lose small replay gradients: choose bf16-mixed or 32-true."
+                "`trainer.precision` 16-mixed would lose small replay gradients: choose bf16-mixed or 32-true."
             )
 
 
