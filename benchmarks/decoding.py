@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules import ImageFolderTask
-from datamodules.decoded import decoded_bytes, decoded_images
+from datamodules.image_cache import cache_bytes, cached_images
 from datamodules.shard import TestShard
 from gift_lightning.clip.transforms import split_transform
 
@@ -79,12 +79,12 @@ def main() -> None:
 
         def cached() -> TestShard:
             return TestShard.of(
-                *decoded_images(trainer, folder / "cache", task, geometry, options.workers)[:2], normalize
+                *cached_images(trainer, folder / "cache", task, geometry, options.workers)[:2], normalize
             )
 
         ways = {"without cache": in_memory, "cache is made": cached, "cache is there": cached}
         rows = {name: measure(make) for name, make in ways.items()}
-        size = decoded_bytes(task, geometry)
+        size = cache_bytes(task, geometry)
     if len({values for *_, values in rows.values()}) != 1:
         raise RuntimeError("The values differ.")
     table = Table("", "start, s", "pass, s", "start and pass")

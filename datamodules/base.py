@@ -65,7 +65,7 @@ class Task(LightningDataModule):
             self.setup("fit")
         except InputError as error:
             return Inspection(self.name, "missing", str(error))
-        return Inspection(self.name, "present", found=(len(self.train_set), len(self.test_set)))
+        return Inspection(self.name, "present", counts=(len(self.train_set), len(self.test_set)))
 
     def download(self, report: Report) -> None:
         """Fetch the data, as a ``Source`` does, if ``inspect`` says that it can be fetched."""

@@ -1,4 +1,4 @@
-"""Data sets that come with lists of their images: a file for each split, of names and labels."""
+"""Data sets with label files: for each split a list of image names and labels."""
 
 import os
 from abc import abstractmethod
@@ -15,11 +15,11 @@ Lists = Literal["classes", "train", "test", "labels"]
 
 
 class ListedTask(MTILTask):
-    """A data set whose lists torchvision reads.
+    """A data set whose label files torchvision reads.
 
     Attributes:
-        label_files: its lists, and of what, those of training images before those of test images.
-        image_folders: where the listed images lie.
+        label_files: its label files and their content, those of training images before those of test images.
+        image_folders: the folders of the listed images.
     """
 
     label_files: dict[str, Lists]
@@ -38,9 +38,9 @@ class ListedTask(MTILTask):
     def _read(self, split: Literal["train", "test"]) -> tuple[Any, list[Sample]]:
         try:
             dataset = self._dataset(os.fspath(self._root.absolute()), split)
-        except Exception as error:  # of many kinds: what reads a list trusts it
-            own = [file for file, lists in self.label_files.items() if lists == split] or [*self.label_files]
-            which = " or ".join(str(self.where / file) for file in own)
+        except Exception as error:  # torchvision trusts these files: a damaged one raises any exception
+            files = [file for file, lists in self.label_files.items() if lists == split] or [*self.label_files]
+            which = " or ".join(str(self.where / file) for file in files)
             raise DataError("incomplete", f"{which} is damaged: unpack its archive again.") from error
         start = len(os.fspath(self.where.absolute())) + 1
         return dataset, [

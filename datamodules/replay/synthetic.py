@@ -90,7 +90,7 @@ class SyntheticReplay(Replay):
             self.name,
             status,
             "" if found == expected else fault or left,
-            found=(found, 0),
+            counts=(found, 0),
             expected=(expected, 0),
             where=self.root,
             to_write=None if one is None else one * (expected - found),

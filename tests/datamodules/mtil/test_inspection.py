@@ -27,7 +27,7 @@ def inspect(name: str, root: Path) -> Inspection:
     assert (inspection.name, inspection.expected) == (name, (facts.train, facts.test))
     assert inspection.where == root / task.folder
     assert inspection.automatic == bool(facts.files) and inspection.by_hand == facts.by_hand
-    assert (inspection.source, inspection.bytes, inspection.licence) == (facts.source, facts.bytes, facts.licence)
+    assert (inspection.url, inspection.bytes, inspection.licence) == (facts.url, facts.bytes, facts.licence)
     if inspection.status == "present":
         assert inspection.detail == ""
     else:
@@ -49,12 +49,12 @@ def images_of(name: str, root: Path) -> list[Path]:
 
 def test_all_is_there(name: str, tmp_path: Path) -> None:
     inspection = inspect(name, tmp_path)
-    assert inspection.status == "present" and inspection.found == inspection.expected
+    assert inspection.status == "present" and inspection.counts == inspection.expected
 
 
 def test_nothing_is_there(name: str, tmp_path: Path) -> None:
     inspection = inspect(name, tmp_path / "nowhere")
-    assert (inspection.status, inspection.found) == ("missing", None)
+    assert (inspection.status, inspection.counts) == ("missing", None)
     assert inspection.detail == f"{tmp_path / 'nowhere' / getattr(datamodules, name).folder} does not exist."
     assert not (tmp_path / "nowhere").exists()
 
@@ -85,7 +85,7 @@ def test_half_of_the_images_are_missing(name: str, tmp_path: Path) -> None:
         path.unlink()
     inspection = inspect(name, tmp_path)
     assert inspection.status == "incomplete" and "again." in inspection.detail
-    assert inspection.found and inspection.expected and sum(inspection.found) < sum(inspection.expected)
+    assert inspection.counts and inspection.expected and sum(inspection.counts) < sum(inspection.expected)
 
 
 @pytest.mark.parametrize("name", IN_FILES, indirect=True)
@@ -126,7 +126,7 @@ def test_one_missing_image_is_named(name: str, tmp_path: Path) -> None:
     image.unlink()
     inspection = inspect(name, tmp_path)
     assert (inspection.status, inspection.detail) == ("incomplete", f"{image} is missing: unpack the archive again.")
-    assert inspection.found and inspection.expected and sum(inspection.found) == sum(inspection.expected) - 1
+    assert inspection.counts and inspection.expected and sum(inspection.counts) == sum(inspection.expected) - 1
 
 
 @pytest.mark.parametrize("name", ["TinyImageNet"], indirect=True)
@@ -240,7 +240,7 @@ def test_an_image_outside_of_the_classes(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["MNIST"], indirect=True)
 def test_a_file_that_is_not_decompressed(name: str, tmp_path: Path) -> None:
     (tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte").unlink()
-    assert "t10k-images-idx3-ubyte.gz lies there: unpack it." in inspect(name, tmp_path).detail
+    assert "unpack t10k-images-idx3-ubyte.gz beside it." in inspect(name, tmp_path).detail
 
 
 @pytest.mark.parametrize("name", ["MNIST"], indirect=True)
@@ -265,4 +265,4 @@ def test_any_task_can_be_inspected(tmp_path: Path) -> None:
     assert flags.detail == f"Task 'flags': the folder {tmp_path / 'flags'} does not exist."
     from datamodules.mini import Flags
 
-    assert Flags(train_size=20, test_size=10).inspect() == Inspection("Flags", "present", found=(20, 10))
+    assert Flags(train_size=20, test_size=10).inspect() == Inspection("Flags", "present", counts=(20, 10))
