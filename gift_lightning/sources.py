@@ -101,6 +101,7 @@ class WebFile:
         self.url, self.size, self.sha256, self.licence = url, size, sha256, licence
 
     def inspect(self) -> Inspection:
+        """Whether the file exists."""
         if self.file.is_file():
             return Inspection(self.name, "present", where=self.file)
         return Inspection(
@@ -115,6 +116,14 @@ class WebFile:
         )
 
     def download(self, report: Report) -> None:
+        """Fetch the file, see ``fetch``.
+
+        Args:
+            report: shows one line of text on the progress.
+
+        Raises:
+            InputError: it cannot be fetched or written, or has another checksum.
+        """
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -12,6 +12,7 @@ from datamodules.mtil.checks import DataError, check_image_folders, check_label_
 from datamodules.mtil.task import Contents, MTILTask
 
 Lists = Literal["classes", "train", "test", "labels"]
+"""The content of a label file."""
 
 
 class ListedTask(MTILTask):

@@ -1,4 +1,4 @@
-"""What was evaluated, as one hash: runs whose protocols agree may be compared."""
+"""The protocol of an evaluation as one hash: runs with equal protocols may be compared."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
 
 FILES_LOOKED_AT = 256
-"""Of how many files of a set the size is kept: all of a small set; of a large one no more than a second's work."""
+"""Number of files of a set whose size is recorded, evenly spread over a larger set: at most a second's work."""
 
 _Sizes = dict[str, str]  # of the training and the test images, two digits for each file
 
@@ -19,13 +19,12 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
     """Identity of an evaluation: ``{"id", "label_space", "fingerprints", "shots", "file_sizes", "weights"}``.
 
     The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test
-    transform and the starting weights. Seed and method stay out: they are what one compares. The data is that of the
-    lists of images; other images under the same names are found by ``file_sizes``, see ``first_changed_task``.
-    ``shots`` has the training images of each class, of the tasks that take few; it is in the id through the
-    fingerprints.
+    transform and the starting weights; not seed and method, which runs of one protocol compare. The fingerprints cover
+    the lists of images; ``file_sizes`` shows other images under the same names, see ``first_changed_task``. ``shots``
+    has the training images of each class of the few-shot tasks; the id covers it through the fingerprints.
 
     Args:
-        sequence: the ``TaskSequence``, set up.
+        sequence: the ``TaskSequence``, after ``setup``.
         clip: the model with its starting weights.
 
     Raises:
@@ -41,7 +40,7 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
         transform = describe(clip.test_transform)
     except InputError as error:
         raise InputError(
-            f"The CLIP's test transform cannot be told from another, so that nobody can say what was evaluated: {error}"
+            f"The CLIP's test transform cannot be described, so that runs could not be compared: {error}"
             " Let it hold numbers, texts, tensors, functions and other transforms alone."
         ) from error
     canonical = json.dumps([described, label_space, transform, weights], separators=(",", ":"))
@@ -60,10 +59,9 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
 
 
 def first_changed_task(before: Mapping[str, _Sizes], now: Mapping[str, _Sizes]) -> str | None:
-    """The first task with other images under the same names, as the sizes of their files tell; ``None`` if none has.
+    """The first task with other images under the same names, by the sizes of their files; ``None`` without one.
 
-    One file of its training and one of its test images may differ, or 5 % of them: an image that did not decode has
-    been replaced.
+    One file of its training and one of its test images may differ, or 5 % of them: replaced images that did not decode.
 
     Args:
         before: the ``file_sizes`` of an earlier run's protocol.
@@ -77,13 +75,13 @@ def first_changed_task(before: Mapping[str, _Sizes], now: Mapping[str, _Sizes]) 
 
 def _is_changed(before: str, now: str) -> bool:
     if len(before) != len(now):
-        return False  # an earlier version looked at other files
+        return False  # an earlier version recorded other files
     pairs = list(zip(_digits(before), _digits(now), strict=True))
     return sum(old != new for old, new in pairs) > max(1, 0.05 * len(pairs))
 
 
 def _sizes(train_set: Any, test_set: Any) -> _Sizes:
-    """Two digits for each file that is looked at, spread over the set; none for images that are not in files."""
+    """Two hexadecimal digits for each recorded file of a set; empty for images in memory."""
     sizes = {}
     for part, images in {"train": train_set, "test": test_set}.items():
         if hasattr(images, "sizes"):

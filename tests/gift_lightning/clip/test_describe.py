@@ -314,7 +314,7 @@ def test_the_protocol_and_the_cache_tell_transforms_apart(tmp_path: Path, monkey
     kinds = [facts(part) for part in (Gamma(1.0), Gamma(2.0), Lambda(by(1)), Lambda(by(2)), Resize(32))]
     assert len({identity for identity, _ in kinds}) == len({name for _, name in kinds}) == 5
     clip.test_transform = Gamma(random.Random(1))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"test transform cannot be told from another.*holds a random\.Random"):
+    with pytest.raises(InputError, match=r"test transform cannot be described.*holds a random\.Random"):
         protocol(sequence, clip)
     assert cache_bytes(task, Compose([Child(random.Random(1)), Resize(8), PILToTensor()])) == 0  # type: ignore[arg-type]
 
