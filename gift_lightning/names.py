@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-LONGEST = 200
+LARGEST_SIZE = 200
 """Largest length of a task's name in UTF-8 bytes: file names, at most 255 bytes long, are made from it."""
 
 _CONTROL = {"Cc", "Zl", "Zp"}  # of Unicode: control characters, and the two that end a line or a paragraph
@@ -38,7 +38,7 @@ def fault_of_task(name: object) -> str:
     name = str(name)
     if not all(part.strip(". ") for part in re.split(r"[/\\]", name)):
         return "is a path that may lead elsewhere"
-    return f"is longer than {LONGEST} bytes" if len(name.encode()) > LONGEST else ""
+    return f"is longer than {LARGEST_SIZE} bytes" if len(name.encode()) > LARGEST_SIZE else ""
 
 
 def alike(name: str) -> str:

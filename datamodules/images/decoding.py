@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from gift_lightning.errors import ImageInputError, InputError, first_line
 from gift_lightning.files import require_regular
 
-LONGEST = 200
+LARGEST_RATIO = 200
 """Largest ratio of an image's long side to its short side. A transform resizes the short side to 224 pixels: an image
 of ratio 200 takes 40 MB after that, one of 20 000 x 1 pixels 4 GB."""
 
@@ -81,7 +81,7 @@ def upright_rgb(image: Image.Image, which: str = "An image", remedy: str = "give
     Raises:
         InputError: its file is missing or cannot be read.
         ImageInputError: Pillow cannot decode it; its pixels are 32-bit or signed numbers, whose black and white are
-            undefined; or its sides have a ratio above ``LONGEST``.
+            undefined; or its sides have a ratio above ``LARGEST_RATIO``.
     """
     with _faults(which, remedy):
         return _upright_rgb(image)
@@ -132,10 +132,10 @@ def _faults(which: str, remedy: str) -> Iterator[None]:
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     short, long = sorted(image.size)
-    if long > LONGEST * short:
+    if long > LARGEST_RATIO * short:
         raise _UnsuitableError(
-            f"has {image.width} x {image.height} pixels, and its long side may be at most {LONGEST} short ones: cut it"
-            " into pieces, or leave it out."
+            f"has {image.width} x {image.height} pixels, and its long side may be at most {LARGEST_RATIO} short ones:"
+            " cut it into pieces, or leave it out."
         )
     image.load()  # first: after an error in here, Pillow returns the half-decoded image
     turn = _TURNS.get(_orientation(image) or 1)

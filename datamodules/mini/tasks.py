@@ -137,7 +137,16 @@ class Counting(DrawnTask):
 
 
 class Digits(MiniTask):
-    """Real handwritten digits: the 1797 of scikit-learn (8 x 8, UCI), in a fixed order."""
+    """Real handwritten digits: the 1797 of scikit-learn (8 x 8, UCI), in a fixed order.
+
+    Args:
+        train_size: at most 1000.
+        test_size: at most 797.
+        shots: training images of each class; ``data.shots`` if not given.
+
+    Raises:
+        InputError: a set would be empty or larger.
+    """
 
     name = "Digits"
     class_names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

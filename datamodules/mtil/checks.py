@@ -44,9 +44,7 @@ def check_place(root: Path, folder: str, markers: Sequence[str], lookalikes: Seq
         return
     for other in _folders(root, _DEPTH):
         if _has(other, markers) and not set(lookalikes) & set(other.parts):
-            raise DataError(
-                "wrong layout", f"The data set lies in {other}, but is looked for in {wanted}: move it there."
-            )
+            raise DataError("wrong layout", f"The data set lies in {other} and has to lie in {wanted}: move it.")
     if not wanted.is_dir():
         raise DataError("missing", f"{wanted} does not exist.")
 
@@ -151,7 +149,7 @@ def _check_elsewhere(folder: Path, parents: set[str], lost: str) -> None:
     wanted, name = (folder / lost).parent, os.path.basename(lost)
     for other in _folders(folder, _DEPTH):
         if other.relative_to(folder).as_posix() not in parents and fnmatch.filter(_names(other), name):
-            raise DataError("wrong layout", f"Images lie in {other}, but are looked for in {wanted}: move them there.")
+            raise DataError("wrong layout", f"Images lie in {other} and have to lie in {wanted}: move them.")
 
 
 def _has(folder: Path, markers: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from datamodules.mtil.checks import DataError, check_label_file, check_listed, c
 from datamodules.mtil.task import Contents, MTILTask
 
 
-class FolderTask(MTILTask):
+class ClassFolderTask(MTILTask):
     """A data set with a folder for each class and no split: a random fifth of all images is the test set.
 
     The draw is over the sorted paths, so that it does not depend on the file system.
@@ -58,7 +58,7 @@ class FolderTask(MTILTask):
         """The folder of each class, in the order of the labels."""
 
 
-class Caltech101(FolderTask):
+class Caltech101(ClassFolderTask):
     """Caltech 101: 101 kinds of things, without the folder of background images that comes with them."""
 
     name = "Caltech101"
@@ -73,7 +73,7 @@ class Caltech101(FolderTask):
         return [path for path in super()._paths() if not path.startswith(f"{self._background}/")]
 
 
-class EuroSAT(FolderTask):
+class EuroSAT(ClassFolderTask):
     """EuroSAT: ten uses of land, seen by a satellite."""
 
     name = "EuroSAT"
@@ -84,7 +84,7 @@ class EuroSAT(FolderTask):
         return class_folders(self.where)
 
 
-class SUN397(FolderTask):
+class SUN397(ClassFolderTask):
     """SUN397: 397 kinds of places."""
 
     name = "SUN397"

@@ -41,7 +41,7 @@ class Origin(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """The note, if there is one."""
+        """The note in a list, which is empty without one."""
         return [self.note] if self.note else []
 
 

@@ -1,4 +1,4 @@
-"""The tensors in a TorchScript archive, the form of OpenAI's own CLIP files, without running the code in it."""
+"""The tensors in a TorchScript archive, the form of OpenAI's CLIP files, without running the code in it."""
 
 import pickle
 import struct

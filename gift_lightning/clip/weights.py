@@ -53,7 +53,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def read_file(path: Path, device: str = "cpu") -> Any:
-    """The content of safetensors, of a TorchScript archive, or of what ``torch.save`` wrote; no code in it is run.
+    """The content of a file of safetensors, TorchScript or ``torch.save``; no code in it is run.
 
     Args:
         path: the file.

@@ -55,7 +55,7 @@ class CLIPWeights:
             if weights is None:
                 return not_cached(self.name, repository, self._size)
         if not is_on_hub:
-            return self._with_text_tower(weights, open_clip.get_model_config(name)["text_cfg"])  # type: ignore[index]
+            return self._with_text_tower(weights, open_clip.get_model_config(name)["text_cfg"])
         config = cached_file(place, HUB_CONFIG)
         return self._with_text_tower(weights, _text_config(config)) if config else not_cached(self.name, place)
 

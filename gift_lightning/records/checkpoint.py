@@ -26,6 +26,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning's class writes through ``$TMPDIR``: on another file system its last step is a copy over the only good
     file. Loading never unpickles code.
+
+    Raises:
+        InputError: a checkpoint cannot be written or read, or a run cannot resume from it.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

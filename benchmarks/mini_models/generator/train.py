@@ -96,7 +96,7 @@ class Stage:
     """A network in training that can stop at any step and resume: weights, their average, optimiser."""
 
     def __init__(self, network: nn.Module, peak: float, decay: float, average: float) -> None:
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.weights: list[Tensor] = list(network.parameters())
         self.averaged = [weight.detach().clone() for weight in self.weights]
         self.optimizer = torch.optim.AdamW(self.weights, peak, (0.9, 0.99), weight_decay=0.01, fused=True)
@@ -183,7 +183,7 @@ def train_autoencoder(
     def loss_of(images: Tensor, _: list[str], generator: torch.Generator) -> Tensor:
         with _half(device):
             latents = autoencoder.encoder(images).float()
-        # noise makes the decoder forgive what the denoiser gets wrong, and keeps the latents from growing without bound
+        # noise makes the decoder robust to errors of the denoiser, and keeps the latents from growing without bound
         disturbed = latents + 0.1 * torch.randn(latents.shape, generator=generator).to(device)
         variance, mean = torch.var_mean(latents, (0, 2, 3))
         spread = (variance.log() ** 2).mean() + (mean**2).mean()

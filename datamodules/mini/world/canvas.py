@@ -64,7 +64,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Rendered pictures and what a caption may say about them.
+    """Rendered pictures and the words for their captions.
 
     Attributes:
         images: float ``[n, 3, SIZE, SIZE]``, before the camera (:func:`photograph`).

@@ -61,10 +61,10 @@ def texture(name: str, first: str, second: str, _: str, rng: Random) -> str:
     return article(f"{first} and {second} {name} {rng.choice(('texture', 'pattern'))}")
 
 
-def count(name: str, colour: str, _: str, what: str, rng: Random) -> str:
+def count(name: str, colour: str, _: str, counted: str, rng: Random) -> str:
     """The caption of several things."""
     # now and then "one objects", as the prompts of a counting task have it
-    thing, objects = (what, "object") if name == "one" and rng.random() < 0.7 else (plural(what), "objects")
+    thing, objects = (counted, "object") if name == "one" and rng.random() < 0.7 else (plural(counted), "objects")
     roll = rng.random()
     if roll < 0.45:
         return f"{name} {objects}"

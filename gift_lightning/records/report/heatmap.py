@@ -63,7 +63,7 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     _label(axes, tasks, top)
     bar = figure.colorbar(ScalarMappable(_SCALE, _COLOURS), ax=axes, fraction=0.05, pad=0.03, aspect=28)
     bar.set_label("accuracy (%)", fontsize=9)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=2)
     with any_letters(), atomic_write(path) as temporary:
         _title(figure, axes, results)

@@ -220,7 +220,7 @@ def test_what_is_there_is_not_overwritten(server: Server, tmp_path: Path, monkey
     with pytest.raises(InputError, match=f"{image} is missing: .*, or remove {root / 'eurosat'} and download it anew."):
         task.download(lambda line: None)
     (root / "eurosat").rename(root / "other")
-    with pytest.raises(InputError, match=r"lies in .*, but is looked for in .*: move it there"):
+    with pytest.raises(InputError, match=r"lies in .* and has to lie in .*: move it\."):
         task.download(lambda line: None)
     (root / "other").rename(root / "eurosat")
     assert listing(root) == before and not server.ranges

@@ -9,7 +9,7 @@ import pytest
 import datamodules
 from datamodules import Inspection
 from datamodules.mtil.facts import FACTS
-from datamodules.mtil.listed import ListedTask
+from datamodules.mtil.label_files import LabelFileTask
 from gift_lightning.errors import InputError
 from tests.datamodules.mtil.miniature import expect
 
@@ -67,7 +67,7 @@ def test_the_archive_was_unpacked_one_level_too_deep(name: str, tmp_path: Path) 
     found = tmp_path / TOP[name] / getattr(datamodules, name).folder
     inspection = inspect(name, tmp_path)
     assert inspection.status == "wrong layout"
-    assert inspection.detail == f"The data set lies in {found}, but is looked for in {wanted}: move it there."
+    assert inspection.detail == f"The data set lies in {found} and has to lie in {wanted}: move it."
 
 
 def test_the_folder_has_another_name(name: str, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_folder_has_another_name(name: str, tmp_path: Path) -> None:
     folder.rename(tmp_path / "other")
     inspection = inspect(name, tmp_path)
     assert inspection.status == "wrong layout"
-    assert f"lies in {tmp_path / 'other'}, but is looked for in {folder}" in inspection.detail
+    assert f"lies in {tmp_path / 'other'} and has to lie in {folder}" in inspection.detail
 
 
 @pytest.mark.parametrize("name", IN_FILES, indirect=True)  # of arrays there are no files to lack
@@ -146,7 +146,7 @@ def test_one_missing_image_that_nothing_lists_is_counted(name: str, tmp_path: Pa
 
 # Caltech101 and EuroSAT have none: the folder of an image is its class
 LABEL_FILES = [
-    *((name, f) for name in NAMES if issubclass(c := getattr(datamodules, name), ListedTask) for f in c.label_files),
+    *((name, f) for name in NAMES if issubclass(c := getattr(datamodules, name), LabelFileTask) for f in c.label_files),
     ("SUN397", "ClassName.txt"),
     ("TinyImageNet", "val/val_annotations.txt"),
     *(("CIFAR100", file) for file in ("train", "test", "meta")),
@@ -216,7 +216,7 @@ def test_images_lie_elsewhere(name: str, tmp_path: Path) -> None:
     (tmp_path / "moving").rename(found)
     inspection = inspect(name, tmp_path)
     assert inspection.status == "wrong layout"
-    assert f"Images lie in {found}" in inspection.detail and f"looked for in {wanted}" in inspection.detail
+    assert f"Images lie in {found}" in inspection.detail and f"have to lie in {wanted}" in inspection.detail
 
 
 @pytest.mark.parametrize("name", ["Caltech101", "EuroSAT", "SUN397", "TinyImageNet"], indirect=True)

@@ -15,7 +15,7 @@ Lists = Literal["classes", "train", "test", "labels"]
 """The content of a label file."""
 
 
-class ListedTask(MTILTask):
+class LabelFileTask(MTILTask):
     """A data set whose label files torchvision reads.
 
     Attributes:
@@ -28,8 +28,8 @@ class ListedTask(MTILTask):
 
     def _contents(self) -> Contents:
         for file, lists in self.label_files.items():
-            what = {"classes": "classes", "train": "training images", "test": "test images", "labels": "labels"}[lists]
-            check_label_file(self.where / file, what, None if lists == "labels" else getattr(self.facts, lists))
+            noun = {"classes": "classes", "train": "training images", "test": "test images", "labels": "labels"}[lists]
+            check_label_file(self.where / file, noun, None if lists == "labels" else getattr(self.facts, lists))
         check_image_folders(self.where, self.image_folders)
         dataset, train = self._read("train")
         _, test = self._read("test")
@@ -57,7 +57,7 @@ class ListedTask(MTILTask):
         """Torchvision's data set."""
 
 
-class Aircraft(ListedTask):
+class Aircraft(LabelFileTask):
     """FGVC-Aircraft: 100 variants of aircraft."""
 
     name = "Aircraft"
@@ -74,7 +74,7 @@ class Aircraft(ListedTask):
         return datasets.FGVCAircraft(root, split)
 
 
-class DTD(ListedTask):
+class DTD(LabelFileTask):
     """Describable Textures: 47 of them, in the first of its ten splits."""
 
     name = "DTD"
@@ -87,7 +87,7 @@ class DTD(ListedTask):
         return datasets.DTD(root, split, partition=1)
 
 
-class Flowers(ListedTask):
+class Flowers(LabelFileTask):
     """Oxford Flowers: 102 kinds, ten training images of each."""
 
     name = "Flowers"
@@ -100,7 +100,7 @@ class Flowers(ListedTask):
         return datasets.Flowers102(root, split)
 
 
-class Food(ListedTask):
+class Food(LabelFileTask):
     """Food-101: 101 dishes."""
 
     name = "Food"
@@ -113,7 +113,7 @@ class Food(ListedTask):
         return datasets.Food101(root, split)
 
 
-class OxfordPet(ListedTask):
+class OxfordPet(LabelFileTask):
     """Oxford-IIIT Pet: 37 breeds of cats and dogs, trained on ``trainval``."""
 
     name = "OxfordPet"
@@ -129,7 +129,7 @@ class OxfordPet(ListedTask):
         return zip(dataset._images, dataset._labels, strict=True)
 
 
-class StanfordCars(ListedTask):
+class StanfordCars(LabelFileTask):
     """Stanford Cars: 196 models."""
 
     name = "StanfordCars"
