@@ -173,7 +173,7 @@ BAD_IMAGES: dict[str, tuple[Any, str]] = {
     ),
     "strips": (
         write_strips,
-        "has 20000 x 1 pixels, and its long side may be at most 200 short ones: cut it into parts",
+        "has 20000 x 1 pixels, and its long side may be at most 200 short ones: cut it into pieces",
     ),
     "bombs": (write_bomb, "test/cat/0.png cannot be decoded (Image size"),
     "a reference": (reference_with_a_hole, "references/train/"),
