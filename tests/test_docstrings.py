@@ -15,7 +15,10 @@ from torch import Tensor
 
 PACKAGES = ("gift_lightning", "callbacks", "datamodules")
 UNFINISHED = (
+    "callbacks.method",
+    "datamodules.base",
     "datamodules.class_incremental",
+    "datamodules.faults",
     "datamodules.replay.folder",
     "datamodules.replay.pipeline",
     "datamodules.sequence",
@@ -71,9 +74,10 @@ def function_of(member: Any) -> Any:
 
 
 def is_documented(kind: type, name: str) -> bool:
-    """Whether a member has a docstring, its own or that of the member of a base class that it overrides."""
+    """Whether a member has a docstring, its own or that of a base class, or stands under "Attributes" of its class."""
     docs = (getattr(function_of(vars(base)[name]), "__doc__", None) for base in kind.__mro__ if name in vars(base))
-    return any(docs)
+    attributes = (kind.__doc__ or "").partition("Attributes:")[2]
+    return any(docs) or re.search(rf"^ +([\w, ]+, )?{name}(, [\w, ]+)?: ", attributes, re.MULTILINE) is not None
 
 
 def holds_tensor(annotation: Any) -> bool:
