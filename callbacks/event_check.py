@@ -43,7 +43,9 @@ def _check(receiver: _Receiver) -> None:
     events, kind = events_of(interface), type(receiver).__name__
     if not isinstance(receiver, interface):
         if heard := [name for name in events if hasattr(receiver, name)]:
-            raise InputError(f"{kind} has the event {heard[0]}, which is sent to a callbacks.TaskCallback: derive it.")
+            raise InputError(
+                f"{kind} has the event {heard[0]}, but is no TaskCallback: derive it from callbacks.TaskCallback."
+            )
         return
     hooks = _hooks_of(receiver)
     for name in dir(type(receiver)):

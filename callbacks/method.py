@@ -1,7 +1,7 @@
 """What callbacks rely on in every method."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from datamodules.events import TaskEvents
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
+from gift_lightning.errors import InputError
 
 Learning: TypeAlias = Literal["steps", "analytic", "none"]
 
@@ -41,6 +42,12 @@ class Method(LightningModule, TaskEvents, ABC):
     """Parameters, buffers, submodules and attributes with tensors that change and that ``knowledge`` does not give by
     their names: only training needs them, or their content is in ``knowledge`` in another form. A derived class adds
     its own."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.learning not in get_args(Learning):
+            ways = ", ".join(get_args(Learning))
+            raise InputError(f"{cls.__name__}.learning is '{cls.learning}': give one of {ways}.")
 
     @abstractmethod
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
