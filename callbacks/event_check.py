@@ -1,4 +1,4 @@
-"""Events by their names: what is misspelt would never be called, and nobody would notice."""
+"""The names of events: a misspelt one would never be called, and nobody would notice."""
 
 import difflib
 import inspect
@@ -62,7 +62,7 @@ def _check(receiver: _Receiver) -> None:
 
 
 def _hooks_of(receiver: _Receiver) -> set[str]:
-    """Names of all that Lightning's own base class has."""
+    """Names of all attributes of Lightning's base class."""
     return {
         name
         for base in (LightningDataModule, LightningModule, Callback)

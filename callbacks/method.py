@@ -1,4 +1,4 @@
-"""What callbacks rely on in every method."""
+"""The attributes and methods that callbacks rely on in every method."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
@@ -17,7 +17,7 @@ Learning: TypeAlias = Literal["steps", "analytic", "none"]
 
 
 class Method(LightningModule, TaskEvents, ABC):
-    """A method as callbacks see it; ``ContinualCLIP`` is what methods derive from.
+    """A method as callbacks see it; methods derive from ``ContinualCLIP``.
 
     A callback that belongs to some methods alone takes the method in its constructor, typed by a Protocol in the
     callback's file that names what it needs beyond this. The method holds the state, the callback is its only writer.
@@ -28,14 +28,14 @@ class Method(LightningModule, TaskEvents, ABC):
             row of the accuracy matrix is the zero-shot row.
         clip: the model that learns.
         task: number of the current task.
-        loss_parts: parts of the latest step's loss, by name, each weighted as it enters the sum.
+        losses: terms of the latest step's loss, by name, each weighted as it enters the sum.
         eval_batch_size: images in one forward pass without gradients.
     """
 
     learning: ClassVar[Learning] = "steps"
     clip: CLIP
     task: int
-    loss_parts: dict[str, Tensor]
+    losses: dict[str, Tensor]
     eval_batch_size: int
 
     not_in_knowledge: ClassVar[tuple[str, ...]] = ()
@@ -58,11 +58,11 @@ class Method(LightningModule, TaskEvents, ABC):
 
     @abstractmethod
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimiser may change in the current task."""
+        """The parameters that the optimiser may change in the current task."""
 
     @abstractmethod
     def learned_parameters(self) -> list[nn.Parameter]:
-        """What may change in the current task, including what learns by itself at its end."""
+        """All parameters that may change in the current task, by the optimiser or at its end."""
 
     @abstractmethod
     def stored_copies(self) -> list[FrozenCopy[Any]]:
@@ -73,7 +73,7 @@ class Method(LightningModule, TaskEvents, ABC):
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
 
     def knowledge(self) -> dict[str, Tensor]:
-        """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
+        """The tensors that predictions need beside the weights of the CLIP, by name; none for most methods.
 
         A method that has some leaves it in the run's folder instead of the CLIP's weights after each task. All that
         changed since the first task began has to be in it, see ``not_in_knowledge``.
