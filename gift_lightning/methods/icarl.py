@@ -25,7 +25,7 @@ class ICaRL(DistillationCLIP):
     Args:
         official_quirks: choose images as their code does: the first of the first task in their order; then by herding
             over the whole task and not class by class, where each choice shifts the numbers of the later ones, so that
-            other images stay in memory than were chosen. It is a slip, and off. (Their driver also has the initial model
+            other images stay than were chosen. It is a slip, and off. (Their driver also has the initial model
             for a teacher in every task, ``teacher: initial``, and their script does not distil at all.)
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
