@@ -37,7 +37,7 @@ class Prototypes(TaskCallback):
             images = LazyShard(train_set, clip.test_geometry, clip.normalize, workers)
         with evaluation_mode(module), trainer.precision_plugin.val_step_context():
             features, labels = encode_images(trainer, module, clip, images)
-            prompts = [prompt for own in current.prompts() for prompt in own]
+            prompts = [prompt for prompts in current.class_prompts() for prompt in prompts]
             texts = clip.encode_texts(prompts).unflatten(0, (len(current.class_names), -1))
         module.prototypes = [*module.prototypes[:task], class_prototypes(features, labels, texts)]
 

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.base import ImageSet
+from datamodules.images.sets import ImageSet
 from datamodules.shard import ReplayImages, TestShard
 from gift_lightning.seeding import seed_generators, stream_seed
+
+Key = tuple[int | str, ...]
+"""Identifies a stream, e.g. ``(seed, "task", 3)``: its random numbers are a function of the key and a position."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,11 @@ class Split:
     rank: int = 0
     world_size: int = 1
     accumulate: int = 1
+
+    @classmethod
+    def of_ranks(cls, trainer: Trainer | None) -> "Split":
+        """The division over the ranks of a trainer alone; the whole without one."""
+        return cls() if trainer is None else cls(trainer.global_rank, trainer.world_size)
 
 
 class StepBatches(Sampler[list[tuple[int, int]]]):
@@ -31,14 +40,12 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
         samples: the set, or a stand-in for one that is not there yet: its length is asked for at the first batch.
         batch_size: samples in one optimiser step, over all ranks and micro-batches.
         steps: number of optimiser steps.
-        key: what identifies the stream, e.g. ``(seed, "task", 3)``.
+        key: of the stream.
         shuffle: ``False`` takes the samples in order, again and again.
         split: this rank's part.
     """
 
-    def __init__(
-        self, samples: Sized, batch_size: int, steps: int, key: tuple[int | str, ...], shuffle: bool, split: Split
-    ) -> None:
+    def __init__(self, samples: Sized, batch_size: int, steps: int, key: Key, shuffle: bool, split: Split) -> None:
         self.samples, self.batch_size, self.steps = samples, batch_size, steps
         self.key, self.shuffle, self.split = key, shuffle, split
         self.start = 0
@@ -56,21 +63,21 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
             for ordinal in range(first, first + part_size):
                 if ordinal // size != epoch:
                     epoch = ordinal // size
-                    order = self._order(epoch, size)
+                    order = shuffled(self.key, epoch, size) if self.shuffle else list(range(size))
                 batch.append((order[ordinal % size], ordinal))
             yield batch
 
-    def _order(self, epoch: int, size: int) -> list[int]:
-        if not self.shuffle:
-            return list(range(size))
-        generator = torch.Generator().manual_seed(stream_seed(*self.key, "shuffle", epoch))
-        return torch.randperm(size, generator=generator).tolist()
+
+def shuffled(key: Key, epoch: int, size: int) -> list[int]:
+    """The indices of ``size`` samples in the order of an epoch, which is a function of the key of the stream."""
+    generator = torch.Generator().manual_seed(stream_seed(*key, "shuffle", epoch))
+    return torch.randperm(size, generator=generator).tolist()
 
 
 class SeededSamples(Dataset[tuple[Any, int]]):
     """Transformed samples; the random part of a transform depends on the stream and the ordinal of the draw alone."""
 
-    def __init__(self, samples: ImageSet, transform: Callable[[Any], Any], key: tuple[int | str, ...]) -> None:
+    def __init__(self, samples: ImageSet, transform: Callable[[Any], Any], key: Key) -> None:
         self.samples, self.transform, self.key = samples, transform, key
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.base import ImageSet
+from datamodules.images.sets import ImageSet
 from gift_lightning.errors import ImageInputError
 from gift_lightning.seeding import stream_seed
 

@@ -16,5 +16,5 @@ class CurrentTask(Replay):
         super().__init__(batch_size)
 
     def prepare_task(self, task: int) -> None:
-        self.prompts = self.sequence.tasks[task].training_prompts()
+        self.texts = self.sequence.tasks[task].training_prompts()
         self.pairs = self.sequence.train_set(task)

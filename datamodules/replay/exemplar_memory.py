@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from datamodules.base import ImageSet, Replay
+from datamodules.base import Replay
+from datamodules.images.sets import ImageSet
 from gift_lightning.errors import InputError
 
 
@@ -43,7 +44,7 @@ class ExemplarMemory(Replay):
         return self.size // tasks
 
     def prepare_task(self, task: int) -> None:
-        self.prompts = self.sequence.tasks[task].training_prompts()
+        self.texts = self.sequence.tasks[task].training_prompts()
         sets = [self.sequence.train_set(earlier) for earlier in range(len(self.exemplars))]
         self.pairs = _Images([(sets[t], index) for t, indices in enumerate(self.exemplars) for index in indices])
 

@@ -14,6 +14,7 @@ from datamodules.base import Replay, is_template
 from datamodules.images.layout import splits_in
 from datamodules.images.listing import Passed, class_folders, list_images, note_of_passed
 from datamodules.images.sets import ImageFiles
+from datamodules.preprocessing import Vocabulary
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import package_file, path_of, read_lines
 from gift_lightning.names import fault_of
@@ -85,7 +86,7 @@ class Reference(Replay):
         chosen = self._choose(paths, self.num_images, "images")
         if folder != self.images:
             self._check_listed(folder, chosen)
-        self.prompts, self.pairs = prompts, ImageFiles(folder, [(path, -1) for path in chosen])
+        self.texts, self.pairs = prompts, ImageFiles(folder, [(path, -1) for path in chosen])
         named = "\n".join([*chosen, *prompts]).encode(errors="surrogateescape")  # names may not be UTF-8 on disk
         self.fingerprint = hashlib.sha256(named).hexdigest()[:16]
 
@@ -108,8 +109,8 @@ class Reference(Replay):
         return [self]
 
     def notes(self) -> list[str]:
-        """What of the folder was passed over."""
-        return note_of_passed(self._passed, _IMAGES, self.images)
+        """The files of the folder that were passed over."""
+        return note_of_passed(self._passed, _IMAGES.strip("`"), self.images)
 
     def prepare_task(self, task: int) -> None:
         """Nothing: the set is that of all tasks."""
@@ -172,8 +173,14 @@ class Reference(Replay):
             return [self.template.format(name) for name in IMAGENET_CLASSNAMES]
         if source == "random":
             generator = torch.Generator().manual_seed(stream_seed(self.sequence.seed, "reference", "words"))
-            model = self.sequence.preprocessing
-            return model.random_texts(self.num_sentences, words=RANDOM_WORDS, generator=generator)
+            model, count = self.sequence.preprocessing, self.num_sentences
+            assert count is not None  # checked before
+            if not isinstance(model, Vocabulary):
+                raise InputError(
+                    f"{_SENTENCES} is 'random', and random words need the vocabulary of a CLIP: choose other sentences,"
+                    " or give a CLIP to the sequence as its `preprocessing`."
+                )
+            return model.random_texts(count, words=RANDOM_WORDS, generator=generator)
         if isinstance(source, str):
             return _read_sentences(package_file(source, _SENTENCES))
         return source

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
+
+from lightning import Trainer
 
 from datamodules.base import Replay
 from datamodules.images.sets import ImageFiles
@@ -134,19 +135,19 @@ class SyntheticReplay(Replay):
         drawing, trainer = self.drawing(task), self.sequence.trainer
         if drawing is None:
             rows = self.folder(task).read(self.images_per_task)
-        elif trainer is not None and trainer.fast_dev_run:
+        elif trainer is not None and trainer.fast_dev_run:  # type: ignore[attr-defined]
             rows = self._draw_few(drawing)
         else:
             self._draw_together(drawing, self.sequence.names[task], trainer)
             rows = drawing.rows
-        self.prompts = list(dict.fromkeys(prompt for _, prompt in rows))
-        numbers = {prompt: number for number, prompt in enumerate(self.prompts)}
+        self.texts = list(dict.fromkeys(prompt for _, prompt in rows))
+        numbers = {prompt: number for number, prompt in enumerate(self.texts)}
         samples = [(os.fspath(file), numbers[prompt]) for file, prompt in rows]
         self.pairs = ImageFiles(Path(), samples, remedy=RESTORE)
 
-    def _draw_together(self, drawing: Drawing, name: str, trainer: Any) -> None:
+    def _draw_together(self, drawing: Drawing, name: str, trainer: Trainer | None) -> None:
         """Draw with all ranks of the run; it goes on when every image is there."""
-        split = Split() if trainer is None else Split(trainer.global_rank, trainer.world_size)
+        split = Split.of_ranks(trainer)
         work = drawing.make(split)
         progress = follow(drawing, name, work if trainer is None else in_step(trainer, work), self._show(split))
         if split.rank == 0 and progress.new:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from datamodules.base import Task
-from datamodules.image_list import task_of
+from datamodules.base import Candidates
+from datamodules.prediction import NamedClasses, decoded_samples
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
@@ -232,16 +232,16 @@ class ContinualCLIP(LightningModule):
             InputError: no list of images or of classes, a template without ``{}``, or an image that does not decode or
                 is not taken (see ``upright_rgb``).
         """
-        task = task_of(images, class_names, templates)
-        shard = TestShard(task.test_set, self.clip.test_geometry, self.clip.normalize, device=self.device)
-        return self.evaluate(task, shard).softmax(1)
+        samples, classes = decoded_samples(images), NamedClasses(class_names, templates)
+        shard = TestShard(samples, self.clip.test_geometry, self.clip.normalize, device=self.device)
+        return self.evaluate(classes, shard).softmax(1)
 
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
-        """Logits ``[len(shard), C]``, 100 x cosine, of a shard of the task's test set over the task's classes.
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
+        """Logits ``[len(shard), C]``, 100 x cosine, of a shard of the task's test set over the candidates' classes.
 
         Runs without gradients and makes no collective calls, because shards differ in size from rank to rank.
         """
-        classifier = self.clip.classifier(task.prompts())
+        classifier = self.clip.classifier(task.class_prompts())
         logits = [
             TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
             for first in range(0, len(shard), self.eval_batch_size)
@@ -279,7 +279,7 @@ class ContinualCLIP(LightningModule):
 
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:
-            too_long = self.clip.first_too_long([prompt for of_class in task.prompts() for prompt in of_class])
+            too_long = self.clip.first_too_long([prompt for of_class in task.class_prompts() for prompt in of_class])
             if too_long is not None:
                 raise InputError(
                     f"Task '{task.name}': the prompt '{too_long}' is longer than the text that the CLIP reads:"
@@ -294,7 +294,7 @@ class ContinualCLIP(LightningModule):
 
     def notes(self) -> list[str]:
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
-        return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.known_steps())]
+        return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.steps_by_name())]
 
     def notes_on_settings(self, steps: Mapping[str, int]) -> list[str]:
         """Those on the settings alone: what the warm-up leaves of the learning rate in tasks that end before it does.

@@ -111,7 +111,7 @@ class ReplayCLIP(ContinualCLIP):
 
     def replay_texts(self) -> list[str]:
         """The texts of the current task's replay set."""
-        return self.sequence.replay.prompts
+        return self.sequence.replay.texts
 
     @property
     def trained(self) -> list[Tensor]:

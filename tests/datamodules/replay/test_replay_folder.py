@@ -110,7 +110,7 @@ def test_any_prompt_is_read_from_the_csv_as_it_was_drawn(complete: bool, tmp_pat
         forget(tmp_path / "Flags_Syn", "images")
     reader = replay(tmp_path, images_per_task=40)
     reader.prepare_task(0)
-    assert {prompt.strip() for prompt in reader.prompts} == {prompt.strip() for prompt in prompts}
+    assert {prompt.strip() for prompt in reader.texts} == {prompt.strip() for prompt in prompts}
 
 
 @pytest.mark.parametrize("complete", [True, False])
