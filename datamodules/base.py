@@ -1,4 +1,4 @@
-"""The interfaces of tasks, of the classes that images are told apart from, and of replay."""
+"""The interfaces of tasks, of candidate classes, and of replay."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +28,10 @@ def is_template(text: str) -> bool:
 
 
 class Candidates:
-    """Classes that images are told apart from, each with its prompts.
+    """Classes with their prompts, among which a model chooses for an image.
 
     Attributes:
-        name: of the task whose images they are.
+        name: of the task of the images.
         class_names: the class with label ``i`` is ``class_names[i]``.
         templates: prompts with one ``{}`` for the class name. The first is the training prompt; testing averages all.
     """
@@ -149,7 +149,7 @@ class Task(Candidates, LightningDataModule):
 
     @property
     def origin(self) -> "Task":
-        """The task that has the data: itself, unless it is a part of another."""
+        """The task that has the data: itself, unless it is a sub-task of another."""
         return self
 
     def subtasks(self) -> list["Task"]:

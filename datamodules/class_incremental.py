@@ -1,4 +1,4 @@
-"""A data set cut into sub-tasks, each with classes of its own."""
+"""A data set cut into sub-tasks of some classes each."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ class ClassIncremental(Task):
     Args:
         source: the data set, any task.
         initial: classes of the first sub-task.
-        increment: classes of each further sub-task; the last has what remains.
+        increment: classes of each further sub-task; the last has the rest.
         order: of the classes: their labels, or the name of a published order (``cifar100``, ``tinyimagenet``);
             ``None`` for that of the labels.
-        templates: of prompts, if they are to be others than those of the source.
+        templates: of prompts, in the place of those of the source.
 
     Raises:
         InputError: ``initial`` or ``increment`` is less than 1, or there is no order of that name.
@@ -91,10 +91,10 @@ class ClassIncremental(Task):
         if sorted(order) != list(range(len(order))):
             raise InputError(f"The class order of '{self.name}' must name each label from 0 to {len(order) - 1} once.")
         starts = [0, *range(self.initial, len(order), self.increment)]
-        parts = [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
-        digits = len(str(len(parts)))
+        groups = [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
+        digits = len(str(len(groups)))
         self.number = len(order)
-        return [Subtask(self, f"{self.name}_{number:0{digits}}", part) for number, part in enumerate(parts, start=1)]
+        return [Subtask(self, f"{self.name}_{number:0{digits}}", group) for number, group in enumerate(groups, start=1)]
 
 
 class Subtask(Task):

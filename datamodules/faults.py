@@ -1,4 +1,4 @@
-"""Images with faults: which of a sequence do not decode, and which decode although they are damaged."""
+"""Images with faults: those of a sequence that do not decode, and those that decode although they are damaged."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ REPLAY = "data.replay"
 
 
 class ReadSequence(Protocol):
-    """The part of a ``TaskSequence`` that decides which images are read, and how often; its attributes are there."""
+    """The attributes of a ``TaskSequence`` that decide which images are read, and how often."""
 
     tasks: list[Task]
     replay: Replay | None
@@ -51,7 +51,7 @@ class ImageFaults:
     Attributes:
         skipped: for each trained task that met images that do not decode, ``{"draws": how often the task's loss met
             one, "images": which}``.
-        damaged: paths of images that decode although libjpeg found them damaged, by the name of their task or
+        damaged: paths of images that decode although libjpeg reports damage, by the name of their task or
             ``REPLAY``.
     """
 

@@ -1,4 +1,4 @@
-"""The classes that the images of a task are told apart from: those of the task, or also those of others."""
+"""The candidate classes for the images of a task: those of the task, or also those of others."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -21,7 +21,7 @@ class AmongTasks(Candidates):
         place: of the task with the images among them.
 
     Attributes:
-        class_names: of all these tasks, one after the other, each with the prompts of its own task.
+        class_names: of all these tasks, one after the other, each with the prompts of its task.
     """
 
     def __init__(self, tasks: Sequence[Task], place: int) -> None:
@@ -43,7 +43,7 @@ class AmongTasks(Candidates):
 
 
 def notes_on_names(tasks: Sequence[Task], label_space: LabelSpace) -> list[str]:
-    """Sentences on classes whose prompts do not tell them apart, because their names are the same but for their case.
+    """Sentences on classes with the same prompts, because their names differ at most in case.
 
     Args:
         tasks: set up.

@@ -14,7 +14,7 @@ from datamodules.stream import Key, SeededSamples, Split, shuffled
 
 
 class EpochSampler(DistributedSampler[Any]):
-    """This rank's draws of an epoch, as ``(sample index, number of the draw)``; ``set_epoch`` says of which epoch.
+    """This rank's draws of an epoch, as ``(sample index, number of the draw)``; ``set_epoch`` sets the epoch.
 
     Order and numbers are a function of key, epoch and sample. Each sample is drawn once in an epoch, by one of the
     ranks; the first ones of the order again where the samples do not divide among ranks. ``Trainer`` calls

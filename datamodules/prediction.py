@@ -63,7 +63,7 @@ def _decoded(image: Image.Image, index: int) -> Image.Image:
 
 def _texts(texts: Any) -> list[str]:
     """The texts of a list or an array, as plain strings; none if it is something else or holds something else."""
-    # a set has no order: nobody can tell which class is which
+    # a set has no order: the classes would have no numbers
     if isinstance(texts, str | bytes | Set | Mapping) or not isinstance(texts, Iterable):
         return []
     listed = list(texts)

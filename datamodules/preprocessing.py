@@ -37,7 +37,7 @@ class Vocabulary(Protocol):
 
 @dataclass
 class ImageTransforms(Preprocessing):
-    """A ``Preprocessing`` without a model; its attributes are explained there."""
+    """A ``Preprocessing`` without a model."""
 
     train_transform: Callable[[Any], Tensor]
     test_geometry: Callable[[Any], Tensor]
@@ -56,4 +56,4 @@ class ImageTransforms(Preprocessing):
 
 
 USUAL = ImageTransforms.of_clip()
-"""Those for 224 pixels, where no model says otherwise."""
+"""CLIP's usual transforms for 224 pixels: the default without a model."""

@@ -39,8 +39,8 @@ class TaskSequence(TaskEvents, LightningDataModule):
         replay: image-text pairs for the methods that replay.
         label_space: the candidates for a test image: the classes of its task, those of all tasks learned so far
             (``seen``, for class-incremental learning), or of the whole sequence (``all``).
-        shots: training images of each class, drawn at random with ``seed``, for the tasks without a number of their
-            own; ``None`` for all.
+        shots: training images of each class, drawn at random with ``seed``, for the tasks without a number;
+            ``None`` for all.
         root: the folder of the data sets of ``datamodules.mtil``, as torchvision keeps them, for the tasks that name
             none.
         cache: folder for decoded test images, which all runs that name it share; ``None`` decodes them anew in each
@@ -82,7 +82,7 @@ class TaskSequence(TaskEvents, LightningDataModule):
         super().__init__()
         for task in tasks:
             task.root = task.root or path_of(root)
-        self.tasks = [part for task in tasks for part in task.subtasks()]
+        self.tasks = [subtask for task in tasks for subtask in task.subtasks()]
         check_arguments(self.tasks, batch_size, steps, num_workers, shots)
         self.batch_size, self._steps = batch_size, steps
         self.label_space, self.shots, self.cache = label_space, shots, cache
@@ -158,7 +158,7 @@ class TaskSequence(TaskEvents, LightningDataModule):
     def few_shot_set(self, task: int) -> ImageSet:
         """The training images of ``task`` in this run: ``shots`` of each class, or all; the same object each time.
 
-        The task has to be set up, and does not change: its own ``train_set`` has all of them.
+        The task has to be set up, and does not change: its ``train_set`` has all of them.
         """
         current = self.tasks[task]
         if (shots := self.shots_of(current)) is None:
@@ -178,7 +178,7 @@ class TaskSequence(TaskEvents, LightningDataModule):
         return list(dict.fromkeys([*sentences, *notes_on_names(self.tasks, self.label_space)]))
 
     def candidates(self, task: int, learned: int) -> Candidates | None:
-        """The classes that the images of ``task`` are told apart from after ``learned`` tasks.
+        """The classes among which a model chooses for the images of ``task`` after ``learned`` tasks.
 
         ``None`` if its images are not tested yet. Before the first task, the classes of the whole sequence.
         """
@@ -216,7 +216,7 @@ class TaskSequence(TaskEvents, LightningDataModule):
         self.faults.on_task_trained(task)
 
     def train_dataloader(self) -> CombinedLoader:
-        """The streams of the task that is Lightning's epoch; the class says how a batch looks."""
+        """The streams of the task that is Lightning's epoch; for a batch see ``TaskSequence``."""
         assert self.trainer is not None
         # a resumed run that is already complete asks for the loaders of an epoch that does not exist
         task = min(self.trainer.current_epoch, self.num_tasks - 1)
@@ -245,8 +245,8 @@ class TaskSequence(TaskEvents, LightningDataModule):
     def place(self, batch_idx: int) -> tuple[int, int]:
         """Where this rank's batch lies in that of its optimiser step: its first image, and images of the whole."""
         split = self._split()
-        part = batch_idx % split.accumulate * split.world_size + split.rank
-        return part * self.batch_size // (split.world_size * split.accumulate), self.batch_size
+        number = batch_idx % split.accumulate * split.world_size + split.rank
+        return number * self.batch_size // (split.world_size * split.accumulate), self.batch_size
 
     def test_dataloader(self) -> DataLoader[int]:
         """One batch for each task: its number. Every rank visits all tasks and evaluates its shard of each."""

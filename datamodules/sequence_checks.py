@@ -51,12 +51,12 @@ def check_division(sizes: dict[str, int], split: Split) -> None:
         sizes: of the batches, by the name of the setting.
         split: the division.
     """
-    parts = split.world_size * split.accumulate
+    micro_batches = split.world_size * split.accumulate
     for name, size in sizes.items():
-        if size % parts:
+        if size % micro_batches:
             raise InputError(
                 f"{name} {size} does not divide into {split.world_size} devices x"
-                f" {split.accumulate} accumulated batches: choose a multiple of {parts}."
+                f" {split.accumulate} accumulated batches: choose a multiple of {micro_batches}."
             )
 
 

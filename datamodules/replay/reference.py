@@ -1,4 +1,4 @@
-"""Images and sentences that stand for what CLIP was trained on."""
+"""Images and sentences that stand for the pre-training data of CLIP."""
 
 import hashlib
 import os
@@ -32,10 +32,10 @@ T = TypeVar("T")
 
 
 class Reference(Replay):
-    """The reference images and sentences of ZSCL: what CLIP saw in pre-training, or something like it.
+    """The reference images and sentences of ZSCL: pre-training data of CLIP, or data like it.
 
-    The same set for every task, listed once. Images and sentences are no pairs: nothing says which sentence describes
-    which image, their numbers differ, and the labels in ``pairs`` are all -1. Images are in the order of their paths
+    The same set for every task, listed once. Images and sentences are no pairs: no sentence belongs
+    to an image, their numbers differ, and the labels in ``pairs`` are all -1. Images are in the order of their paths
     and decoded when they are asked for; sentences are in the order of their source, each of them once.
 
     Reference: ZSCL, Zheng et al., ICCV 2023, arXiv 2303.06628.
@@ -56,7 +56,7 @@ class Reference(Replay):
         template: a prompt with one ``{}`` for a class name.
 
     Raises:
-        InputError: a setting has an impossible value; in ``setup``, images or sentences are not where a setting says,
+        InputError: a setting has an impossible value; in ``setup``, images or sentences are missing,
             or in a resumed run not those with which it began; when an image is asked for that does not decode.
     """
 
@@ -91,19 +91,19 @@ class Reference(Replay):
         self.fingerprint = hashlib.sha256(named).hexdigest()[:16]
 
     def inspect(self) -> Inspection:
-        """What is found of the images and sentences, random words aside: those need the CLIP."""
-        found, detail = 0, ""
+        """The state of images and sentences on this machine; random words need the CLIP, and are not looked at."""
+        count, detail = 0, ""
         try:
             folder, paths = self._list_images()
-            found = len(paths)
+            count = len(paths)
             if folder != self.images:
                 self._check_listed(folder, paths)
             if self.sentences != "random":
                 self._list_sentences(paths)
         except InputError as error:
             detail = str(error)
-        status: Status = "present" if not detail else "incomplete" if found else "missing"
-        return Inspection(self.name, status, detail, found=(found, 0), where=self.images)
+        status: Status = "present" if not detail else "incomplete" if count else "missing"
+        return Inspection(self.name, status, detail, found=(count, 0), where=self.images)
 
     def sources(self) -> list[Source]:
         return [self]
@@ -163,7 +163,7 @@ class Reference(Replay):
             )
 
     def _list_sentences(self, paths: list[str]) -> list[str]:
-        """All sentences, before a part is chosen; ``paths`` are those of all images."""
+        """All sentences, before some are chosen; ``paths`` are those of all images."""
         source = self.sentences
         if source == "classes":
             return self._class_prompts(paths)

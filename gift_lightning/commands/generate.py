@@ -84,7 +84,7 @@ def _bars(console: Console) -> Bars:
 def _bar(bars: Bars, name: str, total: int) -> Callable[[Progress], None]:
     """A bar for one task, as what shows its progress."""
     bar = bars.add_task(name, total=total, rate="")
-    return lambda progress: bars.update(bar, completed=progress.there, rate=f"{progress.rate:.1f} images/s")
+    return lambda progress: bars.update(bar, completed=progress.on_disk, rate=f"{progress.rate:.1f} images/s")
 
 
 def _summarise(replay: SyntheticReplay, rows: list[Progress], console: Console) -> None:

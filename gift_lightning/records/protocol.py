@@ -16,7 +16,7 @@ _Sizes = dict[str, str]  # of the training and the test images, two digits for e
 
 
 class EvaluatedTask(Protocol):
-    """The part of a ``Task`` that the protocol describes; its attributes are explained there."""
+    """The attributes of a ``Task`` that the protocol describes."""
 
     name: str
     class_names: list[str]
@@ -30,7 +30,7 @@ class EvaluatedTask(Protocol):
 
 
 class EvaluatedSequence(Protocol):
-    """The part of a ``TaskSequence`` that the protocol describes; its attributes are explained there."""
+    """The attributes of a ``TaskSequence`` that the protocol describes."""
 
     @property
     def tasks(self) -> Sequence[EvaluatedTask]: ...

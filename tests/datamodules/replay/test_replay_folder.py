@@ -188,7 +188,7 @@ def test_a_folder_of_an_earlier_version_is_read_and_said_to_be_unchecked(tmp_pat
     for generator in (None, Noise()):
         old = replay(tmp_path, generator)
         (note,) = old.notes()
-        assert f"The images in {folder} were drawn by an earlier version, which kept no hashes" in note
+        assert f"The images in {folder} were drawn by an earlier version, which wrote no hashes" in note
         old.prepare_task(0)
         assert loaded(old) and contents(folder) == before
     (folder / "3.png").unlink()  # what is drawn anew completes the folder with hashes of all
