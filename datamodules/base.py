@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from datamodules.images.selection import FewShot, Selection, hold_out
 from datamodules.images.sets import ImageSet
 from datamodules.loaders import TextPairs, evaluation_loader, pair_loader, train_loader
-from datamodules.preprocessing import USUAL, Preprocessing
+from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
 from gift_lightning.fetch import Report
@@ -76,7 +76,7 @@ class Task(Candidates, LightningDataModule):
     test_set: ImageSet
     root: Path | None = None
     shots: int | None = None
-    preprocessing: Preprocessing = USUAL
+    preprocessing: Preprocessing = CLIP_TRANSFORMS
     batch_size: int = 64
     num_workers: int = 0
     seed: int = 0

@@ -55,5 +55,5 @@ class ImageTransforms(Preprocessing):
         return cls(image_transform_v2(config, is_train=True), *split_transform(image_transform_v2(config, False)))
 
 
-USUAL = ImageTransforms.of_clip()
+CLIP_TRANSFORMS = ImageTransforms.of_clip()
 """CLIP's usual transforms for 224 pixels: the default without a model."""

@@ -15,7 +15,7 @@ from datamodules.faults import ImageFaults
 from datamodules.images.selection import FewShot
 from datamodules.images.sets import ImageSet
 from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
-from datamodules.preprocessing import USUAL, Preprocessing
+from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
 from datamodules.sequence_checks import check_arguments, check_division, check_task, preprocessing_of, set_up
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
@@ -61,7 +61,7 @@ class TaskSequence(TaskEvents, LightningDataModule):
     INDIFFERENT = frozenset({"num_workers", "root", "cache"})
     """See ``gift_lightning.runs.same_run``; the content of the data sets has a fingerprint."""
 
-    preprocessing: Preprocessing = USUAL
+    preprocessing: Preprocessing = CLIP_TRANSFORMS
     _shards: EvaluationShards
 
     def __init__(

@@ -29,7 +29,7 @@ class ExemplarMemory(Replay):
         self.size = size
         self.exemplars: list[list[int]] = []
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Raises an ``InputError`` if the memory has no room for an image of each earlier task."""
         earlier = self.sequence.num_tasks - 1
         if self.size < max(1, earlier):

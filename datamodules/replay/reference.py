@@ -79,7 +79,7 @@ class Reference(Replay):
         self._passed: list[Passed] = []
         self._check_arguments()
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """List images and sentences: before anything else of a run, so that it does not begin with a wrong path."""
         folder, paths = self._list_images()
         prompts = self._choose(list(dict.fromkeys(self._list_sentences(paths))), self.num_sentences, "sentences")

@@ -65,7 +65,7 @@ class SyntheticReplay(Replay):
         self.images_per_task = images_per_task
         self.initial_prompts = _read_prompts(initial_prompts)
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Raises an ``InputError`` if the images of a task are neither in the folder nor can be drawn."""
         inspection = self.inspect()
         if inspection.status not in ("present", "left to fit"):

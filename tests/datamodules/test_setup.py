@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from datamodules import CurrentTask, Reference, Task, TaskSequence
 from datamodules.base import Replay
 from datamodules.mini import Flags, GeneralReference, Shapes
 from gift_lightning.clip.source import CLIPSource
+from gift_lightning.errors import InputError
 from gift_lightning.methods import ZeroShot
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -27,6 +30,23 @@ def set_up(sequence: TaskSequence, stage: str = "fit", darker: float = 1, **sett
     sequence.trainer.strategy._lightning_module = module
     sequence.setup(stage)
     return sequence
+
+
+def test_a_model_without_image_transforms_is_refused() -> None:
+    sequence = TaskSequence(two_tasks())
+    sequence.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    sequence.trainer.strategy._lightning_module = BoringModel()
+    with pytest.raises(InputError, match="`clip`, and that of BoringModel has no train_transform: train a ContinualC"):
+        sequence.setup("fit")
+
+
+def test_without_a_trainer_a_sequence_has_the_usual_transforms() -> None:
+    sequence = TaskSequence(two_tasks())
+    sequence.setup()
+    transforms, image = sequence.preprocessing, sequence.tasks[0].test_set[0][0]
+    expected = image_transform_v2(PreprocessCfg(), is_train=False)(image)
+    assert torch.equal(transforms.normalize(transforms.test_geometry(image)[None])[0], expected)
+    assert transforms.train_transform(image).shape == expected.shape == (3, 224, 224)
 
 
 @pytest.mark.parametrize("again", ["fit", "validate", "test", None])

@@ -224,6 +224,11 @@ def clip() -> CLIP:
     return CLIPSource(MINI_CLIP).load()
 
 
+def test_random_sentences_need_a_clip(pets: Path) -> None:
+    with pytest.raises(InputError, match=r"sentences is 'random', and random words need the vocabulary of a CLIP"):
+        prepared(pets, "random", num_sentences=20)
+
+
 def test_random_sentences_follow_from_the_seed(pets: Path, clip: CLIP) -> None:
     torch.manual_seed(7)
     first = prepared(pets, "random", clip=clip, num_sentences=20).texts
