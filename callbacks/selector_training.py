@@ -2,7 +2,7 @@
 
 from callbacks.encoding import evaluation_mode
 from callbacks.task_callback import Module, TaskCallback, Trainer
-from datamodules.images.sets import ImageSet
+from datamodules.base import ImageSet
 from datamodules.ranks import in_step
 from gift_lightning.numerics.autoencoder import AutoEncoder, AutoEncoderTraining
 

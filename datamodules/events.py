@@ -1,8 +1,8 @@
-"""The events of a sequence, for its datamodule and its method."""
+"""The events of a sequence, as its datamodule and its method hear them."""
 
 
 class TaskEvents:
-    """The calls that the datamodule and the method get at the boundaries of tasks; every default does nothing.
+    """What the datamodule and the method are called for at the boundaries of tasks; every default does nothing.
 
     ``callbacks.TaskBoundary`` sends each event to the datamodule, then to the method, then to the callbacks, on every
     rank. Tasks count from 0. The order:

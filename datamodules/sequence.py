@@ -22,7 +22,7 @@ from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatch
 from gift_lightning.files import path_of
 
 
-class TaskSequence(TaskEvents, LightningDataModule):
+class TaskSequence(LightningDataModule, TaskEvents):
     """A sequence of tasks, learned in the given order: the data of a ``ContinualCLIP``, one epoch for each task.
 
     A batch is ``{"task": (images [b, 3, H, W], labels [b])}``, and in a task with a replay set also
