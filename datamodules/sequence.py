@@ -107,10 +107,12 @@ class TaskSequence(LightningDataModule, TaskEvents):
 
     @property
     def num_tasks(self) -> int:
+        """Number of tasks, after the cuts."""
         return len(self.tasks)
 
     @property
     def names(self) -> list[str]:
+        """Names of the tasks, in the order of training."""
         return [task.name for task in self.tasks]
 
     def steps(self, task: int) -> int:
@@ -129,6 +131,7 @@ class TaskSequence(LightningDataModule, TaskEvents):
         return [0, *accumulate(self.steps(t) for t in range(self.num_tasks))][task]
 
     def prepare_data(self) -> None:
+        """Call ``prepare_data`` of each task, in one process of each machine."""
         for task in self.tasks:
             task.prepare_data()
 
