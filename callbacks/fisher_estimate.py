@@ -1,11 +1,11 @@
 """The Fisher information of the weights, estimated on replayed pairs."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from callbacks.task_callback import Module, TaskCallback, Trainer
+from callbacks.task_callback import TaskCallback, sequence_of
 from gift_lightning.numerics.consolidation import normalised_fisher
 
 
@@ -24,25 +24,25 @@ class FisherEstimate(TaskCallback):
     def __init__(self, mode: Literal["adaptive", "boundary", "l2", "off"]) -> None:
         self.mode = mode
 
-    def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
+    def prepare_task(self, trainer: Any, module: Any, task: int) -> None:
         # not in on_task_start: the teacher sees the replay set first
-        starts = trainer.global_step == trainer.datamodule.first_step(task)
+        starts = trainer.global_step == sequence_of(trainer).first_step(task)
         if self.mode == "boundary" and starts:
             squares = self.estimate(trainer, module)
             module.fisher.fill(normalised_fisher(squares, module.trained), module.clip)
             for logger in trainer.loggers:
                 logger.log_metrics(self._shares(module, squares), trainer.global_step)
 
-    def estimate(self, trainer: Trainer, module: Module) -> list[Tensor | None]:
+    def estimate(self, trainer: Any, module: Any) -> list[Tensor | None]:
         """Mean squared gradient of the replay loss, over batches of the size that training has; weights stay untouched.
 
         The batches go through the replay set in its order; what does not fill a last one is left out, and a set smaller
         than a batch is repeated to fill one.
         """
         parts = trainer.world_size * trainer.accumulate_grad_batches
-        share = trainer.datamodule.replay.batch_size // parts
+        share = sequence_of(trainer).replay.batch_size // parts
         size = share * trainer.world_size
-        batches = max(1, len(trainer.datamodule.replay_images) // size)
+        batches = max(1, len(sequence_of(trainer).replay_images) // size)
         total: list[Tensor | None] = []
         for batch in range(batches):
             first = batch * size + trainer.global_rank * share
@@ -52,16 +52,14 @@ class FisherEstimate(TaskCallback):
             total = squares if not total else [_sum(a, b) for a, b in zip(total, squares, strict=True)]
         return total
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: Module, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: object, batch: object, batch_idx: int) -> None:
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         every = trainer.log_every_n_steps
         if self.mode == "adaptive" and stepped and every and trainer.global_step % every == 0:
             squares = [None if part is None else part.square() for part in module.replay_gradient]
             module.log_dict(self._shares(module, squares))
 
-    def _shares(self, module: Module, squares: list[Tensor | None]) -> dict[str, float]:
+    def _shares(self, module: Any, squares: list[Tensor | None]) -> dict[str, float]:
         names = [name for name, parameter in module.clip.named_parameters() if parameter.requires_grad]
         return {f"fisher/{layer}": share for layer, share in layer_shares(names, squares).items()}
 

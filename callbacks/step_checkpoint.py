@@ -2,16 +2,16 @@
 
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from callbacks.task_callback import Module, Trainer
 from gift_lightning.records.run_folder import RunFolder
 
 
 class StepCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` every ``folder.checkpoint_every`` optimiser steps; task boundaries write it themselves.
 
-    It writes when all of a step is over, its rows of metrics are logged too: Lightning has no hook there, and logs a
+    It writes when a step is over and its rows of metrics are logged: Lightning has no hook there, and logs a
     step after the last hook of its batch. A checkpoint of that hook would be ahead of the loggers, and a kill between
     the two would lose a row.
 
@@ -25,7 +25,7 @@ class StepCheckpoint(Checkpoint):
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
 
-    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loop = trainer.fit_loop.epoch_loop
         finish_batch = loop.on_advance_end
 
@@ -35,4 +35,4 @@ class StepCheckpoint(Checkpoint):
             if stepped and trainer.global_step % self.folder.checkpoint_every == 0:
                 trainer.save_checkpoint(self.folder.last_checkpoint)
 
-        loop.on_advance_end = finish_and_save
+        loop.on_advance_end = finish_and_save  # type: ignore[method-assign, assignment]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from datamodules.base import ImageSet
+from datamodules.images.sets import ImageSet
 
 MOST_IN_MEMORY = 10_000
 """Largest set that is resized into memory: 1.5 GB at 224 pixels. Images of a larger one are read at each use."""

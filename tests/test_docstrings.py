@@ -21,7 +21,6 @@ UNFINISHED = (
     "datamodules.faults",
     "datamodules.replay.folder",
     "datamodules.replay.pipeline",
-    "datamodules.sequence",
     "datamodules.stream",
     "gift_lightning.clip.text",
     "gift_lightning.commands.cli",

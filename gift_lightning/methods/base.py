@@ -1,18 +1,21 @@
 """What all methods share: the task loss, the optimiser, the hooks of a task, evaluation."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from lightning import LightningModule
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from datamodules.base import Task
-from datamodules.image_list import task_of
+from callbacks.encoding import encode_train_set
+from callbacks.method import Method
+from callbacks.task_callback import logs_step, sequence_of
+from datamodules.base import Candidates
+from datamodules.prediction import NamedClasses, decoded_samples
+from datamodules.sequence import TaskSequence
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
@@ -24,12 +27,12 @@ from gift_lightning.numerics.schedule import checked_rates, warmup_cosine, warmu
 from gift_lightning.sources import Source
 
 
-class ContinualCLIP(LightningModule):
+class ContinualCLIP(Method):
     """CLIP fine-tuned on one task after the other.
 
     loss = CE(exp(s) * cos(image, class prompts), label), label-smoothed, over ``classes``
 
-    A method adds to this what it needs: more losses (``training_step``), a gradient that needs no graph
+    A method adds its own: more losses (``training_step``), a gradient that needs no graph
     (``on_before_optimizer_step``), work at a task's boundaries (``prepare_task``, ``on_task_start``, ``on_task_end``),
     callbacks (``configure_callbacks``), or another way to predict (``evaluate``).
 
@@ -51,14 +54,9 @@ class ContinualCLIP(LightningModule):
     """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
 
     keeps_replay_gradient = False
-    """Whether a gradient of all that learns is kept beside the one that the optimiser takes."""
+    """Whether a second gradient of all trained weights is in memory beside the optimiser's."""
 
-    learns = True
-    """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
-
-    not_in_knowledge: tuple[str, ...] = ("loss_parts", "_class_tokens")
-    """Parameters, buffers, submodules and attributes with tensors that change and that ``knowledge`` does not give as
-    they are: only training needs them, or their content is there in another form. A derived class adds its own."""
+    not_in_knowledge: ClassVar[tuple[str, ...]] = ("losses", "_class_tokens")
 
     def __init__(
         self,
@@ -84,7 +82,7 @@ class ContinualCLIP(LightningModule):
         self.classes, self.label_smoothing, self.eval_batch_size = classes, label_smoothing, eval_batch_size
         self.task = 0
         self._step_lr = 0.0
-        self.loss_parts: dict[str, Tensor] = {}
+        self.losses: dict[str, Tensor] = {}
         self._class_tokens: Tensor | None = None
 
     @classmethod
@@ -110,30 +108,31 @@ class ContinualCLIP(LightningModule):
 
     def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Features of images and texts as the model in training sees them."""
-        return self.clip(images, tokens)
+        features: tuple[Tensor, Tensor] = self.clip(images, tokens)
+        return features
 
     def record(self, name: str, value: Tensor) -> Tensor:
-        """Keep a part of this step's loss for logging as ``loss/<name>``, weighted as it enters the sum; return it."""
-        self.loss_parts[name] = value.detach()
+        """Log a term of this step's loss as ``loss/<name>``, weighted as it enters the sum; returns it."""
+        self.losses[name] = value.detach()
         return value
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._step_lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the rate of this step and the parts of its loss, averaged over ranks; stop if they are not numbers."""
-        trainer: Any = self.trainer
+        """Log the rate of this step and the terms of its loss, averaged over ranks; stop if they are not finite."""
+        trainer = self.trainer
         step, last = trainer.global_step, self.sequence.first_step(self.task + 1)
-        if step != last and (trainer.log_every_n_steps == 0 or step % trainer.log_every_n_steps):
+        if step != last and not logs_step(trainer):
             return
-        parts = trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
-        if not parts.isfinite().all():
-            broken = next(name for name, part in zip(self.loss_parts, parts, strict=True) if not part.isfinite())
+        means = trainer.strategy.reduce(torch.stack(list(self.losses.values())), reduce_op="mean")
+        if not means.isfinite().all():
+            broken = next(name for name, mean in zip(self.losses, means, strict=True) if not mean.isfinite())
             raise InputError(
                 f"The {broken.replace('_', ' ')} loss is not finite at step {step} (task"
                 f" '{self.sequence.names[self.task]}'): lower `model.lr`, or look for broken images."
             )
-        self.log_dict({f"loss/{name}": part for name, part in zip(self.loss_parts, parts, strict=True)})
+        self.log_dict({f"loss/{name}": mean for name, mean in zip(self.losses, means, strict=True)})
         self.log("lr", self._step_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -146,7 +145,7 @@ class ContinualCLIP(LightningModule):
         checkpoint |= {"method": type(self).__name__, "knowledge": self.knowledge(), **self.clip.origin.metadata}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse what a run of another method, or with another CLIP, has saved."""
+        """Refuse the checkpoint of a run of another method, or with another CLIP."""
         method = type(self).__name__
         if "knowledge" not in checkpoint:
             raise InputError("The checkpoint was not written by a run of this program: resume from that of a run.")
@@ -163,28 +162,17 @@ class ContinualCLIP(LightningModule):
             )
         self.load_knowledge(checkpoint["knowledge"])
 
-    def knowledge(self) -> dict[str, Tensor]:
-        """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
-
-        A method that has some leaves it in the run's folder instead of the CLIP's weights after each task. All that
-        changed since the first task began has to be in it, see ``not_in_knowledge``.
-        """
-        return {}
-
-    @property
-    def has_knowledge(self) -> bool:
-        """Whether the method defines a ``knowledge`` of its own."""
-        return type(self).knowledge is not ContinualCLIP.knowledge
-
-    def load_knowledge(self, kept: dict[str, Tensor]) -> None:
-        """Take over what ``knowledge`` gave; an empty one is that of a model which has learned nothing yet.
+    def load_knowledge(self, knowledge: dict[str, Tensor]) -> None:
+        """Take over the tensors of ``knowledge``; without any, the model has learned nothing yet.
 
         Raises:
             InputError: it is not of this method, or of another model.
         """
-        if kept:
+        if knowledge:
             method = type(self).__name__
-            raise InputError(f"The run kept more than weights, which {method} has no use for: name the run's method.")
+            raise InputError(
+                f"The run has knowledge beside its weights, which {method} does not use: name the run's method."
+            )
 
     def build(self, tasks: int, has_reference: bool, seed: int = 0) -> None:
         """Make what grows with the number of tasks; called in ``setup``, and where a run is only estimated.
@@ -195,19 +183,19 @@ class ContinualCLIP(LightningModule):
             seed: of the run.
         """
 
-    # --- what happens at a task's boundaries --------------------------------------------------------------------------
-
-    def on_task_start(self, task: int) -> None:
-        """Once before the first step of ``task``; may change weights in place."""
+    # --- events -------------------------------------------------------------------------------------------------------
 
     def prepare_task(self, task: int) -> None:
-        """Before the first step of ``task``, and again whenever a run resumes into it; changes no weights."""
         earlier = self.sequence.tasks[:task] if self.classes == "seen" else []
         named = [self.sequence.tasks[task], *earlier]
         self._class_tokens = self.clip.tokenize([prompt for each in named for prompt in each.training_prompts()])
 
-    def on_task_end(self, task: int) -> None:
-        """Once after the last step of ``task``, before evaluation; may change weights in place."""
+    def train_features(self, task: int) -> tuple[Tensor, Tensor]:
+        """Unit features ``[N, D]`` and labels ``[N]`` of the training images of a task, by the CLIP as in testing.
+
+        For methods that learn analytically. All ranks have to call this; all get the same.
+        """
+        return encode_train_set(self.trainer, self, self.sequence.train_set(task))
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
@@ -232,16 +220,12 @@ class ContinualCLIP(LightningModule):
             InputError: no list of images or of classes, a template without ``{}``, or an image that does not decode or
                 is not taken (see ``upright_rgb``).
         """
-        task = task_of(images, class_names, templates)
-        shard = TestShard(task.test_set, self.clip.test_geometry, self.clip.normalize, device=self.device)
-        return self.evaluate(task, shard).softmax(1)
+        samples, classes = decoded_samples(images), NamedClasses(class_names, templates)
+        shard = TestShard(samples, self.clip.test_geometry, self.clip.normalize, device=self.device)
+        return self.evaluate(classes, shard).softmax(1)
 
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
-        """Logits ``[len(shard), C]``, 100 x cosine, of a shard of the task's test set over the task's classes.
-
-        Runs without gradients and makes no collective calls, because shards differ in size from rank to rank.
-        """
-        classifier = self.clip.classifier(task.prompts())
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
+        classifier = self.clip.classifier(task.class_prompts())
         logits = [
             TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
             for first in range(0, len(shard), self.eval_batch_size)
@@ -258,7 +242,9 @@ class ContinualCLIP(LightningModule):
     # --- optimisation -------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """A new AdamW and schedule for the current task; called at the start of every task."""
+        """A new AdamW and schedule for the current task; called at the start of every task. None without steps."""
+        if self.learning != "steps":
+            return None
         task, steps = self.task, self.sequence.steps(self.task)
         lr = self.lr[self.sequence.names[task]] if isinstance(self.lr, dict) else self.lr
         optimizer = AdamW(self.trained_parameters(), lr=lr, betas=self.betas, weight_decay=self.weight_decay)
@@ -266,20 +252,18 @@ class ContinualCLIP(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What may change in the current task."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        has_steps = self.learning == "steps"
+        return [parameter for parameter in self.parameters() if parameter.requires_grad and has_steps]
 
     def learned_parameters(self) -> list[nn.Parameter]:
-        """What may change in the current task, that which learns by itself at its end included."""
         return self.trained_parameters()
 
-    def stored_copies(self) -> list[FrozenCopy]:
-        """Models beside the CLIP that have to be stored between tasks; a copy that every task makes anew does not."""
+    def stored_copies(self) -> list[FrozenCopy[Any]]:
         return []
 
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:
-            too_long = self.clip.first_too_long([prompt for of_class in task.prompts() for prompt in of_class])
+            too_long = self.clip.first_too_long([prompt for of_class in task.class_prompts() for prompt in of_class])
             if too_long is not None:
                 raise InputError(
                     f"Task '{task.name}': the prompt '{too_long}' is longer than the text that the CLIP reads:"
@@ -293,18 +277,17 @@ class ContinualCLIP(LightningModule):
         self.build(self.sequence.num_tasks, self.sequence.replay is not None, self.sequence.seed)
 
     def notes(self) -> list[str]:
-        """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
-        return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.known_steps())]
+        return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.steps_by_name())]
 
     def notes_on_settings(self, steps: Mapping[str, int]) -> list[str]:
-        """Those on the settings alone: what the warm-up leaves of the learning rate in tasks that end before it does.
+        """Those on the settings alone: how far the learning rate rises in tasks that end before the warm-up does.
 
         Args:
             steps: optimiser steps of the tasks, by name.
         """
-        return warmup_notes(steps, self.warmup_steps) if self.learns else []
+        return warmup_notes(steps, self.warmup_steps) if self.learning == "steps" else []
 
     @property
-    def sequence(self) -> Any:
-        """The ``TaskSequence`` of the run."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]
+    def sequence(self) -> TaskSequence:
+        """The tasks of the run."""
+        return sequence_of(self.trainer)

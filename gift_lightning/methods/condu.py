@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.func import functional_call
 
 from callbacks.prototypes import Prototypes
-from datamodules.base import Task
+from datamodules.base import Candidates
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
@@ -78,7 +78,7 @@ class ConDU(ContinualCLIP):
         self.prototypes: list[Tensor] = []
 
     def configure_callbacks(self) -> list[Callback]:
-        return [Prototypes(augmented=self.prototype_images == "augmented")]
+        return [Prototypes(self, augmented=self.prototype_images == "augmented")]
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -160,7 +160,7 @@ class ConDU(ContinualCLIP):
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         if not self.learned or not len(shard):
             return super().evaluate(task, shard)
         try:
@@ -171,7 +171,7 @@ class ConDU(ContinualCLIP):
         finally:
             self.become_initial()
 
-    def aggregated(self, task: Task, shard: TestShard) -> Tensor:
+    def aggregated(self, task: Candidates, shard: TestShard) -> Tensor:
         """Logits ``[n, C]`` of the pre-trained model and of each image's nearest experts, averaged.
 
         One expert after the other, and an expert sees only the images that chose it.
@@ -199,8 +199,8 @@ class ConDU(ContinualCLIP):
         parts = [self.encode_shard(shard, part) for part in rows.cpu().split(self.eval_batch_size)]
         return torch.cat(parts)
 
-    def logits(self, task: Task, features: Tensor) -> Tensor:
-        return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.prompts()))
+    def logits(self, task: Candidates, features: Tensor) -> Tensor:
+        return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.class_prompts()))
 
     def become_expert(self, place: int) -> None:
         """Give the CLIP the weights of a task's expert."""

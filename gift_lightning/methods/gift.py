@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from callbacks.fisher_estimate import FisherEstimate
 from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
 from gift_lightning.methods.parts.distillation import DistillationCLIP
 from gift_lightning.numerics.consolidation import normalised_fisher, pull_to_anchor
@@ -98,7 +99,7 @@ class GIFT(DistillationCLIP):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit" and not self.sequence.replay.paired:
+        if stage == "fit" and not self.replay.paired:
             raise InputError("GIFT needs a text for each image, and `data.replay` has images alone: choose another.")
 
     def prepare_task(self, task: int) -> None:
@@ -113,7 +114,8 @@ class GIFT(DistillationCLIP):
         """alpha * CD + beta * ITA of the global batch, in both directions each."""
         image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_prompts(prompts))
         prompts = self.gather(prompts)
-        known = self.teacher_snapshot.features
+        known = self.teacher_features
+        assert known is not None
         teacher = Pairs(known.image[self.gather(pairs)], known.text[prompts])
         # ablations in which one tower alone learns see the other as the teacher has it
         student = Pairs(
@@ -146,7 +148,7 @@ class GIFT(DistillationCLIP):
     # --- the anchor: set when a task starts, pulled to at every step --------------------------------------------------
 
     @property
-    def anchor(self) -> FrozenCopy:
+    def anchor(self) -> FrozenCopy[CLIP]:
         """The weights before the task. A teacher that is the last model has them (``TeacherSnapshot`` copies them into
         it when the task starts): then it is the anchor too.
         """

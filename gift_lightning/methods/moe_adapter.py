@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from callbacks.selector_training import SelectorTraining
 from datamodules import CurrentTask
-from datamodules.base import Task
+from datamodules.base import Candidates
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
@@ -236,7 +236,7 @@ class MoEAdapter(ContinualCLIP):
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         """Each image by its own route; the class prompts are encoded once for each route that occurs."""
         if not self.learned or not len(shard):
             return super().evaluate(task, shard)
@@ -244,7 +244,7 @@ class MoEAdapter(ContinualCLIP):
         order, logits = [], []
         for route in routes.unique().tolist():
             with self.parts.routed(None if route == PLAIN else route, self.test_draws()):
-                classifier = self.clip.classifier(task.prompts())
+                classifier = self.clip.classifier(task.class_prompts())
                 for rows in (routes == route).nonzero().flatten().split(self.eval_batch_size):
                     order.append(rows)
                     logits.append(TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, rows), classifier))

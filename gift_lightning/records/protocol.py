@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, Protocol
 
 from gift_lightning.clip.describe import describe
 from gift_lightning.clip.model import CLIP
@@ -15,7 +15,49 @@ FILES_LOOKED_AT = 256
 _Sizes = dict[str, str]  # of the training and the test images, two digits for each file
 
 
-def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
+class EvaluatedTask(Protocol):
+    """The attributes of a ``Task`` that the protocol describes.
+
+    Attributes:
+        name, class_names, templates, fingerprint: see ``Task``.
+        test_set: of which the protocol has the number of images, and the sizes of their files.
+    """
+
+    name: str
+    class_names: list[str]
+    templates: list[str]
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def test_set(self) -> Sized: ...
+
+
+class EvaluatedSequence(Protocol):
+    """The attributes of a ``TaskSequence`` that the protocol describes.
+
+    Attributes:
+        tasks: in the order of learning.
+        label_space: ``task``, ``seen`` or ``all``.
+    """
+
+    @property
+    def tasks(self) -> Sequence[EvaluatedTask]: ...
+
+    @property
+    def label_space(self) -> str: ...
+
+    def shots_of(self, task: Any) -> int | None:
+        """Training images of each class of one of the tasks; ``None`` for all."""
+        ...
+
+    def few_shot_set(self, task: int) -> Sized:
+        """The training images of a task, by its number."""
+        ...
+
+
+def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
     """Identity of an evaluation: ``{"id", "label_space", "fingerprints", "shots", "file_sizes", "weights"}``.
 
     The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test
@@ -24,7 +66,7 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
     has the training images of each class of the few-shot tasks; the id covers it through the fingerprints.
 
     Args:
-        sequence: the ``TaskSequence``, after ``setup``.
+        sequence: after ``setup``.
         clip: the model with its starting weights.
 
     Raises:
@@ -52,7 +94,7 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
         "file_sizes": {
             task.name: sizes
             for number, task in enumerate(tasks)
-            if (sizes := _sizes(sequence.selection(number), task.test_set))
+            if (sizes := _sizes(sequence.few_shot_set(number), task.test_set))
         },
         "weights": weights,
     }
@@ -80,7 +122,7 @@ def _is_changed(before: str, now: str) -> bool:
     return sum(old != new for old, new in pairs) > max(1, 0.05 * len(pairs))
 
 
-def _sizes(train_set: Any, test_set: Any) -> _Sizes:
+def _sizes(train_set: Sized, test_set: Sized) -> _Sizes:
     """Two hexadecimal digits for each recorded file of a set; empty for images in memory."""
     sizes = {}
     for part, images in {"train": train_set, "test": test_set}.items():

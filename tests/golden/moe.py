@@ -166,7 +166,7 @@ class Watch(TaskCallback):
             record.without_gradient = set(in_their_names({n: p for n, p in parameters.items() if p.grad is None}))
             record.tensors["grad_step0"] = {n: p.grad.clone() for n, p in parameters.items() if p.grad is not None}
             record.tensors["weights_after_step0"] = {n: p.detach().clone() for n, p in parameters.items()}
-        record.steps.append({"loss": module.loss_parts["task"].item(), "lr": module._step_lr})
+        record.steps.append({"loss": module.losses["task"].item(), "lr": module._step_lr})
 
     def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
         record = module.records[task]
