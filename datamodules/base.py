@@ -179,10 +179,14 @@ class ReplayedSequence(Protocol):
     trainer: Trainer | None
 
     @property
-    def num_tasks(self) -> int: ...
+    def num_tasks(self) -> int:
+        """The length of the sequence."""
+        ...
 
     @property
-    def names(self) -> list[str]: ...
+    def names(self) -> list[str]:
+        """The names of the tasks."""
+        ...
 
     def train_set(self, task: int) -> ImageSet:
         """The training images of ``task`` in a run."""

@@ -15,13 +15,6 @@ from torch import Tensor
 
 PACKAGES = ("gift_lightning", "callbacks", "datamodules")
 UNFINISHED = (
-    "callbacks.method",
-    "datamodules.base",
-    "datamodules.class_incremental",
-    "datamodules.faults",
-    "datamodules.replay.folder",
-    "datamodules.replay.pipeline",
-    "datamodules.stream",
     "gift_lightning.clip.text",
     "gift_lightning.commands.cli",
     "gift_lightning.config.references",
