@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gift_lightning.errors import InputError
 from gift_lightning.fetch import Report
+from gift_lightning.settings import Configurable
 from gift_lightning.sources import Inspection, Source
 
 
@@ -30,7 +31,7 @@ def is_template(text: str) -> bool:
     return text.count("{}") == 1 and not set("{}") & set(text.replace("{}", ""))
 
 
-class Task(LightningDataModule):
+class Task(LightningDataModule, Configurable):
     """One task of a sequence: images with labels, and the names of its classes.
 
     Attributes:
@@ -104,7 +105,7 @@ class Task(LightningDataModule):
         return predicted == labels
 
 
-class Replay(LightningDataModule):
+class Replay(LightningDataModule, Configurable):
     """Images and texts that a method sees beside the current task.
 
     Drawn ones, those of pre-training, of the task itself, or of earlier tasks: that is where the methods differ.

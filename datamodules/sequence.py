@@ -18,9 +18,10 @@ from datamodules.sequence_checks import check_arguments, check_division, check_t
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.files import path_of
+from gift_lightning.settings import Configurable
 
 
-class TaskSequence(LightningDataModule):
+class TaskSequence(LightningDataModule, Configurable):
     """A sequence of tasks, learned in the given order.
 
     Args:

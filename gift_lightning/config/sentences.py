@@ -77,6 +77,8 @@ def _unknown_class(path: str) -> str:
     if not re.fullmatch(r"[^\s$]+", path):
         return "name a class by its path, as in gift_lightning.methods.GIFT."
     module, _, name = path.rpartition(".")
+    if module == "__main__":
+        return f"the class {name} was defined in a notebook or script: define it here too, or better in a module."
     return f"there is no class '{_short(path)}'{nearest(name, _classes(module))}."
 
 
