@@ -213,6 +213,8 @@ def test_a_class_of_a_notebook_runs_and_is_missed_elsewhere(tmp_path: Path, monk
     monkeypatch.delattr(main, "Mine")
     with pytest.raises(InputError, match="the class Mine was defined in a notebook or script: define it here too"):
         gift_lightning.load(results.run)
+    kind.__module__ = __name__  # its code goes into a module
+    monkeypatch.setitem(globals(), "Mine", kind)
     assert type(kind.load_from_checkpoint(results.run / "checkpoints" / "last.ckpt")) is kind
 
 
