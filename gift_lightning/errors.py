@@ -12,7 +12,7 @@ _names_keys = ContextVar("_names_keys", default=False)
 
 
 class InputError(ValueError):
-    """Bad input, in one sentence: the fault, its place, and the remedy.
+    """Bad input, told in one sentence: what is wrong, where, and what to do.
 
     The command line prints the sentence and exits with status 2; every other exception keeps its traceback, because it
     is a defect of the program and not of what the user gave it.
