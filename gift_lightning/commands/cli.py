@@ -34,16 +34,16 @@ COMMANDS = {
 }
 AHEAD = {
     "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
-    "doctor": "Say what a fit with the same config and flags needs and has not: data sets, weights, room.",
+    "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
 }
-"""Commands that read what fit reads, and are no methods of the trainer."""
+"""Commands with the config of fit that are no methods of the trainer."""
 USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [--debug]"
 PARSER = {
     "prog": "python -m gift_lightning",
     "usage": USAGE,
     "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
     " 'report RUN [RUN ...]' shows finished runs side by side, 'export --run RUN --out FILE' writes the final weights."
-    " With --debug, bad input is told with all that the libraries say about it.",
+    " With --debug, bad input also shows its traceback.",
     "parser_mode": MODE,
     "exit_on_error": False,
     "allow_abbrev": False,
@@ -71,7 +71,7 @@ def run(argv: list[str], debug: bool = False) -> int:
 class SequenceCLI(LightningCLI):
     """``fit`` runs a method through a sequence of tasks, ``test`` evaluates weights on it.
 
-    ``generate`` makes its replay images, ``doctor`` says what it lacks.
+    ``generate`` makes its replay images, ``doctor`` lists what is missing on this machine.
     """
 
     trainer: Any  # Lightning sets the attributes of its Trainer where a type checker does not see them
@@ -186,7 +186,7 @@ class SequenceCLI(LightningCLI):
     # --- test ---------------------------------------------------------------------------------------------------------
 
     def _place_weights(self) -> None:
-        """Let the model start from the weights to evaluate; or keep for it what else it needs to predict."""
+        """Let the model start from the weights to evaluate, or have its knowledge for ``before_test``."""
         config = self.config["test"]
         self.knowledge: dict[str, Any] = {}
         if config.weights and config.ckpt_path:

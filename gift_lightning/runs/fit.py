@@ -103,7 +103,7 @@ class Run:
         folder = self.folder if self.writes else None
         callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunRecord(folder, self.config)]
         if progress_bar is not False:
-            callbacks.insert(0, SequenceProgress())  # shows what the boundary does at the start
+            callbacks.insert(0, SequenceProgress())  # it shows the work of the boundary at the start
         if folder is not None:
             callbacks.append(StepCheckpoint(folder))
         return callbacks
@@ -111,7 +111,7 @@ class Run:
     def begun(
         self, model: ContinualCLIP, sequence: TaskSequence, checkpoint: str | None
     ) -> tuple[dict[str, Any] | None, str | None]:
-        """What the folder has of this run: its results, and the checkpoint to go on from.
+        """The state of this run in its folder: its results, and the checkpoint to go on from.
 
         From there Lightning restores: ``AtomicCheckpointIO`` reads the file, ``TaskBoundary.on_load_checkpoint`` says
         which task goes on, and the ``StepLoader`` of that task gives the batch after the last one.
@@ -127,7 +127,7 @@ class Run:
 
         Raises:
             InputError: the folder or the checkpoint is of a run with other settings or other data; or the folder holds
-                a part of this run and ``checkpoint`` is ``None``; or a file is damaged.
+                an unfinished run and ``checkpoint`` is ``None``; or a file is damaged.
         """
         if checkpoint not in (None, "last"):
             checkpoint = str(path_of(checkpoint))
@@ -168,7 +168,7 @@ class Run:
             raise self._other_run(f"content of the images of task '{task}' (files of the same names have other sizes)")
 
     def _check_checkpoint(self, file: Path) -> None:
-        """Raise an ``InputError`` unless the file is a checkpoint of this run, as far as it tells."""
+        """Raise an ``InputError`` unless the file is a checkpoint of this run, by the config in it."""
         text = config_in(read_checkpoint(file, lazy=True), file)
         differing = difference(yaml.safe_load(text), yaml.safe_load(self.config)) if text else None
         if differing is not None:

@@ -1,4 +1,4 @@
-"""The model that a finished run ended with."""
+"""The model of a finished run, and the method in a checkpoint."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -64,22 +64,28 @@ def load_checkpoint(kind: type[_Method], path: str | Path, strict: bool = True, 
     file = path_of(path)
     checkpoint = read_checkpoint(file)
     config = yaml.safe_load(config_in(checkpoint, file))
-    if not config:
-        raise InputError(f"Checkpoint {file} was written by an earlier version, without its config: load its run.")
-    settings = from_environment(config, "model")
-    settings["class_path"] = _class_in(settings["class_path"], kind)
-    if not checkpoint["knowledge"]:  # else the CLIP is the one with which the run began
-        settings["init_args"]["clip"]["weights"] = str(file)
+    if config:
+        settings = from_environment(config, "model")
+        settings["class_path"] = _class_in(settings["class_path"], kind)
+    else:  # of a plain Trainer: all arguments are given
+        settings = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": {}}
     settings["init_args"] |= {name: plain(value, f"{kind.__name__}: {name}") for name, value in arguments.items()}
+    if "clip" not in settings["init_args"]:
+        raise InputError(
+            f"Checkpoint {file} has no config: give all arguments of {kind.__name__}, beginning with clip."
+        )
+    knowledge = checkpoint.get("knowledge", {})
+    if not knowledge:  # else the CLIP is the one with which the run began
+        settings["init_args"]["clip"]["weights"] = str(file)
     model = _made(settings, file)
     progress = checkpoint["callbacks"]["TaskBoundary"]
-    stream = progress["stream"]
-    model.build(len(stream["steps"]), config["data"].get("replay") is not None, stream["seed"])
+    stream, has_reference = progress["stream"], "replay" in checkpoint.get("TaskSequence", {})
+    model.build(len(stream["steps"]), has_reference, stream["seed"])
     model.task = max(progress["started"], 0)
     if strict:
         model.on_load_checkpoint(checkpoint)
     else:
-        model.load_knowledge(checkpoint["knowledge"])
+        model.load_knowledge(knowledge)
     model.load_state_dict(checkpoint["state_dict"], strict=strict)
     return model.eval()
 
@@ -134,12 +140,12 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         raise InputError(f"{weights} is missing: restore it, or run again.")
     if results.get("weights") not in (None, checksum_in(weights)):
         raise InputError(f"{weights} are not the weights with which this run ended: restore them, or run again.")
-    # what a method keeps beside the CLIP leaves the CLIP as it was
+    # a method with knowledge leaves the CLIP as it was
     return start if weights == folder.knowledge else replace(start, weights=str(weights))
 
 
 def weights_to_test(path: str, folder: RunFolder) -> tuple[Path, dict[str, Tensor]]:
-    """The file of weights or the checkpoint to evaluate, and what its method needs to predict beside the CLIP.
+    """The file of weights or the checkpoint to evaluate, and the knowledge of its method beside the CLIP.
 
     Args:
         path: the file, or ``last`` for the latest checkpoint.

@@ -1,4 +1,4 @@
-"""The parser of a run's config: what a run may be told, with which defaults, and what its folder says of it."""
+"""The parser of a run's config, its defaults, and the text of a whole config in the folder of a run."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def add_run_arguments(parser: ConfigParser) -> None:
     parser.add_argument("--seed_everything", type=int, default=0, help="of all that is random; 0 to 4294967295")
     parser.add_argument("-c", "--config", action=ConfigFile, help="a YAML file; one given later comes on top")
     parser.add_argument("--base", action=OnlyInConfigs, help="in a config: files that it builds on")
-    parser.add_argument("--variables", action=OnlyInConfigs, help="in the config that a run keeps: see references")
+    parser.add_argument("--variables", action=OnlyInConfigs, help="in the config of a run: see references")
     parser.add_class_arguments(RunFolder, "run")
     parser.add_lightning_class_args(ContinualCLIP, "model", subclass_mode=True)
     parser.add_lightning_class_args(TaskSequence, "data")
@@ -38,7 +38,7 @@ def add_run_arguments(parser: ConfigParser) -> None:
 
 
 def config_text(config: Namespace, command: ConfigParser, parser: ConfigParser) -> str:
-    """The whole config of a run as YAML, without the keys that say how the command was typed.
+    """The whole config of a run as YAML, without the keys of the command itself.
 
     Args:
         config: of the command.

@@ -124,7 +124,12 @@ def test_a_run_begun_in_python_goes_on_from_the_command_line(reference: Path, tm
     assert_same_run(run, reference)
     status, out, err = call("fit", "--config", CONFIG, "--run.root", str(tmp_path))
     assert status == 0 and "This run is complete" in out, err
-    for command in (["report", str(run)], ["export", "--run", str(run), "--out", str(tmp_path / "out.safetensors")]):
+    tested = ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    for command in (
+        tested,
+        ["report", str(run)],
+        ["export", "--run", str(run), "--out", str(tmp_path / "out.safetensors")],
+    ):
         assert call(*command)[0] == 0
 
 
