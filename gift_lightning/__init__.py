@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datamodules.sequence import TaskSequence
     from gift_lightning.clip.source import CLIPSource
-    from gift_lightning.runs.load import load, load_checkpoint
+    from gift_lightning.runs.load import load
+    from gift_lightning.runs.load import load_checkpoint as load_checkpoint
     from gift_lightning.runs.python import fit
     from gift_lightning.runs.results import Results
 
 __version__ = "0.1.0"
 
-__all__ = ["CLIPSource", "Results", "TaskSequence", "fit", "load", "load_checkpoint"]
+__all__ = ["CLIPSource", "Results", "TaskSequence", "fit", "load"]
 
 _MODULES = {
     "CLIPSource": "gift_lightning.clip.source",
@@ -25,7 +26,7 @@ _MODULES = {
     "TaskSequence": "datamodules.sequence",
     "fit": "gift_lightning.runs.python",
     "load": "gift_lightning.runs.load",
-    "load_checkpoint": "gift_lightning.runs.load",
+    "load_checkpoint": "gift_lightning.runs.load",  # for ContinualCLIP.load_from_checkpoint
 }
 
 

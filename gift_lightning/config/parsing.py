@@ -257,7 +257,7 @@ def make_subclass(base: type[_Made], key: str, settings: Any) -> _Made:
     """
     with as_commands_read(), refusals():
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_subclass_arguments(base, key)
+        parser.add_subclass_arguments(base, key, fail_untyped=False)  # as the command line
         made: _Made = parser.instantiate_classes(parser.parse_object({key: settings}))[key]
     return made
 

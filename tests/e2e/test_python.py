@@ -209,17 +209,25 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
     GIFT.load_from_checkpoint(tmp_path / "last.ckpt", strict=False)
 
 
+class Mine(Finetune):
+    """Written in a hurry, without types."""
+
+    def __init__(self, colour, **kwargs):  # type: ignore[no-untyped-def]
+        super().__init__(**kwargs)
+        self.colour = colour
+
+
 def test_a_class_of_a_notebook_runs_and_is_missed_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     main = sys.modules["__main__"]
-    kind = type("Mine", (Finetune,), {"__module__": "__main__"})
+    kind = Mine
+    kind.__module__ = "__main__"
     monkeypatch.setattr(main, "Mine", kind, raising=False)
-    results = fit(kind(clip=CLIP, warmup_steps=1), three_tasks(steps=1), run=tmp_path / "run", **HERE)
-    assert type(gift_lightning.load(results.run)) is kind
+    results = fit(kind("blue", clip=CLIP, warmup_steps=1), three_tasks(steps=1), run=tmp_path / "run", **HERE)
+    assert gift_lightning.load(results.run).colour == "blue"
     monkeypatch.delattr(main, "Mine")
     with pytest.raises(InputError, match="the class Mine was defined in a notebook or script: define it here too"):
         gift_lightning.load(results.run)
     kind.__module__ = __name__  # its code goes into a module
-    monkeypatch.setitem(globals(), "Mine", kind)
     assert type(kind.load_from_checkpoint(results.run / "checkpoints" / "last.ckpt")) is kind
 
 
