@@ -207,6 +207,6 @@ class SequenceCLI(LightningCLI):
         self.trainer.test(**kwargs, verbose=False)  # the table comes from after_test
 
     def after_test(self) -> None:
-        sequence, row = self.datamodule, callback_of(self.trainer, AccuracyMatrix).rows[-1]
+        sequence, row = self.datamodule, cast(list[float], callback_of(self.trainer, AccuracyMatrix).rows[-1])
         sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
         self._show(row_table(sequence.names, row, metrics.last([row], sizes)))
