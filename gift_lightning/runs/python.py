@@ -40,7 +40,7 @@ def fit(method: ContinualCLIP, sequence: TaskSequence, run: str | Path | RunFold
     ``test``, ``export`` and ``load`` read both.
 
     A run begins with the method and the sequence as they were made: what an earlier ``fit`` left in them is dropped.
-    To begin with trained weights, make the method with ``CLIPSource(..., weights=FILE)``, or take that of ``load``.
+    To begin with trained weights, make the method with ``CLIPSource(..., weights=FILE)``.
     After ``fit``, the method is the one with which the run ended.
 
     Args:
@@ -56,7 +56,7 @@ def fit(method: ContinualCLIP, sequence: TaskSequence, run: str | Path | RunFold
     """
     with _as_a_guest():
         config, text = _config(method, sequence, _folder(run), trainer)
-        if method._trainer is not None:  # of an earlier fit
+        if method._trainer is not None or method.knowledge():  # of an earlier fit, or from the folder of one
             make_anew(method)
         if sequence.trainer is not None:
             make_anew(sequence)

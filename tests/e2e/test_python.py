@@ -180,6 +180,7 @@ def test_what_a_method_learned_beside_the_clip_is_in_its_checkpoint(kind: type[C
     fit(again, three_tasks(steps=2), run=results.run, **HERE)
     for model in (method, restored, again):
         torch.testing.assert_close(model.predict(images, task.class_names), expected)
+    assert fit(restored, three_tasks(steps=2), run=tmp_path / "anew", **HERE).R == results.R
 
 
 def test_a_checkpoint_of_an_earlier_version_is_loaded() -> None:
