@@ -15,6 +15,7 @@ from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
 from gift_lightning.fetch import Report
+from gift_lightning.settings import Configurable
 from gift_lightning.sources import Inspection, Source
 
 
@@ -49,7 +50,7 @@ class Candidates:
         return predicted == labels
 
 
-class Task(Candidates, LightningDataModule):
+class Task(Candidates, LightningDataModule, Configurable):
     """One task of a sequence: images with labels, and the names of its classes.
 
     By itself, it is the data of any LightningModule: ``Trainer().fit(module, Aircraft("data"))``. Its three loaders
@@ -193,7 +194,7 @@ class ReplayedSequence(Protocol):
         ...
 
 
-class Replay(LightningDataModule):
+class Replay(LightningDataModule, Configurable):
     """Images and texts that a method sees beside the current task.
 
     Synthetic images, pre-training data, the task itself, or a memory of earlier tasks: here the methods differ.

@@ -20,9 +20,10 @@ from datamodules.sequence_checks import check_arguments, check_division, check_t
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.files import path_of
+from gift_lightning.settings import Configurable
 
 
-class TaskSequence(LightningDataModule, TaskEvents):
+class TaskSequence(LightningDataModule, TaskEvents, Configurable):
     """A sequence of tasks, learned in the given order: the data of a ``ContinualCLIP``, one epoch for each task.
 
     A batch is ``{"task": (images [b, 3, H, W], labels [b])}``, and in a task with a replay set also

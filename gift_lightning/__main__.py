@@ -9,8 +9,7 @@ from typing import NoReturn
 
 from gift_lightning.commands.outlet import close_outlets, open_outlets
 from gift_lightning.console import print_styled
-from gift_lightning.errors import InputError, naming_keys, nearest
-from gift_lightning.stray import stray_package
+from gift_lightning.errors import InputError, hidden_package, naming_keys, nearest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     words = [word for word in arguments if word != "--debug"]
     name = next((word for word in words if not word.startswith("-")), None)
-    fault = stray_package() or _fault_of_text(words) or _fault_of_command(name, words)
+    fault = hidden_package() or _fault_of_text(words) or _fault_of_command(name, words)
     if fault:
         print_styled(f"error: {fault}", "red")
         return 2

@@ -1,10 +1,12 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read; this module imports nothing heavy."""
 
 import difflib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
+from pathlib import Path
 
 _names_keys = ContextVar("_names_keys", default=False)
 
@@ -33,7 +35,7 @@ _SETTING = re.compile(r"`((?:model|data|trainer|run)(?:\.\w+)+)`")
 
 @contextmanager
 def naming_keys() -> Iterator[None]:
-    """Within it, an ``InputError`` names settings by their keys: for those who write configs.
+    """Within it, an ``InputError`` names settings by their keys, and commands: for those who write configs.
 
     >>> with naming_keys():
     ...     print(InputError("`model.l2` is -1.0: it cannot be negative."))
@@ -44,6 +46,15 @@ def naming_keys() -> Iterator[None]:
         yield
     finally:
         _names_keys.reset(token)
+
+
+def advice(command_line: str, python: str) -> str:
+    """A part of a sentence in the words of its reader: within ``naming_keys`` the first, from Python the second.
+
+    >>> advice("go on with --ckpt_path last", "call fit again")
+    'call fit again'
+    """
+    return command_line if _names_keys.get() else python
 
 
 class ImageInputError(InputError):
@@ -71,3 +82,15 @@ def first_line(error: BaseException) -> str:
     'no such model.'
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + "."
+
+
+def hidden_package() -> str | None:
+    """One sentence if a folder named like one of our packages, in the current directory for instance, hides it."""
+    home = Path(__file__).resolve().parent.parent
+    for package in ("callbacks", "datamodules"):
+        spec = find_spec(package)
+        places = (spec.submodule_search_locations or [spec.origin or ""]) if spec else [""]
+        place = Path(next(iter(places))).resolve()
+        if place != home / package:
+            return f"{place} hides the package '{package}' of gift-lightning: run from another folder."
+    return None

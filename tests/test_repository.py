@@ -40,7 +40,7 @@ def canonical(requirement):
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement).group()).lower()
 
 
-@pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks", "tests"])
+@pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks", "examples", "tests"])
 def test_every_imported_library_is_declared(folder):
     own = {*PACKAGES, "benchmarks", "tests", "conftest"}
     libraries = imported_modules(ROOT / folder) - set(sys.stdlib_module_names) - own - {"tomli"}
@@ -92,7 +92,7 @@ def test_the_rules_of_the_house_name_every_callback():
 
 
 def test_no_file_is_longer_than_350_lines():
-    files = [path for folder in (*PACKAGES, "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in (*PACKAGES, "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")]
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in files}
     assert not {name: length for name, length in lengths.items() if length > 350}
     assert statistics.median(lengths.values()) <= 105

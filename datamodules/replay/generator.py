@@ -4,10 +4,11 @@ from typing import Any
 
 from PIL import Image
 
+from gift_lightning.settings import Configurable
 from gift_lightning.sources import Source
 
 
-class ImageGenerator:
+class ImageGenerator(Configurable):
     """Draws images from prompts.
 
     Attributes:

@@ -124,7 +124,7 @@ def _tag_file(name: str, tag: str) -> str:
     except Exception as error:  # the hub's library raises any exception
         raise InputError(
             f"`model.clip.pretrained` '{tag}' {_absent(error)}, or get {files[0]} from https://huggingface.co/{repository}"
-            " by other means and name the file with --model.clip.weights."
+            " by other means and name the file as `model.clip.weights`."
         ) from error
 
 
@@ -135,8 +135,8 @@ def _check_hub(repository: str, needs_weights: bool) -> None:
     except Exception as error:  # as above
         raise InputError(
             f"`model.clip.name` 'hf-hub:{repository}' {_absent(error)}, or get {HUB_CONFIG} and {HUB_WEIGHTS[0]} from"
-            f" https://huggingface.co/{repository} by other means and name their folder with"
-            " --model.clip.name local-dir:FOLDER."
+            f" https://huggingface.co/{repository} by other means and name their folder:"
+            " `model.clip.name` local-dir:FOLDER."
         ) from error
 
 

@@ -1,7 +1,7 @@
 """The command line: ``fit``, ``test``, ``generate`` and ``doctor``, from YAML files and flags."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from jsonargparse import ArgumentError
 from lightning import Trainer
@@ -14,9 +14,8 @@ from datamodules import TaskSequence
 from gift_lightning.commands.doctor.command import doctor
 from gift_lightning.commands.exit_status import status_of
 from gift_lightning.commands.generate import generate
-from gift_lightning.config.files import ConfigFile, OnlyInConfigs
 from gift_lightning.config.parsing import MODE, ConfigParser, check_values, install, make, refusals
-from gift_lightning.config.references import unresolved, with_references
+from gift_lightning.config.references import unresolved
 from gift_lightning.config.sentences import find_input_error, sentence
 from gift_lightning.console import plain_console, quiet_libraries
 from gift_lightning.errors import InputError
@@ -24,8 +23,9 @@ from gift_lightning.methods import ContinualCLIP
 from gift_lightning.numerics import metrics
 from gift_lightning.records.report import accuracy_table, row_table
 from gift_lightning.records.run_folder import RunFolder
-from gift_lightning.runs.fit import SEQUENCE_DEFAULTS, Run, check_end
+from gift_lightning.runs.fit import Run
 from gift_lightning.runs.load import weights_to_test
+from gift_lightning.runs.parser import add_run_arguments, config_text
 from gift_lightning.runs.trainer_settings import check_settings
 
 COMMANDS = {
@@ -34,16 +34,16 @@ COMMANDS = {
 }
 AHEAD = {
     "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
-    "doctor": "Say what a fit with the same config and flags needs and has not: data sets, weights, room.",
+    "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
 }
-"""Commands that read what fit reads, and are no methods of the trainer."""
+"""Commands with the config of fit that are no methods of the trainer."""
 USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [--debug]"
 PARSER = {
     "prog": "python -m gift_lightning",
     "usage": USAGE,
     "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
     " 'report RUN [RUN ...]' shows finished runs side by side, 'export --run RUN --out FILE' writes the final weights."
-    " With --debug, bad input is told with all that the libraries say about it.",
+    " With --debug, bad input also shows its traceback.",
     "parser_mode": MODE,
     "exit_on_error": False,
     "allow_abbrev": False,
@@ -61,7 +61,6 @@ def run(argv: list[str], debug: bool = False) -> int:
         subclass_mode_model=True,
         auto_configure_optimizers=False,
         save_config_callback=None,
-        trainer_defaults=SEQUENCE_DEFAULTS,
         parser_class=ConfigParser,
         parser_kwargs=PARSER,
         args=argv,
@@ -72,7 +71,7 @@ def run(argv: list[str], debug: bool = False) -> int:
 class SequenceCLI(LightningCLI):
     """``fit`` runs a method through a sequence of tasks, ``test`` evaluates weights on it.
 
-    ``generate`` makes its replay images, ``doctor`` says what it lacks.
+    ``generate`` makes its replay images, ``doctor`` lists what is missing on this machine.
     """
 
     trainer: Any  # Lightning sets the attributes of its Trainer where a type checker does not see them
@@ -112,28 +111,8 @@ class SequenceCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         return ConfigParser(**kwargs)
 
-    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--seed_everything", type=int, default=0, help="of all that is random; 0 to 4294967295")
-
-    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("-c", "--config", action=ConfigFile, help="a YAML file; one given later comes on top")
-        parser.add_argument("--base", action=OnlyInConfigs, help="in a config: files that it builds on")
-        parser.add_argument("--variables", action=OnlyInConfigs, help="in the config that a run keeps: see references")
-        parser.add_class_arguments(RunFolder, "run")
-        parser.add_lightning_class_args(self._model_class, "model", subclass_mode=self.subclass_mode_model)
-        parser.add_lightning_class_args(self._datamodule_class, "data")
-        taken = {"default_root_dir", "enable_checkpointing"}  # the run folder decides
-        # last in --help: it is the longest
-        parser.add_class_arguments(
-            self.trainer_class, "trainer", fail_untyped=False, instantiate=False, sub_configs=True, skip=taken
-        )
-        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        # what is linked is in config.files.LINKED too
-        parser.link_arguments("seed_everything", "data.seed")
-        parser.link_arguments("data.num_tasks", "trainer.max_epochs", apply_on="instantiate")
-        parser.set_defaults({"trainer.logger": None, "data.cache": "${run.root}/cache"})
+    def _add_arguments(self, parser: LightningArgumentParser) -> None:
+        add_run_arguments(cast(ConfigParser, parser))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
@@ -184,41 +163,30 @@ class SequenceCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = {**self._get(self.config_init, "trainer"), **kwargs}
         writes = self.subcommand == "fit" and not settings.get("fast_dev_run")
-        self.run = Run(self._get(self.config_init, "run"), self._config_text(), writes)
+        command = cast(ConfigParser, self._parser(self.subcommand))
+        text = config_text(self.config[self.subcommand], command, self.parser)
+        self.run = Run(self._get(self.config_init, "run"), text, writes)
         return self.run.trainer(settings)
 
     # --- fit ----------------------------------------------------------------------------------------------------------
 
-    def before_fit(self) -> None:
+    def fit(self, model: ContinualCLIP, datamodule: TaskSequence, ckpt_path: str | None) -> None:
         """Show a finished run instead of repeating it; go on with an unfinished one only if asked to."""
-        config = self.config_init["fit"]
-        results, checkpoint = self.run.begun(self.model, self.datamodule, config.get("ckpt_path"))
-        if results is not None and results["complete"]:
-            self._show(accuracy_table(results))
-            self._show(f"This run is complete: {self.run.folder.path}")
-            raise SystemExit(0)
-        config["ckpt_path"] = checkpoint
-
-    def after_fit(self) -> None:
-        if self.run.writes:
-            check_end(self.trainer, self.datamodule)
-            self._show(f"Results: {self.run.folder.path}")
+        results = self.run.fit(model, datamodule, self.trainer, ckpt_path)
+        if not results.is_new:
+            self._show(accuracy_table(results.record))
+            self._show(f"This run is complete: {results.run}")
+        elif self.run.writes:
+            self._show(f"Results: {results.run}")
 
     def _show(self, shown: Any) -> None:
         if self.trainer.is_global_zero:
             plain_console().print(shown, soft_wrap=isinstance(shown, str))
 
-    def _config_text(self) -> str:
-        """The whole config of this command as YAML, less what only says how the command was typed."""
-        config = self.config[self.subcommand].clone()
-        for key in ("config", "base", "variables", "ckpt_path"):
-            config.pop(key, None)
-        return with_references(self._parser(self.subcommand).dump(config, skip_validation=True), self.parser.references)
-
     # --- test ---------------------------------------------------------------------------------------------------------
 
     def _place_weights(self) -> None:
-        """Let the model start from the weights to evaluate; or keep for it what else it needs to predict."""
+        """Let the model start from the weights to evaluate, or have its knowledge for ``before_test``."""
         config = self.config["test"]
         self.knowledge: dict[str, Any] = {}
         if config.weights and config.ckpt_path:
@@ -239,6 +207,6 @@ class SequenceCLI(LightningCLI):
         self.trainer.test(**kwargs, verbose=False)  # the table comes from after_test
 
     def after_test(self) -> None:
-        sequence, row = self.datamodule, callback_of(self.trainer, AccuracyMatrix).rows[-1]
+        sequence, row = self.datamodule, cast(list[float], callback_of(self.trainer, AccuracyMatrix).rows[-1])
         sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
         self._show(row_table(sequence.names, row, metrics.last([row], sizes)))

@@ -1,4 +1,4 @@
-"""Standard output and standard error of the program: what cannot be written is said once, and ends no run."""
+"""Standard output and standard error of the program: an error in writing is reported once, and ends no run."""
 
 import io
 import os
@@ -44,7 +44,7 @@ def _text(outlet: Outlet, usual: Any) -> io.TextIOWrapper:
 
 
 def close_outlets(outlets: list[Outlet]) -> int:
-    """Write what is left, and say on standard error what could not be; returns the status: 0, or 2 after an error."""
+    """Write the buffers, and report a failed stream on standard error; returns the status: 0, or 2 after an error."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     for outlet, name in zip(outlets, ("standard output", "standard error"), strict=False):

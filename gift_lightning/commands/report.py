@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m gift_lightning report", description="Show runs side by side.")
     parser.add_argument("runs", nargs="+", type=path_of, metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
-    parser.add_argument("--published", metavar="NAME", help=f"beside what was published: {orders}")
+    parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
     formats = ("terminal", "markdown", "latex")
     parser.add_argument("--format", default=formats[0], help=f"one of {', '.join(formats)}")
     options = parser.parse_args(argv)
@@ -45,6 +45,6 @@ def _finished(folder: Path) -> dict[str, Any]:
     if results is None:
         raise InputError(f"{folder} holds no run: name the folder with its results.json.")
     if not results["complete"]:
-        told = f"{len(results['R'])} of {len(results['tasks'])} tasks"
-        raise InputError(f"{folder} has finished {told}: go on with --ckpt_path last.")
+        progress = f"{len(results['R'])} of {len(results['tasks'])} tasks"
+        raise InputError(f"{folder} has finished {progress}: go on with --ckpt_path last.")
     return results | {"folder": RunFolder.at(folder).path.name}

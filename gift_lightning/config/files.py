@@ -1,4 +1,4 @@
-"""The files given with ``--config``, and those that they build on."""
+"""The files of ``--config``, and those that they build on."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ LINKED = {"data.seed": "seed_everything", "trainer.max_epochs": "data.num_tasks"
 
 
 class ConfigFile(ActionConfigFile):
-    """``--config``: reads what a config builds on before the config itself."""
+    """``--config``: reads the bases of a config before the config itself."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         for config in with_bases(values):
@@ -32,10 +32,10 @@ class OnlyInConfigs(argparse.Action):
 
 
 def with_bases(config: str) -> list[str]:
-    """A config after all that it builds on, in the order in which they are to be read.
+    """A config after all its bases, in the order in which they are to be read.
 
     A config may name others under ``base``, by their paths from where it lies, one or a list: they are read first, so
-    that what it says itself comes on top. They may have bases of their own.
+    that its own settings come on top. They may have bases of their own.
 
     Args:
         config: path of a file, or the YAML itself, whose bases lie in the current folder.
@@ -51,14 +51,14 @@ def with_bases(config: str) -> list[str]:
 
 
 def _chain(path: Path, above: tuple[Path, ...]) -> list[Path]:
-    """A config after all that it builds on."""
+    """A config after all its bases."""
     if path.resolve() in above:
-        raise InputError(f"The config {path} builds on itself: remove it from 'base' there or in what it builds on.")
+        raise InputError(f"The config {path} builds on itself: remove it from 'base' there or in its bases.")
     return [*_below(_read(path), path, (*above, path.resolve())), path]
 
 
 def _below(content: dict[str, Any], path: Path, above: tuple[Path, ...]) -> list[Path]:
-    """All that the config in ``path`` builds on."""
+    """All bases of the config in ``path``."""
     bases = content.get("base") or []
     if isinstance(bases, str):
         bases = [bases]

@@ -19,7 +19,7 @@ from threading import RLock
 from typing import Any, TypeVar, get_args
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, _common, _core, _typehints, set_dumper, set_loader
+from jsonargparse import ArgumentParser, Namespace, _common, _core, _loaders_dumpers, _typehints, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -137,6 +137,14 @@ _REPLACED: list[tuple[Any, str, Any]] = [
     (_core, "omegaconf_apply", _resolve),
 ]
 """Modules of jsonargparse, the name of a function in them, and what stands for it."""
+_BY_MODE: list[dict[str, Any]] = [
+    _loaders_dumpers.loaders,
+    _loaders_dumpers.loader_exceptions,
+    _loaders_dumpers.loader_json_superset,
+    _loaders_dumpers.loader_params,
+    _loaders_dumpers.dumpers,
+]
+"""Where jsonargparse keeps how texts are read and written."""
 _TURN = RLock()
 """Of threads that replace functions and restore them: they do it for the whole process."""
 
@@ -150,17 +158,20 @@ def install() -> None:
 
 
 @contextmanager
-def _replaced() -> Iterator[None]:
-    """Within it, the functions are replaced; after it, parsers read as before."""
+def as_commands_read() -> Iterator[None]:
+    """Within it, all parsers read as those of the command line; after it, as before."""
     with _TURN:
         before = [(module, name, getattr(module, name)) for module, name, _ in _REPLACED]
+        modes = [(kinds, dict(kinds)) for kinds in _BY_MODE]
         try:
-            for module, name, ours in _REPLACED:
-                setattr(module, name, ours)
+            install()
             yield
         finally:
             for module, name, theirs in before:
                 setattr(module, name, theirs)
+            for kinds, earlier in modes:
+                kinds.clear()
+                kinds.update(earlier)
 
 
 def check_values(config: Namespace) -> None:
@@ -244,9 +255,9 @@ def make_subclass(base: type[_Made], key: str, settings: Any) -> _Made:
         ArgumentError, ValueError: they describe no such object; ``sentence`` makes one sentence of it.
         InputError: its constructor refuses them, or its module cannot be imported.
     """
-    with _replaced(), refusals():
+    with as_commands_read(), refusals():
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_subclass_arguments(base, key)
+        parser.add_subclass_arguments(base, key, fail_untyped=False)  # as the command line
         made: _Made = parser.instantiate_classes(parser.parse_object({key: settings}))[key]
     return made
 

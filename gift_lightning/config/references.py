@@ -1,6 +1,6 @@
-"""Settings that name variables of the environment, as ``${oc.env:HF_TOKEN}``: what they hold may be a secret.
+"""Settings that name variables of the environment, as ``${oc.env:HF_TOKEN}``: their values may be secrets.
 
-A run keeps the names, and of each value a fingerprint, which tells whether it is the same again.
+A run stores the names, and of each value a fingerprint, which shows whether it is the same again.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ def unresolved(error: OmegaConfBaseException, options: Iterable[str]) -> str:
 
 
 def with_references(config: str, references: References) -> str:
-    """A config as YAML that names variables instead of what they hold, with the fingerprints under ``variables``.
+    """A config as YAML with variables' names instead of their values, and fingerprints of these under ``variables``.
 
     Args:
         config: YAML of ``escaped`` settings.
@@ -100,10 +100,10 @@ def escaped(value: Any) -> Any:
 
 
 def from_environment(config: Mapping[str, Any], part: str) -> Any:
-    """A part of a config that a run has kept, with what the variables hold that it names.
+    """A part of the config of a run, with the values of the variables that it names.
 
     Raises:
-        InputError: a variable is not set, or not to what it was in the run.
+        InputError: a variable is not set, or has another value than in the run.
     """
     try:
         settings, references = resolve(config, part), find_references(config, part)

@@ -1,4 +1,4 @@
-"""What the parser says about bad input, told in one sentence with the nearest right name."""
+"""One sentence for each error of the parser, with the nearest right name."""
 
 import importlib
 import inspect
@@ -21,7 +21,7 @@ def find_input_error(error: BaseException | None) -> InputError | None:
     """The ``InputError`` behind an exception: the parser wraps what a constructor raises.
 
     One that a process which loads images raised arrives as text, its traceback before the sentence. A rank that loses
-    another one is told by gloo, in words about sockets.
+    another one gets an error of gloo about sockets.
     """
     for cause in _causes(error):
         if isinstance(cause, InputError):
@@ -44,10 +44,10 @@ def sentence(error: BaseException, options: Iterable[str]) -> str:
             return _key(text) + _unknown_class(cause.args[0])
         if wrong := re.match(r"Import path (\S+) does not correspond to a subclass of (\w+)", str(cause)):
             return f"{_key(text)}{wrong[1]} is not a {wrong[2]}: name a subclass of {wrong[2]}."
-    for pattern, tell in _PATTERNS:
-        found = re.search(pattern, text)
-        if found:
-            return tell(found, text, list(options))
+    for pattern, sentence_of in _PATTERNS:
+        match = re.search(pattern, text)
+        if match:
+            return sentence_of(match, text, list(options))
     return text
 
 
@@ -58,48 +58,50 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _unknown_flag(found: re.Match[str], text: str, options: list[str]) -> str:
-    name = found[1].split("=")[0]
+def _unknown_flag(match: re.Match[str], text: str, options: list[str]) -> str:
+    name = match[1].split("=")[0]
     if not name.startswith("-"):
-        return f"'{_short(found[1])}' stands where an option should: options begin with --, configs with --config."
+        return f"'{_short(match[1])}' stands where an option should: options begin with --, configs with --config."
     return f"{name} is not an option{nearest(name, [f'--{option}' for option in options])}."
 
 
-def _unknown_key(found: re.Match[str], text: str, options: list[str]) -> str:
-    return f"The config has a key '{found[1]}' that does not exist{nearest(found[1], options)}."
+def _unknown_key(match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"The config has a key '{match[1]}' that does not exist{nearest(match[1], options)}."
 
 
-def _unknown_argument(found: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{_key(text)}{found[1]} has no option '{found[2]}'{nearest(found[2], _arguments(found[1]))}."
+def _unknown_argument(match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{_key(text)}{match[1]} has no option '{match[2]}'{nearest(match[2], _arguments(match[1]))}."
 
 
 def _unknown_class(path: str) -> str:
     if not re.fullmatch(r"[^\s$]+", path):
         return "name a class by its path, as in gift_lightning.methods.GIFT."
     module, _, name = path.rpartition(".")
+    if module == "__main__":
+        return f"the class {name} was defined in a notebook or script: define it here too, or better in a module."
     return f"there is no class '{_short(path)}'{nearest(name, _classes(module))}."
 
 
-def _no_class(found: re.Match[str], text: str, options: list[str]) -> str:
-    return _key(text) + _unknown_class(found[1])
+def _no_class(match: re.Match[str], text: str, options: list[str]) -> str:
+    return _key(text) + _unknown_class(match[1])
 
 
-def _no_object(found: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{_key(text)}'{_short(found[2])}' is not a {found[1]}: name a class, or give class_path and init_args."
+def _no_object(match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{_key(text)}'{_short(match[2])}' is not a {match[1]}: name a class, or give class_path and init_args."
 
 
-def _no_list(found: re.Match[str], text: str, options: list[str]) -> str:
-    given = re.search(r"Expected a path but (.+?) either not", text) or found  # as it was typed
-    value = _short(given[1])
+def _no_list(match: re.Match[str], text: str, options: list[str]) -> str:
+    typed = re.search(r"Expected a path but (.+?) either not", text) or match  # as it was typed
+    value = _short(typed[1])
     return f"{_key(text)}'{value}' is not a list: put it in brackets, as in [{value}]."
 
 
-def _wrong_type(found: re.Match[str], text: str, options: list[str]) -> str:
-    kinds = [kind for kind in re.findall(r"Expected an? (.+?)(?= - | Given|\. Got|$)", text) if "NoneType" not in kind]
-    names = dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", kind).strip() for kind in kinds)
+def _wrong_type(match: re.Match[str], text: str, options: list[str]) -> str:
+    types = [name for name in re.findall(r"Expected an? (.+?)(?= - | Given|\. Got|$)", text) if "NoneType" not in name]
+    names = dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", name).strip() for name in types)
     keys = re.findall(r'[Pp]arser key "([^"]+)"', text)
-    kind = f", but must be of type {' or '.join(names)}" if any(names) else ", which is not what it takes"
-    return f"{'.'.join(keys) or 'A value'} is '{_short(found[1])}'{kind}."
+    fault = f", but must be of type {' or '.join(names)}" if any(names) else ", which is not what it takes"
+    return f"{'.'.join(keys) or 'A value'} is '{_short(match[1])}'{fault}."
 
 
 def _short(text: str | None) -> str:
@@ -110,14 +112,14 @@ def _short(text: str | None) -> str:
 
 
 def _key(text: str) -> str:
-    found = re.search(r'[Pp]arser key "([^"]+)"', text)
-    return f"{found[1]}: " if found else ""
+    match = re.search(r'[Pp]arser key "([^"]+)"', text)
+    return f"{match[1]}: " if match else ""
 
 
 def _classes(module: str) -> list[str]:
     try:
-        found = importlib.import_module(module)
-        return [name for name in dir(found) if inspect.isclass(getattr(found, name))]
+        content = vars(importlib.import_module(module))
+        return [name for name, value in content.items() if inspect.isclass(value)]
     except (ImportError, TypeError, ValueError):  # no name of a module
         return []
 
@@ -128,28 +130,28 @@ def _arguments(class_path: str) -> list[str]:
     return [argument for base in bases for argument in inspect.signature(base.__init__).parameters]
 
 
-def _linked(found: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{found[1]} cannot be set: it follows from {LINKED[found[1]]}."
+def _linked(match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{match[1]} cannot be set: it follows from {LINKED[match[1]]}."
 
 
-def _no_group(found: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{_key(text)}'{_short(found[1])}' is neither a file nor settings, as in {{steps: 100}}."
+def _no_group(match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{_key(text)}'{_short(match[1])}' is neither a file nor settings, as in {{steps: 100}}."
 
 
-def _missing(found: re.Match[str], text: str, options: list[str]) -> str:
-    names = [name.partition(".")[2] for name in found[1].split(", ")]
+def _missing(match: re.Match[str], text: str, options: list[str]) -> str:
+    names = [name.partition(".")[2] for name in match[1].split(", ")]
     if len(names) > 1:
         return "Nothing says what to run: give a config, as in --config conf/quickstart.yaml."
     return f"The config does not say what {names[0]} is: see conf/quickstart.yaml for an example."
 
 
-def _missing_argument(found: re.Match[str], text: str, options: list[str]) -> str:
-    names = " and ".join(f"'{name}'" for name in found[2].split(", "))
-    return f"{_key(text)}{found[1]} needs {names}: give it under init_args."
+def _missing_argument(match: re.Match[str], text: str, options: list[str]) -> str:
+    names = " and ".join(f"'{name}'" for name in match[2].split(", "))
+    return f"{_key(text)}{match[1]} needs {names}: give it under init_args."
 
 
-def _no_value(found: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{found[1].split('/')[-1]} needs a value after it."
+def _no_value(match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{match[1].split('/')[-1]} needs a value after it."
 
 
 _PATTERNS = [

@@ -20,7 +20,7 @@ def load_yaml(text: str) -> Any:
     """The value that a YAML text stands for, with keys as they are typed: ``0``, ``yes`` and ``1.0`` are texts.
 
     Raises:
-        yaml.YAMLError: the text is not YAML; what a flag says may still be a plain text.
+        yaml.YAMLError: the text is not YAML; the value of a flag may still be a plain text.
         InputError: it has more levels or values than a config has, or a key twice.
     """
     _check(text)
@@ -28,7 +28,7 @@ def load_yaml(text: str) -> Any:
 
 
 def dump_yaml(value: Any) -> str:
-    """A value as YAML; what is neither text, number nor container, as the default of some class may be, is a text."""
+    """A value as YAML; an object that is neither text, number nor container, as some class's default, is a text."""
     return yaml.dump(value, Dumper=_AnyDefault, sort_keys=False, allow_unicode=True)
 
 
@@ -63,7 +63,7 @@ class _TextKeys(get_yaml_default_loader()):  # type: ignore[misc]
 def _mapping(loader: _TextKeys, node: yaml.MappingNode) -> Iterator[dict[str, Any]]:
     """A dictionary, as PyYAML makes it, but for the keys."""
     content: dict[str, Any] = {}
-    yield content  # it is filled later: what is in it may be large
+    yield content  # it is filled later: its content may be large
     loader.flatten_mapping(node)
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -73,8 +73,8 @@ def _mapping(loader: _TextKeys, node: yaml.MappingNode) -> Iterator[dict[str, An
 
 _TextKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
 for first in {*_AnyDefault.yaml_implicit_resolvers, *_TextKeys.yaml_implicit_resolvers}:
-    usual, own = (kind.yaml_implicit_resolvers.get(first, []) for kind in (_AnyDefault, _TextKeys))
-    _AnyDefault.yaml_implicit_resolvers[first] = [*own, *(each for each in usual if each not in own)]
+    theirs, ours = (reader.yaml_implicit_resolvers.get(first, []) for reader in (_AnyDefault, _TextKeys))
+    _AnyDefault.yaml_implicit_resolvers[first] = [*ours, *(each for each in theirs if each not in ours)]
 
 
 @dataclass
@@ -91,7 +91,7 @@ class _Level:
 
 
 def _check(text: str) -> None:
-    """Refuse, before it is built, what would keep the parser busy for minutes or overflow its stack."""
+    """Refuse a text that would take the parser minutes or overflow its stack, before it is built."""
     levels, sizes = [_Level()], dict[str, int]()
     for event in yaml.parse(text, _TextKeys):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -107,7 +107,7 @@ def _check(text: str) -> None:
             _check_key(levels[-1], event)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in [level.anchor for level in levels]:
-                raise InputError(f"*{event.anchor}{_line(event)} refers to what it is part of.")
+                raise InputError(f"*{event.anchor}{_line(event)} refers to a value that contains it.")
             anchor, size = None, sizes.get(event.anchor or "", 1)
         else:
             continue

@@ -24,10 +24,11 @@ from gift_lightning.clip.weights import mismatch
 from gift_lightning.clip.weights_source import CLIPWeights
 from gift_lightning.errors import InputError
 from gift_lightning.numerics.schedule import checked_rates, warmup_cosine, warmup_notes
+from gift_lightning.settings import Configurable
 from gift_lightning.sources import Source
 
 
-class ContinualCLIP(Method):
+class ContinualCLIP(Method, Configurable):
     """CLIP fine-tuned on one task after the other.
 
     loss = CE(exp(s) * cos(image, class prompts), label), label-smoothed, over ``classes``
@@ -93,6 +94,36 @@ class ContinualCLIP(Method):
             arguments: those of the constructor as a config has them, the settings of ``clip`` as a mapping too.
         """
         return [CLIPWeights(CLIPSource(**arguments["clip"]))]
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The method as a checkpoint of a run has it, in evaluation mode; a checkpoint of this class or a subclass.
+
+        Its arguments come from the config of the run, which the checkpoint holds. No code in it is ever run.
+
+        Args:
+            checkpoint_path: the ``checkpoints/last.ckpt`` of a run.
+            map_location: a device to move the method to.
+            hparams_file: ignored, the config is in the checkpoint.
+            strict: ``False`` accepts tensors that are missing or not expected.
+            weights_only: ignored, the checkpoint is always read so.
+            kwargs: arguments of the constructor that take the place of those in the config.
+
+        Raises:
+            InputError: the file is missing, damaged, or no checkpoint of such a run.
+        """
+        import gift_lightning  # at its call: it imports what builds on the methods
+
+        method = gift_lightning.load_checkpoint(cls, checkpoint_path, strict is not False, **kwargs)
+        return method if map_location is None else method.to(map_location)
 
     # --- the loss -----------------------------------------------------------------------------------------------------
 

@@ -91,6 +91,6 @@ def config_in(checkpoint: Mapping[str, Any], path: Path) -> str:
     if not isinstance(callbacks, Mapping) or "TaskBoundary" not in callbacks:
         raise InputError(
             f"Checkpoint {path} was not written by a run of this program: resume from a run's checkpoints/last.ckpt; to"
-            " start from its weights, name it as model.clip.weights."
+            " start from its weights, name it as `model.clip.weights`."
         )
     return str(callbacks["TaskBoundary"].get("config", ""))

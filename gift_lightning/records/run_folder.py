@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypedDict
 
 import yaml
 
-from gift_lightning.errors import InputError
+from gift_lightning.errors import InputError, advice
 from gift_lightning.files import path_of, read_json
 from gift_lightning.names import fault_of
 from gift_lightning.numerics import metrics
@@ -96,7 +96,9 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         if not self.name.strip("./ "):
-            raise InputError(f"`run.name` is '{self.name}': give the run a name, as in --run.name first.")
+            raise InputError(
+                f"`run.name` is '{self.name}': give the run a name, as in {advice('--run.name ', '')}first."
+            )
         folders = PurePath(self.name).parts
         if PurePath(self.name).is_absolute() or ".." in folders or folders[0] == "~" or fault_of(self.name):
             raise InputError(f"`run.name` is {self.name!r}: give the name of a folder below `run.root`, '{self.root}'.")

@@ -1,1 +1,1 @@
-"""A run as a whole: begin it or go on with it, tell whether another is the same, load what it ended with."""
+"""A run as a whole: begin it or go on with it, compare it with another, load its final model."""

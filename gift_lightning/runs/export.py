@@ -16,7 +16,7 @@ def export(run: Path, out: Path) -> list[str]:
 
     Args:
         run: the folder of the run.
-        out: ``.safetensors`` for open_clip, ``.pth`` for OpenAI's code and for what is built on it.
+        out: ``.safetensors`` for open_clip, ``.pth`` for OpenAI's code and for programs built on it.
 
     Raises:
         InputError: see ``final_clip``; ``out`` ends in neither; the run ended with more than one model; OpenAI's code
@@ -38,7 +38,7 @@ def export(run: Path, out: Path) -> list[str]:
 
 
 def _for_openai(path: Path) -> list[str]:
-    """For a model of OpenAI's code, or of what is built on it."""
+    """For a model of OpenAI's code, or of a program built on it."""
     return ["import torch", f"model.load_state_dict(torch.load({str(path)!r}, weights_only=True)['state_dict'])"]
 
 

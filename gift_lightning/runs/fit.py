@@ -1,5 +1,6 @@
-"""A run: what its trainer is made of, whether it has begun or ended in its folder, and where it goes on."""
+"""A run: its trainer, and its training, from the first task or from where its folder says that it was stopped."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
-from gift_lightning.errors import InputError
+from gift_lightning.errors import InputError, advice
 from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.records.checkpoint import AtomicCheckpointIO, config_in, read_checkpoint
 from gift_lightning.records.metrics_csv import MetricsCSV
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.runs.results import Results
 from gift_lightning.runs.same_run import difference, hint
 from gift_lightning.runs.trainer_settings import check_callbacks, check_trainer
 
@@ -25,7 +27,7 @@ SEQUENCE_DEFAULTS = {
     "reload_dataloaders_every_n_epochs": 1,  # each task has its own loaders
     "use_distributed_sampler": False,  # the stream slices itself
     "num_sanity_val_steps": 0,
-    "limit_val_batches": 0,
+    "limit_val_batches": 0.0,
     "enable_model_summary": False,
 }
 """Arguments of Lightning's ``Trainer`` for one task in each epoch."""
@@ -44,6 +46,29 @@ class Run:
     folder: RunFolder
     config: str
     writes: bool = True
+
+    def fit(
+        self, method: ContinualCLIP, sequence: TaskSequence, trainer: Trainer, checkpoint: str | None = None
+    ) -> Results:
+        """Begin this run or go on with it, to its end; a run that is complete already is not repeated.
+
+        Args:
+            method: with the CLIP that the run starts from.
+            sequence: the tasks.
+            trainer: of ``trainer``.
+            checkpoint: a file, or ``last`` for the latest one in the folder; ``None`` to begin.
+
+        Raises:
+            InputError: see ``begun``; or the trainer was stopped before the last task.
+        """
+        record, checkpoint = self.begun(method, sequence, checkpoint)
+        if record is not None and record["complete"]:
+            return Results.of(record, self.folder.path, is_new=False)
+        trainer.fit(method, datamodule=sequence, ckpt_path=checkpoint)
+        if self.writes:
+            check_end(trainer, sequence)
+        record = callback_of(trainer, RunRecord).results(trainer, method)
+        return Results.of(record, self.folder.path)
 
     def trainer(self, settings: dict[str, Any]) -> Trainer:
         """Lightning's trainer with the callbacks, plugins and loggers of a run beside those in ``settings``.
@@ -78,7 +103,7 @@ class Run:
         folder = self.folder if self.writes else None
         callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunRecord(folder, self.config)]
         if progress_bar is not False:
-            callbacks.insert(0, SequenceProgress())  # shows what the boundary does at the start
+            callbacks.insert(0, SequenceProgress())  # it shows the work of the boundary at the start
         if folder is not None:
             callbacks.append(StepCheckpoint(folder))
         return callbacks
@@ -86,7 +111,7 @@ class Run:
     def begun(
         self, model: ContinualCLIP, sequence: TaskSequence, checkpoint: str | None
     ) -> tuple[dict[str, Any] | None, str | None]:
-        """What the folder has of this run: its results, and the checkpoint to go on from.
+        """The state of this run in its folder: its results, and the checkpoint to go on from.
 
         From there Lightning restores: ``AtomicCheckpointIO`` reads the file, ``TaskBoundary.on_load_checkpoint`` says
         which task goes on, and the ``StepLoader`` of that task gives the batch after the last one.
@@ -102,7 +127,7 @@ class Run:
 
         Raises:
             InputError: the folder or the checkpoint is of a run with other settings or other data; or the folder holds
-                a part of this run and ``checkpoint`` is ``None``; or a file is damaged.
+                an unfinished run and ``checkpoint`` is ``None``; or a file is damaged.
         """
         if checkpoint not in (None, "last"):
             checkpoint = str(path_of(checkpoint))
@@ -116,7 +141,7 @@ class Run:
         if is_begun and not checkpoint and self.writes:
             raise InputError(
                 f"{self.folder.path} holds an unfinished run: continue it with --ckpt_path last, choose another"
-                " --run.name, or delete the folder."
+                " --run.name, or delete the folder."  # Python always continues it
             )
         return results, self._last_checkpoint(results) if checkpoint == "last" else checkpoint
 
@@ -143,19 +168,20 @@ class Run:
             raise self._other_run(f"content of the images of task '{task}' (files of the same names have other sizes)")
 
     def _check_checkpoint(self, file: Path) -> None:
-        """Raise an ``InputError`` unless the file is a checkpoint of this run, as far as it tells."""
+        """Raise an ``InputError`` unless the file is a checkpoint of this run, by the config in it."""
         text = config_in(read_checkpoint(file, lazy=True), file)
         differing = difference(yaml.safe_load(text), yaml.safe_load(self.config)) if text else None
         if differing is not None:
             raise InputError(
-                f"Checkpoint {file} is of a run with another {differing}: resume with the config of that run, or start"
-                f" anew without --ckpt_path{hint(differing)}."
+                f"Checkpoint {file} is of a run with another {_named(differing)}: resume with the"
+                f" {advice('config of that run', 'settings of that run')}, or start anew"
+                f" {advice('without --ckpt_path', 'in another folder')}{hint(differing)}."
             )
 
     def _other_run(self, differing: str) -> InputError:
         return InputError(
-            f"{self.folder.path} holds a run with another {differing}: choose another --run.name, or delete the"
-            f" folder{hint(differing)}."
+            f"{self.folder.path} holds a run with another {_named(differing)}: choose another"
+            f" {advice('--run.name', 'run')}, or delete the folder{hint(differing)}."
         )
 
 
@@ -164,9 +190,14 @@ def check_end(trainer: Trainer, sequence: TaskSequence) -> None:
     finished = callback_of(trainer, TaskBoundary).finished + 1
     if finished < sequence.num_tasks:
         raise InputError(
-            f"The run was stopped at step {trainer.global_step}, after {finished} of {sequence.num_tasks} tasks: go on"
-            " with --ckpt_path last."
+            f"The run was stopped at step {trainer.global_step}, after {finished} of {sequence.num_tasks} tasks:"
+            f" {advice('go on with --ckpt_path last', 'call fit again to go on')}."
         )
+
+
+def _named(differing: str) -> str:
+    """A setting that differs: by its key, and from Python by the argument, as ``tasks.0.train_size``."""
+    return advice(differing, re.sub(r"^(model|data|trainer)\.|\binit_args\.", "", differing))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -1,36 +1,117 @@
-"""The model that a finished run ended with."""
+"""The model of a finished run, and the method in a checkpoint."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
+import yaml
 from jsonargparse import ArgumentError
 from torch import Tensor
 
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.clip.weights import read_file
+from gift_lightning.config.class_paths import class_of
 from gift_lightning.config.parsing import make_subclass
 from gift_lightning.config.references import from_environment
 from gift_lightning.config.sentences import find_input_error, sentence
-from gift_lightning.errors import InputError
+from gift_lightning.errors import InputError, advice
 from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
+from gift_lightning.records.checkpoint import config_in, read_checkpoint
 from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.settings import plain
 from gift_lightning.tensors import checksum_in, load_tensors
 
 
-def load_run(run: str | Path) -> ContinualCLIP:
-    """See ``gift_lightning.load``."""
+def load(run: str | Path) -> ContinualCLIP:
+    """The model that a finished run ended with, in evaluation mode on the CPU.
+
+    ``load("runs/quickstart").predict(images, ["cat", "dog"])`` gives a probability for each image and class.
+
+    Args:
+        run: the folder of the run.
+
+    Raises:
+        InputError: the folder holds no finished run, or a file of it is missing or damaged; or another package named
+            ``callbacks`` or ``datamodules`` hides that of gift-lightning.
+    """
     folder = RunFolder.at(run)
     clip = final_clip(folder)
     settings = from_environment(folder.read_config(), "model")
     settings["init_args"]["clip"] = vars(clip)
-    try:
-        model = make_subclass(ContinualCLIP, "model", settings)
-    except (ArgumentError, ValueError) as error:
-        raise find_input_error(error) or InputError(f"{folder.config}: {sentence(error, [])}") from error
+    model = _made(settings, folder.config)
     if folder.knowledge.is_file():
         model.load_knowledge(load_tensors(folder.knowledge))
     return model.eval()
+
+
+def put_final_state(method: ContinualCLIP, folder: RunFolder) -> None:
+    """Let a method that is as it was made have the weights, or the knowledge, with which a finished run ended.
+
+    Raises:
+        InputError: see ``final_clip``.
+    """
+    method.clip.model.load_state_dict(final_clip(folder).load().model.state_dict())
+    if folder.knowledge.is_file():
+        method.load_knowledge(load_tensors(folder.knowledge))
+
+
+_Method = TypeVar("_Method", bound=ContinualCLIP)
+
+
+def load_checkpoint(kind: type[_Method], path: str | Path, strict: bool = True, **arguments: Any) -> _Method:
+    """See ``ContinualCLIP.load_from_checkpoint``."""
+    file = path_of(path)
+    checkpoint = read_checkpoint(file)
+    config = yaml.safe_load(config_in(checkpoint, file))
+    if config:
+        settings = from_environment(config, "model")
+        settings["class_path"] = _class_in(settings["class_path"], kind)
+    else:  # of a plain Trainer: all arguments are given
+        settings = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": {}}
+    settings["init_args"] |= {name: plain(value, f"{kind.__name__}: {name}") for name, value in arguments.items()}
+    if "clip" not in settings["init_args"]:
+        raise InputError(
+            f"Checkpoint {file} has no config: give all arguments of {kind.__name__}, beginning with clip."
+        )
+    knowledge = checkpoint.get("knowledge", {})
+    if not knowledge:  # else the CLIP is the one with which the run began
+        settings["init_args"]["clip"]["weights"] = str(file)
+    model = _made(settings, file)
+    progress = checkpoint["callbacks"]["TaskBoundary"]
+    stream, has_reference = progress["stream"], "replay" in checkpoint.get("TaskSequence", {})
+    model.build(len(stream["steps"]), has_reference, stream["seed"])
+    model.task = max(progress["started"], 0)
+    if strict:
+        model.on_load_checkpoint(checkpoint)
+    else:
+        model.load_knowledge(knowledge)
+    model.load_state_dict(checkpoint["state_dict"], strict=strict)
+    return model.eval()
+
+
+def _class_in(path: str, kind: type[ContinualCLIP]) -> str:
+    """The path of a method's class in a config, if it is ``kind`` or derives from it.
+
+    Raises:
+        InputError: it is another.
+    """
+    name, saved = path.rpartition(".")[2], class_of(path)
+    if saved is None and name == kind.__name__:  # it was defined in another notebook, and now in this one
+        return f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(saved, type) and not issubclass(saved, kind):
+        raise InputError(
+            f"The checkpoint is of a run of {name}, and this is {kind.__name__}: call {name}.load_from_checkpoint."
+        )
+    return path
+
+
+def _made(settings: Any, source: Path) -> Any:
+    """The method that the settings in a file describe."""
+    try:
+        return make_subclass(ContinualCLIP, "model", settings)
+    except (ArgumentError, ValueError) as error:
+        raise find_input_error(error) or InputError(f"{source}: {sentence(error, [])}") from error
 
 
 def final_clip(folder: RunFolder) -> CLIPSource:
@@ -43,7 +124,8 @@ def final_clip(folder: RunFolder) -> CLIPSource:
     if results is None:
         raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
     if not results["complete"]:
-        raise InputError(f"{folder.path} holds an unfinished run: go on with fit and --ckpt_path last.")
+        remedy = advice("go on with fit and --ckpt_path last", "let fit go on with it")
+        raise InputError(f"{folder.path} holds an unfinished run: {remedy}.")
     config = folder.read_config()
     if config["model"]["class_path"].rpartition(".")[2] != results["method"]:
         raise InputError(f"{folder.config} and {folder.results} are of different runs: restore them.")
@@ -58,12 +140,12 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         raise InputError(f"{weights} is missing: restore it, or run again.")
     if results.get("weights") not in (None, checksum_in(weights)):
         raise InputError(f"{weights} are not the weights with which this run ended: restore them, or run again.")
-    # what a method keeps beside the CLIP leaves the CLIP as it was
+    # a method with knowledge leaves the CLIP as it was
     return start if weights == folder.knowledge else replace(start, weights=str(weights))
 
 
 def weights_to_test(path: str, folder: RunFolder) -> tuple[Path, dict[str, Tensor]]:
-    """The file of weights or the checkpoint to evaluate, and what its method needs to predict beside the CLIP.
+    """The file of weights or the checkpoint to evaluate, and the knowledge of its method beside the CLIP.
 
     Args:
         path: the file, or ``last`` for the latest checkpoint.

@@ -26,7 +26,7 @@ BAD_CONFIG = {
     "deep keys": (["-c", "{bad}/keys.yaml"], "it has more than 50 levels (line 1): no setting is that deep."),
     "billion laughs": (["-c", "{bad}/laughs.yaml"], "it has more than 100000 values (line "),
     "a million lines": (["-c", "{bad}/lines.yaml"], "it has more than 100000 values (line 100001)"),
-    "an alias of itself": (["--data.tasks", "&a [*a]"], "*a (line 1) refers to what it is part of."),
+    "an alias of itself": (["--data.tasks", "&a [*a]"], "*a (line 1) refers to a value that contains it."),
     "the same key twice": (["-c", "{bad}/twice.yaml"], "it has the key 'steps' twice (line 3): remove one of them."),
     "the same task twice in a flag": (["--model.lr", "{Flags: 1, Flags: 2}"], "it has the key 'Flags' twice"),
     "a key that is a list": (["-c", "{bad}/list_key.yaml"], "not valid YAML in line 1: a key must be a word."),

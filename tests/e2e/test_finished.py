@@ -188,7 +188,7 @@ def _unfinished(run: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no run": (shutil.rmtree, "holds no run: name the folder with its results.json."),
-    "unfinished run": (_unfinished, "holds an unfinished run: go on with fit and --ckpt_path last."),
+    "unfinished run": (_unfinished, "holds an unfinished run: let fit go on with it."),
     "weights deleted": (
         lambda run: (run / "checkpoints" / "task03.safetensors").unlink(),
         "task03.safetensors is missing: restore it, or run again.",
@@ -222,6 +222,7 @@ def test_damaged_runs_are_told(case: str, reference: Path, tmp_path: Path, capsy
     assert main(["export", "--run", str(run), "--out", str(tmp_path / "m.safetensors")]) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ") and len(told.strip().splitlines()) == 1
+    assert ("go on with fit and --ckpt_path last." in told) == (case == "unfinished run")
     assert not (tmp_path / "m.safetensors").exists()
 
 

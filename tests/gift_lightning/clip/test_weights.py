@@ -311,16 +311,15 @@ def test_a_flipped_bit_is_seen_by_the_checksum_beside_it(place: float, tmp_path:
             CLIPSource("ViT-B-16", "openai"),
             "pretrained 'openai' is not on this machine: fetch it with 'python -m gift_lightning doctor"
             " --config FILE --download', or get open_clip_model.safetensors from"
-            " https://huggingface.co/timm/vit_base_patch16_clip_224.openai by other means and name the file with"
-            " --model.clip.weights.",
+            " https://huggingface.co/timm/vit_base_patch16_clip_224.openai by other means and name the file as"
+            " weights.",
         ),
         (
             CLIPSource("hf-hub:laion/CLIP-ViT-B-16"),
             "name 'hf-hub:laion/CLIP-ViT-B-16' is not on this machine: fetch it with 'python -m"
             " gift_lightning doctor --config FILE --download', or get open_clip_config.json and"
             " open_clip_model.safetensors from https://huggingface.co/laion/CLIP-ViT-B-16 by other means and name their"
-            " folder with"
-            " --model.clip.name local-dir:FOLDER.",
+            " folder: name local-dir:FOLDER.",
         ),
     ],
 )

@@ -78,7 +78,7 @@ def test_merge_keys_and_aliases_work() -> None:
         ("- " * 10_000, r"more than 50 levels \(line 1\)"),
         ("a: &a [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + LAUGHS, r"more than 100000 values \(line \d\)"),
         ("- ha\n" * 1_000_000, r"more than 100000 values \(line 100001\)"),
-        ("a: &a [*a]", r"\*a \(line 1\) refers to what it is part of"),
+        ("a: &a [*a]", r"\*a \(line 1\) refers to a value that contains it"),
         ("a: 1\nb:\n  c: 1\n  d: 1\n  c: 2\n", r"the key 'c' twice \(line 5\)"),
         ("{a: 1, a: 2}", r"the key 'a' twice"),
         ("a: {yes: 1}\n1: 2\n1: 3", r"the key '1' twice \(line 3\)"),

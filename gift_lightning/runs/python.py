@@ -1,0 +1,166 @@
+"""A run from Python: objects instead of a config, the same folder as the command line's."""
+
+import logging
+import re
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, Namespace
+from lightning import Trainer, seed_everything
+
+from datamodules import TaskSequence
+from gift_lightning.config.parsing import as_commands_read, check_values, late_refusal
+from gift_lightning.config.sentences import find_input_error, sentence
+from gift_lightning.console import quiet_libraries
+from gift_lightning.errors import InputError, nearest
+from gift_lightning.methods import ContinualCLIP
+from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.runs.fit import Run
+from gift_lightning.runs.load import put_final_state
+from gift_lightning.runs.parser import OF_THE_FOLDER, completed
+from gift_lightning.runs.results import Results
+from gift_lightning.runs.trainer_settings import check_settings
+from gift_lightning.settings import arguments_of, make_anew, plain, settings_of
+
+_OBJECTS = ("accelerator", "callbacks", "logger", "plugins", "profiler", "strategy")
+"""Arguments of the trainer that take objects of Lightning, which do not know how they were made."""
+
+
+def fit(method: ContinualCLIP, sequence: TaskSequence, run: str | Path | RunFolder, **trainer: Any) -> Results:
+    """Let a method learn a sequence of tasks, and record the accuracy matrix in the folder of a run.
+
+    A run that was stopped goes on where it was when ``fit`` is called again; one that is complete returns its results.
+    Its folder is that of ``python -m gift_lightning fit``: each goes on with runs of the other, and ``report``,
+    ``test``, ``export`` and ``load`` read both.
+
+    A run begins with the method and the sequence as they were made: what an earlier ``fit`` left in them is dropped.
+    To begin with trained weights, make the method with ``CLIPSource(..., weights=FILE)``.
+    After ``fit``, the method is the one with which the run ended.
+
+    Args:
+        method: a method of ``gift_lightning.methods``, or a subclass of ``ContinualCLIP`` of yours.
+        sequence: the tasks; ``seed`` is that of all randomness. Without a ``cache``, decoded test images go
+            to the folder ``cache`` beside the run.
+        run: the folder, as ``runs/mine``; a ``RunFolder`` also says how often checkpoints are written.
+        trainer: arguments of Lightning's ``Trainer``, such as ``devices`` or ``precision``. Callbacks, loggers and
+            plugins are used but are no part of the run's config, so that they should only watch.
+
+    Raises:
+        InputError: the folder holds another run, an argument does not fit, or the run was stopped before its end.
+    """
+    with _as_a_guest():
+        config, text = _config(method, sequence, _folder(run), trainer)
+        if method._trainer is not None or method.knowledge():  # of an earlier fit, or from the folder of one
+            make_anew(method)
+        if sequence.trainer is not None:
+            make_anew(sequence)
+        sequence.cache = config.data.cache
+        seed_everything(sequence.seed, workers=True, verbose=False)
+        settings = {**config.trainer.as_dict(), **trainer, "max_epochs": sequence.num_tasks}
+        the_run = Run(RunFolder(**config.run), text, writes=not settings.get("fast_dev_run"))
+        results = the_run.fit(method, sequence, the_run.trainer(settings), "last" if the_run.writes else None)
+        if not results.is_new:
+            put_final_state(method, the_run.folder)
+        return results
+
+
+def _folder(run: str | Path | RunFolder) -> RunFolder:
+    if isinstance(run, RunFolder):
+        return run
+    if not str(run).strip("./ "):
+        raise InputError(f"run is '{run}': name a folder for this run alone, as runs/mine.")
+    return RunFolder.at(run)
+
+
+def _config(
+    method: ContinualCLIP, sequence: TaskSequence, folder: RunFolder, trainer: Mapping[str, Any]
+) -> tuple[Namespace, str]:
+    """The config of a run with all defaults, and its text."""
+    _check_arguments(method, sequence, trainer)
+    data = arguments_of(sequence)
+    data.pop("seed", None)
+    settings = {
+        "seed_everything": sequence.seed,
+        "run": plain(folder, "fit: run"),
+        "model": settings_of(method),
+        "data": data,
+        "trainer": _of_yaml(trainer),
+    }
+    try:
+        with as_commands_read():
+            config, text = completed(settings)
+    except (ArgumentError, ValueError) as error:
+        refusal = find_input_error(error)
+        raise refusal or InputError(
+            re.sub(r"^((?:model|data|trainer|run)\.[\w.]+)", r"`\1`", sentence(error, []))
+        ) from error
+    check_values(config)
+    check_settings(config.trainer)
+    return config, text
+
+
+def _check_arguments(method: ContinualCLIP, sequence: TaskSequence, trainer: Mapping[str, Any]) -> None:
+    if not isinstance(method, ContinualCLIP):
+        raise InputError(f"fit needs a method, such as GIFT(...), and {type(method).__name__} is none.")
+    if type(sequence) is not TaskSequence:
+        raise InputError(f"fit needs a TaskSequence of tasks, and {type(sequence).__name__} is none.")
+    names = set(signature(Trainer).parameters) - OF_THE_FOLDER - {"max_epochs"}
+    for name in trainer:
+        if name in OF_THE_FOLDER:
+            raise InputError(f"fit sets {name} itself, by the folder of the run: remove it.")
+        if name == "max_epochs":
+            raise InputError("fit sets max_epochs itself, one epoch for each task: remove it.")
+        if name not in names:
+            raise InputError(f"fit has no argument {name}, nor has Lightning's Trainer{nearest(name, names)}.")
+
+
+def _of_yaml(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the trainer that a config can hold; without the objects, which it cannot."""
+    settings = {}
+    for name, value in trainer.items():
+        try:
+            settings[name] = plain(value, f"fit: {name}")
+        except InputError:
+            if name not in _OBJECTS:
+                raise
+    return settings
+
+
+@contextmanager
+def _as_a_guest() -> Iterator[None]:
+    """Within it, a run has the process for itself; after it, signals, warnings and logs are as they were.
+
+    Ctrl-C is a ``KeyboardInterrupt`` again: Lightning makes an exit of the process of it.
+    """
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels, raises = [logger.level for logger in loggers], logging.raiseExceptions
+    numbers = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGUSR1", None)])]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        with warnings.catch_warnings():
+            quiet_libraries()
+            yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt from None
+    except InputError:
+        raise
+    except Exception as error:
+        refusal = find_input_error(error) or late_refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+    finally:
+        logging.raiseExceptions = raises
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
