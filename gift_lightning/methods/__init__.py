@@ -4,6 +4,7 @@ from gift_lightning.methods.base import ContinualCLIP
 from gift_lightning.methods.condu import ConDU
 from gift_lightning.methods.finetune import Finetune
 from gift_lightning.methods.gift import GIFT
+from gift_lightning.methods.gift_ablation import GIFTAblation
 from gift_lightning.methods.icarl import ICaRL
 from gift_lightning.methods.l2 import L2
 from gift_lightning.methods.lwf import LwF
@@ -21,6 +22,7 @@ __all__ = [
     "ConDU",
     "ContinualCLIP",
     "Finetune",
+    "GIFTAblation",
     "ICaRL",
     "LwF",
     "LwFVR",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from gift_lightning.methods import (
     ZSCL,
     ContinualCLIP,
     Finetune,
+    GIFTAblation,
     ICaRL,
     LwF,
     LwFVR,
@@ -106,14 +108,17 @@ VARIANTS = {"image_only": "image", "text_only": "text", "feature_mse": "feature"
 def _gift(values: Values, common: Values) -> Run:
     teacher, _, initial_weight = values["ref_model"].partition(":")
     consolidation = "off" if not values["l2"] else "adaptive" if values.get("awc") else "l2"
-    gift = GIFT(
-        teacher={"load": "last", "merge": "wise"}.get(teacher, "initial"),  # type: ignore[arg-type]
-        initial_weight=float(initial_weight or 0),
-        distillation=next((VARIANTS[key] for key in VARIANTS if values.get(key)), "contrastive"),  # type: ignore[arg-type]
+    variant = {
+        "teacher": {"load": "last", "merge": "wise"}.get(teacher, "initial"),
+        "distillation": next((VARIANTS[key] for key in VARIANTS if values.get(key)), "contrastive"),
+        "consolidation": consolidation,
+    }
+    published = {"teacher": "last", "distillation": "contrastive", "consolidation": "adaptive"}
+    kind = GIFT if variant == published else partial(GIFTAblation, **variant, initial_weight=float(initial_weight or 0))
+    gift = kind(
         distillation_weight=values["distill"],
         alignment_weight=values["ita"],
         temperature=values["T"],
-        consolidation=consolidation,  # type: ignore[arg-type]
         consolidation_weight=values["l2"],
         **common,
     )

@@ -179,7 +179,7 @@ def test_what_is_kept_is_for_its_own_method_settings_and_clip(root: Path, tmp_pa
     save_file(changed, tmp_path / "other.safetensors")
     clip = replace(SETTINGS["clip"], weights=str(tmp_path / "other.safetensors"))
     other = MoEAdapter(**{**SETTINGS, "clip": clip})
-    with pytest.raises(InputError, match=r"belongs to another CLIP: give the model\.clip with which it began"):
+    with pytest.raises(InputError, match=r"belongs to another CLIP: give the clip with which it began"):
         other.load_knowledge(kept)
 
 
@@ -223,8 +223,8 @@ def test_alexnet_gives_the_features_as_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("replay", "settings", "sentence"),
     [
-        (CurrentTask(batch_size=8), {}, r"learns data\.replay before the first task: name images like those"),
-        (ExemplarMemory(batch_size=8), {}, r"learns data\.replay before the first task: name images like those"),
+        (CurrentTask(batch_size=8), {}, r"learns replay before the first task: name images like those"),
+        (ExemplarMemory(batch_size=8), {}, r"learns replay before the first task: name images like those"),
         (GeneralReference(9, 8), {"routers": "shared"}, r"MoEAdapter does not replay: remove data\.replay"),
     ],
 )
@@ -236,13 +236,13 @@ def test_reference_images_are_those_of_pre_training(replay: Any, settings: dict[
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"top_k": 0}, r"model\.top_k is 0: give at least 1"),
-        ({"top_k": 7}, r"model\.top_k is 7: there are 6 of model\.experts to choose from"),
-        ({"frozen_experts": 7}, r"model\.frozen_experts is 7: there are 6 of model\.experts"),
-        ({"dropout": 1.0}, r"model\.dropout is 1\.0: give a number from 0 to less than 1"),
-        ({"selector_steps": 0}, r"model\.selector_steps is 0: give at least 1"),
-        ({"threshold": -1.0}, r"model\.threshold is -1\.0: give a positive number, or null"),
-        ({"alexnet": "nowhere.pth"}, r"model\.alexnet nowhere\.pth does not exist"),
+        ({"top_k": 0}, r"top_k is 0: give at least 1"),
+        ({"top_k": 7}, r"top_k is 7: there are 6 of experts to choose from"),
+        ({"frozen_experts": 7}, r"frozen_experts is 7: there are 6 of experts"),
+        ({"dropout": 1.0}, r"dropout is 1\.0: give a number from 0 to less than 1"),
+        ({"selector_steps": 0}, r"selector_steps is 0: give at least 1"),
+        ({"threshold": -1.0}, r"threshold is -1\.0: give a positive number, or null"),
+        ({"alexnet": "nowhere.pth"}, r"alexnet nowhere\.pth does not exist"),
     ],
 )
 def test_impossible_settings_are_told(settings: dict[str, Any], sentence: str) -> None:
