@@ -1,4 +1,4 @@
-"""What happens at a task boundary."""
+"""Events at the boundaries of tasks, and what a run does there."""
 
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.exemplar_selection import ExemplarSelection
@@ -9,6 +9,7 @@ from callbacks.selector_training import SelectorTraining
 from callbacks.sequence_progress import SequenceProgress
 from callbacks.step_checkpoint import StepCheckpoint
 from callbacks.task_boundary import TaskBoundary
+from callbacks.task_callback import TaskCallback
 from callbacks.teacher_snapshot import TeacherSnapshot
 from callbacks.weight_average import WeightAverage
 
@@ -23,6 +24,7 @@ __all__ = [
     "SequenceProgress",
     "StepCheckpoint",
     "TaskBoundary",
+    "TaskCallback",
     "TeacherSnapshot",
     "WeightAverage",
 ]

@@ -4,9 +4,11 @@ import time
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.encoding import evaluation_mode
-from callbacks.task_callback import Module, TaskCallback, Trainer
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback, is_trial, method_of, sequence_of
 
 
 class AccuracyMatrix(TaskCallback):
@@ -16,7 +18,7 @@ class AccuracyMatrix(TaskCallback):
     count yet has no accuracy.
 
     Accuracies are ratios of integer counts, summed over ranks by one all-reduce, of test sets that are neither padded
-    nor truncated. Prediction is the module's: ``module.evaluate(task, shard)`` gives the logits. The shards come
+    nor truncated. Prediction is the method's: ``method.evaluate(task, shard)`` gives the logits. The shards come
     from ``datamodules.evaluation``.
 
     Attributes:
@@ -36,41 +38,43 @@ class AccuracyMatrix(TaskCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.zero_shot = state_dict["rows"], state_dict["zero_shot"]
 
-    def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
-        self.zero_shot = self.evaluate(trainer, module, learned=0)
+    def on_sequence_start(self, trainer: Trainer, method: Method) -> None:
+        self.zero_shot = self.evaluate(trainer, method, learned=0)
 
-    def on_task_evaluate(self, trainer: Trainer, module: Module, task: int) -> None:
+    def on_task_evaluate(self, trainer: Trainer, method: Method, task: int) -> None:
         if len(self.rows) != task:
             raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
-        same = not module.learns and trainer.datamodule.label_space != "seen"
+        same = method.learning == "none" and sequence_of(trainer).label_space != "seen"
         unchanged, self.seconds = self.zero_shot if same else None, 0.0
-        self.rows.append(unchanged or self.evaluate(trainer, module, learned=task + 1))
+        self.rows.append(unchanged or self.evaluate(trainer, method, learned=task + 1))
 
-    def on_test_epoch_end(self, trainer: Trainer, module: Module) -> None:
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The row of ``test``. Lightning hands over one task at a time, but a row is evaluated as a whole."""
-        row = self.evaluate(trainer, module, learned=trainer.datamodule.num_tasks)
+        sequence = sequence_of(trainer)
+        row = self.evaluate(trainer, method_of(trainer), learned=sequence.num_tasks)
         self.rows = [row]
-        module.log_dict({f"test/{name}": value for name, value in zip(trainer.datamodule.names, row, strict=True)})
+        named = zip(sequence.names, row, strict=True)
+        pl_module.log_dict({f"test/{name}": value for name, value in named if value is not None})
 
     @torch.no_grad()
-    def evaluate(self, trainer: Trainer, module: Module, learned: int) -> list[float | None]:
-        """Accuracy in percent on every task, with the module as it is; its mode and gradients stay untouched.
+    def evaluate(self, trainer: Trainer, method: Method, learned: int) -> list[float | None]:
+        """Accuracy in percent on every task, of the method in its present state; mode and gradients stay untouched.
 
         Args:
             trainer: of the run.
-            module: what predicts.
+            method: which predicts.
             learned: number of tasks that count as learned.
         """
-        sequence, began = trainer.datamodule, time.perf_counter()
-        limit = sequence.batch_size if trainer.fast_dev_run else None
+        sequence, began = sequence_of(trainer), time.perf_counter()
+        limit = sequence.batch_size if is_trial(trainer) else None
         asked = {index: sequence.candidates(index, learned) for index in range(sequence.num_tasks)}
-        counts = torch.zeros(sequence.num_tasks, 2, dtype=torch.long, device=module.device)
+        counts = torch.zeros(sequence.num_tasks, 2, dtype=torch.long, device=method.device)
         for index, task in asked.items():
             if task is None:
                 continue
             shard = sequence.test_shard(index, limit)
-            with evaluation_mode(module), trainer.precision_plugin.val_step_context():
-                logits = module.evaluate(task, shard)
+            with evaluation_mode(method), trainer.precision_plugin.val_step_context():
+                logits = method.evaluate(task, shard)
             if len(logits) != len(shard):
                 raise RuntimeError(f"{len(logits)} logits for {len(shard)} test images of task '{task.name}'.")
             counts[index, 0] = task.right(logits.argmax(1).cpu(), shard.labels).sum()

@@ -4,48 +4,71 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
 
-from callbacks.task_callback import Module, Trainer
+from callbacks.method import Method
+from callbacks.task_callback import sequence_of
+from datamodules.base import ImageSet
 from datamodules.ranks import in_step
-from datamodules.shard import ReplayImages
+from datamodules.shard import LazyShard, ReplayImages
+from gift_lightning.clip.model import CLIP
 
 
 @torch.no_grad()
-def encode_images(trainer: Trainer, module: Module, clip: Module, images: ReplayImages) -> tuple[Tensor, Tensor]:
+def encode_images(trainer: Trainer, clip: CLIP, images: ReplayImages, batch_size: int) -> tuple[Tensor, Tensor]:
     """Unit features ``[N, D]`` and labels ``[N]`` of a set of images, in its order and the same on all ranks.
 
     Every rank encodes a share.
 
     Args:
         trainer: of the run.
-        module: the method, which says how many images go through a tower at a time.
         clip: whose features.
-        images: the set, known to every rank.
+        images: the set, the same on every rank.
+        batch_size: images in one forward pass.
     """
-    # with fewer images than ranks, a rank encodes one of another's, to know how wide features are
+    # with fewer images than ranks, a rank encodes one of another's, to learn how wide features are
     share = torch.arange(min(trainer.global_rank, len(images) - 1), len(images), trainer.world_size)
-    parts = []
+    device, batches = trainer.strategy.root_device, []
     with trainer.precision_plugin.val_step_context():
-        for batch, labels in in_step(trainer, images.batches(share, module.eval_batch_size)):
-            parts.append((clip.encode_image(batch.to(module.device, clip.logit_scale.dtype)), labels))
-    features = torch.cat([part for part, _ in parts])
+        for batch, labels in in_step(trainer, images.batches(share, batch_size)):
+            batches.append((clip.encode_image(batch.to(device, clip.logit_scale.dtype)), labels))
+    features = torch.cat([of_batch for of_batch, _ in batches])
     encoded = features.new_zeros(len(images), features.shape[1])
     all_labels = torch.zeros(len(images), dtype=torch.long, device=features.device)
     if trainer.global_rank < len(images):
         share = share.to(features.device)
-        encoded[share], all_labels[share] = features, torch.cat([labels for _, labels in parts]).to(features.device)
-    reduce = trainer.strategy.reduce
-    return reduce(encoded, reduce_op="sum"), reduce(all_labels, reduce_op="sum")
+        encoded[share], all_labels[share] = features, torch.cat([labels for _, labels in batches]).to(features.device)
+    return _sum_over_ranks(trainer, encoded), _sum_over_ranks(trainer, all_labels)
 
 
 @contextmanager
-def evaluation_mode(module: Module) -> Iterator[None]:
-    """Within it all parts of a module are as in testing; after it each is as it was."""
-    modes = {part: part.training for part in module.modules()}
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Within it all submodules are as in testing; after it each has the mode that it had."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        for part, mode in modes.items():
-            part.training = mode
+        for submodule, mode in modes.items():
+            submodule.training = mode
+
+
+def encode_train_set(trainer: Trainer, method: Method, train_set: ImageSet) -> tuple[Tensor, Tensor]:
+    """Unit features ``[N, D]`` and labels ``[N]`` of training images as in testing, by the method's CLIP; see above.
+
+    Args:
+        trainer: of the run.
+        method: whose CLIP encodes them, in evaluation mode.
+        train_set: the same on every rank.
+    """
+    clip = method.clip
+    images = LazyShard(train_set, clip.test_geometry, clip.normalize, sequence_of(trainer).num_workers)
+    with evaluation_mode(method):
+        return encode_images(trainer, clip, images, method.eval_batch_size)
+
+
+def _sum_over_ranks(trainer: Trainer, tensor: Tensor) -> Tensor:
+    total = trainer.strategy.reduce(tensor, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total

@@ -1,13 +1,18 @@
 """The choice of images that stay in memory."""
 
-from callbacks.encoding import encode_images, evaluation_mode
-from callbacks.task_callback import Module, TaskCallback, Trainer
-from datamodules.shard import LazyShard
+from lightning.pytorch import Trainer
+
+from callbacks.encoding import encode_train_set
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback, is_trial, sequence_of
+from datamodules.replay.exemplar_memory import ExemplarMemory
 from gift_lightning.numerics.herding import herding, herding_by_class
 
 
 class ExemplarSelection(TaskCallback):
-    """Chooses training images of a task at its end by herding, as the model then sees them, for the exemplar memory.
+    """At the end of a task, chooses training images of it by herding, with the features that the model then has.
+
+    They go into the exemplar memory, which is the sequence's replay.
 
     Args:
         official_quirks: choose as the code does that ZSCL's authors compare with, slips included; see ``ICaRL``.
@@ -16,18 +21,17 @@ class ExemplarSelection(TaskCallback):
     def __init__(self, official_quirks: bool = False) -> None:
         self.official_quirks = official_quirks
 
-    def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
-        if task == trainer.datamodule.num_tasks - 1 or trainer.fast_dev_run:
+    def on_task_end(self, trainer: Trainer, method: Method, task: int) -> None:
+        sequence = sequence_of(trainer)
+        if task == sequence.num_tasks - 1 or is_trial(trainer):
             return
-        memory, clip = trainer.datamodule.replay, module.clip
-        train_set = trainer.datamodule.train_set(task)
+        memory, train_set = sequence.replay, sequence.train_set(task)
+        assert isinstance(memory, ExemplarMemory)  # ReplayCLIP.setup refuses another one
         count = memory.share(task + 1)
         if self.official_quirks and task == 0:
             memory.add(task, list(range(min(count, len(train_set)))))
             return
-        images = LazyShard(train_set, clip.test_geometry, clip.normalize, trainer.datamodule.num_workers)
-        with evaluation_mode(module):
-            features, labels = encode_images(trainer, module, clip, images)
+        features, labels = encode_train_set(trainer, method, train_set)
         if self.official_quirks:
             memory.add(task, shifted(herding(features, count)))
         else:

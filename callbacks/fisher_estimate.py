@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.task_callback import Module, TaskCallback, Trainer
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback, logs_step, sequence_of
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.numerics.consolidation import normalised_fisher
@@ -46,11 +48,9 @@ class FisherShares(TaskCallback):
         self.method = method
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: Module, outputs: object, batch: object, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        every = trainer.log_every_n_steps
-        if stepped and every and trainer.global_step % every == 0:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and logs_step(trainer):
             squares = [None if part is None else part.square() for part in self.method.replay_gradient]
             self.method.log_dict(_shares(self.method, squares))
 
@@ -67,12 +67,12 @@ class FisherEstimate(TaskCallback):
         fisher: where the importances go, of the shape of the method's CLIP.
     """
 
-    def __init__(self, method: Replaying, fisher: FrozenCopy) -> None:
+    def __init__(self, method: Replaying, fisher: FrozenCopy[CLIP]) -> None:
         self.method, self.fisher = method, fisher
 
-    def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
+    def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
         # not in on_task_start: the teacher sees the replay set first
-        if trainer.global_step == trainer.datamodule.first_step(task):
+        if trainer.global_step == sequence_of(trainer).first_step(task):
             squares = self.estimate(trainer)
             self.fisher.fill(normalised_fisher(squares, self.method.trained), self.method.clip)
             for logger in trainer.loggers:
@@ -84,9 +84,11 @@ class FisherEstimate(TaskCallback):
         The batches go through the replay set in its order; what does not fill a last one is left out, and a set smaller
         than a batch is repeated to fill one.
         """
-        share = trainer.datamodule.replay.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
+        sequence = sequence_of(trainer)
+        assert sequence.replay is not None
+        share = sequence.replay.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
         size = share * trainer.world_size
-        batches = max(1, len(trainer.datamodule.replay_images) // size)
+        batches = max(1, len(sequence.replay_images) // size)
         total: list[Tensor | None] = []
         for batch in range(batches):
             first = batch * size + trainer.global_rank * share

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from callbacks.task_callback import Module
+from callbacks.method import Method
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
 from gift_lightning.tensors import crc32_of
@@ -17,7 +17,7 @@ _OF_TORCH = {"_parameters", "_buffers", "_modules"}
 
 
 class Learned:
-    """Compares a module with what it was when the first task began.
+    """Compares a method with its state when the first task began.
 
     What has changed since then, or was made since then, has been learned, and must be found again by ``load`` and
     ``test``: the weights of the CLIP are kept by themselves if ``knowledge()`` is empty; all else must be in
@@ -32,16 +32,16 @@ class Learned:
     def __init__(self) -> None:
         self.start: dict[str, int] = {}
 
-    def begin(self, module: Module) -> None:
-        """Remember the module as it is before the first step.
+    def begin(self, method: Method) -> None:
+        """Remember the state before the first step.
 
         Raises:
             InputError: see ``check_trained``.
         """
-        check_trained(module)
-        self.start = {name: crc32_of(tensor) for name, tensor in _tensors(module)}
+        check_trained(method)
+        self.start = {name: crc32_of(tensor) for name, tensor in _tensors(method)}
 
-    def check(self, module: Module) -> None:
+    def check(self, method: Method) -> None:
         """To be called after a task.
 
         Raises:
@@ -49,35 +49,35 @@ class Learned:
         """
         if not self.start:
             return
-        knowledge = module.knowledge()
+        knowledge = method.knowledge()
         contents = {(tensor.numel(), crc32_of(tensor)) for tensor in knowledge.values()}
-        for name, tensor in _tensors(module):
+        for name, tensor in _tensors(method):
             checksum = crc32_of(tensor)
             if self.start.get(name) == checksum or _is_named(name, knowledge):
                 continue
             if (tensor.numel(), checksum) in contents:
                 continue
             if not name.startswith(_CLIP):
-                raise _lost(module, name, "learned")
+                raise _lost(method, name, "learned")
             if knowledge:
                 raise InputError(
-                    f"{type(module).__name__} changed {name}, which is not in its knowledge(), and what is there takes"
+                    f"{type(method).__name__} changed {name}, which is not in its knowledge(), and what is there takes"
                     " the place of the CLIP's weights: return these from it too, or set them back in on_task_end."
                 )
 
 
-def check_trained(module: Module) -> None:
+def check_trained(method: Method) -> None:
     """Whether the method can keep the parameters that it trains; nothing has to be trained to know.
 
     Raises:
         InputError: it trains some beside the CLIP and has no ``knowledge``.
     """
-    if module.has_knowledge:
+    if method.has_knowledge:
         return
-    trained = {id(parameter) for parameter in module.trained_parameters()}
-    for name, tensor in _tensors(module):
+    trained = {id(parameter) for parameter in method.trained_parameters()}
+    for name, tensor in _tensors(method):
         if id(tensor) in trained and not name.startswith(_CLIP):
-            raise _lost(module, name, "learns")
+            raise _lost(method, name, "learns")
 
 
 def _is_named(name: str, knowledge: Mapping[str, Tensor]) -> bool:
@@ -85,22 +85,22 @@ def _is_named(name: str, knowledge: Mapping[str, Tensor]) -> bool:
     return any(key == name or key.endswith(f".{name}") or name.startswith(f"{key}.") for key in knowledge)
 
 
-def _tensors(module: Module) -> Iterator[tuple[str, Tensor]]:
+def _tensors(method: Method) -> Iterator[tuple[str, Tensor]]:
     """All tensors of a module, once each, without those of which nothing has to be kept."""
-    unused = [name for name, part in module.named_modules() if isinstance(part, (FrozenCopy, Metric))]
-    declared = [name for kind in type(module).__mro__ for name in vars(kind).get("not_in_knowledge", ())]
+    unused = [name for name, part in method.named_modules() if isinstance(part, (FrozenCopy, Metric))]
+    declared = [name for kind in type(method).__mro__ for name in vars(kind).get("not_in_knowledge", ())]
     left_out = tuple(f"{name}." for name in [*unused, *declared])
     seen: dict[int, Tensor] = {}  # alive, or another tensor might get the same id
-    for name, tensor in _all_tensors(module):
+    for name, tensor in _all_tensors(method):
         if id(tensor) not in seen and not f"{name}.".startswith(left_out):
             yield name, tensor
         seen[id(tensor)] = tensor
 
 
-def _all_tensors(module: Module) -> Iterator[tuple[str, Tensor]]:
-    state = module.state_dict(keep_vars=True)
+def _all_tensors(method: Method) -> Iterator[tuple[str, Tensor]]:
+    state = method.state_dict(keep_vars=True)
     yield from ((name, tensor) for name, tensor in state.items() if isinstance(tensor, Tensor))
-    for place, part in module.named_modules():
+    for place, part in method.named_modules():
         prefix = f"{place}." if place else ""
         if prefix.startswith(_CLIP):  # beside its weights an architecture has nothing but caches
             continue
@@ -125,9 +125,9 @@ def _inside(value: Any, name: str, above: tuple[int, ...]) -> Iterator[tuple[str
             yield from _inside(item, f"{name}.{key}", (*above, id(value)))
 
 
-def _lost(module: Module, name: str, verb: str) -> InputError:
+def _lost(method: Method, name: str, verb: str) -> InputError:
     return InputError(
-        f"{type(module).__name__} {verb} {name} beside the CLIP, and a model that is loaded from the run would have it"
+        f"{type(method).__name__} {verb} {name} beside the CLIP, and a model that is loaded from the run would have it"
         " anew: return it from knowledge() and take it over in load_knowledge(), or name it in not_in_knowledge if only"
         " training needs it."
     )

@@ -1,14 +1,17 @@
 """What a run leaves behind: results, matrix, picture, costs."""
 
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from torch import Tensor
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
 
 from callbacks.accuracy_matrix import AccuracyMatrix
+from callbacks.method import Method
 from callbacks.task_boundary import TaskBoundary
-from callbacks.task_callback import Module, TaskCallback, Trainer, callback_of
+from callbacks.task_callback import TaskCallback, callback_of, method_of, sequence_of
 from gift_lightning.console import note, plain_console, warn
 from gift_lightning.errors import InputError
 from gift_lightning.files import remove_unfinished, write_json, write_text
@@ -21,6 +24,8 @@ from gift_lightning.records.report.replay_grid import plot_replay_grid
 from gift_lightning.records.run_folder import SCHEMA, RunFolder
 from gift_lightning.records.wandb_logger import SequenceWandbLogger
 from gift_lightning.tensors import checksum_in
+
+_Logger = TypeVar("_Logger", bound=Logger)
 
 
 class RunRecord(TaskCallback):
@@ -50,18 +55,18 @@ class RunRecord(TaskCallback):
         self.seconds, self.peak_memory = state_dict["seconds"], state_dict["peak_memory"]
         self._task_seconds = state_dict["task_seconds"]
 
-    def on_save_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what is logged until now: a resumed run logs what comes after it."""
         checkpoint["metrics"] = [logger.text for logger in _loggers(trainer, MetricsCSV)]
 
-    def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if "metrics" not in checkpoint:
             raise InputError("The checkpoint was written by an earlier version of this program: begin a new run.")
         # the run's own logger is the first; one that was added since starts with what comes now
         for logger, text in zip(_loggers(trainer, MetricsCSV), checkpoint["metrics"], strict=False):
             logger.restore(text)
 
-    def on_fit_start(self, trainer: Trainer, module: Module) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._clock = time.perf_counter()
         if self.folder is not None and trainer.is_global_zero:
             for folder in (self.folder.path, self.folder.checkpoints):
@@ -69,69 +74,70 @@ class RunRecord(TaskCallback):
             write_text(self.folder.config, self.config)
             where = environment(trainer.strategy.root_device, trainer.world_size, trainer.precision)
             write_json(self.folder.environment, where)
-        self._tell_notes(trainer, module)
+        self._tell_notes(trainer, method_of(trainer))
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.config) or {})
 
-    def on_test_start(self, trainer: Trainer, module: Module) -> None:
-        self._tell_notes(trainer, module)
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tell_notes(trainer, method_of(trainer))
 
-    def on_test_end(self, trainer: Trainer, module: Module) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._warn_of_damaged(trainer)
 
-    def on_sequence_start(self, trainer: Trainer, module: Module) -> None:
+    def on_sequence_start(self, trainer: Trainer, method: Method) -> None:
         self.seconds["zero_shot"] = [time.perf_counter() - self._clock]
-        results = self._write(trainer, module)
+        results = self._write(trainer, method)
         _log_row(trainer, 0, results["tasks"], results["zero_shot"], {})
 
-    def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
-        sequence, replay = trainer.datamodule, trainer.datamodule.replay
+    def on_task_start(self, trainer: Trainer, method: Method, task: int) -> None:
+        sequence, replay = sequence_of(trainer), sequence_of(trainer).replay
         if replay is not None:
             seconds = callback_of(trainer, TaskBoundary).preparation_seconds
             self.seconds["replay"].append(seconds if sequence.replays_in(task) else 0.0)
-        if sequence.replays_in(task):
-            for logger in _loggers(trainer, SequenceWandbLogger):
-                logger.log_replay(replay.pairs, replay.prompts, task)
+            if sequence.replays_in(task):
+                for logger in _loggers(trainer, SequenceWandbLogger):
+                    logger.log_replay(replay.pairs, replay.prompts, task)
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
-    def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
-        sequence = trainer.datamodule
-        if self.folder is not None and trainer.is_global_zero and sequence.replays_in(task):
+    def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
+        sequence = sequence_of(trainer)
+        replay = sequence.replay if sequence.replays_in(task) else None
+        if self.folder is not None and trainer.is_global_zero and replay is not None:
             began = time.perf_counter()
             title = f"Replayed while learning {sequence.names[task]} (task {task + 1} of {sequence.num_tasks})"
-            plot_replay_grid(self.folder.replay_png, sequence.replay.pairs, sequence.replay.prompts, title)
+            plot_replay_grid(self.folder.replay_png, replay.pairs, replay.prompts, title)
             self._clock += time.perf_counter() - began
 
-    def on_task_report(self, trainer: Trainer, module: Module, task: int) -> None:
+    def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
         now, evaluation = time.perf_counter(), callback_of(trainer, AccuracyMatrix).seconds
         # what methods do at a task's end, before the evaluation, belongs to the training
         training = self._task_seconds + now - self._clock - evaluation
-        self.seconds["train"].append(training if module.learns else 0.0)
+        self.seconds["train"].append(training if method.learning != "none" else 0.0)
         self.seconds["evaluate"].append(evaluation)
         self._clock, self._task_seconds = now, 0.0
-        results = self._write(trainer, module)
+        results = self._write(trainer, method)
         if trainer.is_global_zero:
             _warn_of_skipped(results, results["tasks"][task])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self.folder is not None:
             for wandb_logger in _loggers(trainer, SequenceWandbLogger):
                 wandb_logger.log_results(results, self.folder.matrix_png)
-        if trainer.is_global_zero and module.learns and task < trainer.datamodule.num_tasks - 1:
+        if trainer.is_global_zero and method.learning != "none" and task < sequence_of(trainer).num_tasks - 1:
             plain_console().print(accuracy_table(results))
 
-    def on_sequence_end(self, trainer: Trainer, module: Module) -> None:
+    def on_sequence_end(self, trainer: Trainer, method: Method) -> None:
         self._complete = True
-        results = self._write(trainer, module, matrix=False)  # it is that of the last task's report
+        results = self._write(trainer, method, matrix=False)  # it is that of the last task's report
         if trainer.is_global_zero:
             plain_console().print(accuracy_table(results))
 
-    def _tell_notes(self, trainer: Trainer, module: Module) -> None:
-        for sentence in _notes(trainer, module):
+    def _tell_notes(self, trainer: Trainer, method: Method) -> None:
+        for sentence in _notes(trainer, method):
             note(sentence)
 
     def _warn_of_damaged(self, trainer: Trainer) -> None:
         """Once for each task, and again if more are found."""
-        for name, paths in trainer.datamodule.faults.damaged.items() if trainer.is_global_zero else []:
+        for name, paths in sequence_of(trainer).faults.damaged.items() if trainer.is_global_zero else []:
             if len(paths) > self._warned_of.get(name, 0):
                 self._warned_of[name] = len(paths)
                 images = "1 image" if len(paths) == 1 else f"{len(paths)} images"
@@ -140,8 +146,8 @@ class RunRecord(TaskCallback):
                     f" wrong. The first one is {paths[0]}."
                 )
 
-    def _write(self, trainer: Trainer, module: Module, matrix: bool = True) -> dict[str, Any]:
-        results = self.results(trainer, module)
+    def _write(self, trainer: Trainer, method: Method, matrix: bool = True) -> dict[str, Any]:
+        results = self.results(trainer, method)
         self._warn_of_damaged(trainer)
         if self.folder is not None and trainer.is_global_zero:
             write_json(self.folder.results, results)
@@ -150,18 +156,18 @@ class RunRecord(TaskCallback):
                 plot_accuracy_matrix(self.folder.matrix_png, results)
         return results
 
-    def results(self, trainer: Trainer, module: Module) -> dict[str, Any]:
+    def results(self, trainer: Trainer, method: Method) -> dict[str, Any]:
         """The content of ``results.json``; accuracies in percent."""
-        matrix: AccuracyMatrix = callback_of(trainer, AccuracyMatrix)
-        boundary: TaskBoundary = callback_of(trainer, TaskBoundary)
-        sequence = trainer.datamodule
+        matrix = callback_of(trainer, AccuracyMatrix)
+        boundary = callback_of(trainer, TaskBoundary)
+        sequence = sequence_of(trainer)
         sizes = [len(task.test_set) for task in sequence.tasks]
         # one softmax over all classes seen has one accuracy, that over all their images
         weights = sizes if sequence.label_space == "seen" else None
         return {
             "schema": SCHEMA,
-            "method": type(module).__name__,
-            "learns": module.learns,
+            "method": type(method).__name__,
+            "learns": method.learning != "none",
             "seed": sequence.seed,
             "tasks": sequence.names,
             "protocol": boundary.protocol,
@@ -172,24 +178,24 @@ class RunRecord(TaskCallback):
             "metrics": metrics.summary(matrix.rows, weights) if matrix.rows else {},
             "skipped": sequence.faults.skipped,
             "damaged": sequence.faults.damaged,
-            "notes": _notes(trainer, module),
-            "cost": self._cost(trainer, module),
-            "weights": self._final_checksum(trainer, module),
+            "notes": _notes(trainer, method),
+            "cost": self._cost(trainer, method),
+            "weights": self._final_checksum(trainer, method),
             "versions": versions(),
             "complete": self._complete,
         }
 
-    def _final_checksum(self, trainer: Trainer, module: Module) -> str | None:
+    def _final_checksum(self, trainer: Trainer, method: Method) -> str | None:
         """Checksum of the weights that a finished run keeps, by which they and the results belong together."""
-        if not (self._complete and self.folder is not None and module.learns and trainer.is_global_zero):
+        if not (self._complete and self.folder is not None and method.learning != "none" and trainer.is_global_zero):
             return None
-        return checksum_in(self.folder.final_weights(trainer.datamodule.num_tasks))
+        return checksum_in(self.folder.final_weights(sequence_of(trainer).num_tasks))
 
-    def _cost(self, trainer: Trainer, module: Module) -> dict[str, Any]:
+    def _cost(self, trainer: Trainer, method: Method) -> dict[str, Any]:
         self.peak_memory = max(self.peak_memory, peak_memory(trainer.strategy.root_device))
-        trained = module.learned_parameters() if module.learns else []
-        beside = [parameter for name, parameter in module.named_parameters() if not name.startswith("clip.")]
-        packed = sum(tensor.numel() * tensor.element_size() for tensor in module.knowledge().values())
+        trained = method.learned_parameters()
+        beside = [parameter for name, parameter in method.named_parameters() if not name.startswith("clip.")]
+        packed = sum(tensor.numel() * tensor.element_size() for tensor in method.knowledge().values())
         return {
             **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
             "peak_memory_bytes": self.peak_memory,
@@ -197,13 +203,13 @@ class RunRecord(TaskCallback):
             # in memory beside the CLIP
             "frozen_parameters": sum(map(Tensor.numel, {*beside} - {*trained})),
             # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
-            "stored_parameters": sum(map(_size, module.stored_copies())) + packed // 4,
+            "stored_parameters": sum(map(_size, method.stored_copies())) + packed // 4,
         }
 
 
-def _notes(trainer: Trainer, module: Module) -> list[str]:
+def _notes(trainer: Trainer, method: Method) -> list[str]:
     """What a user should know of this run, the model first; on rank 0, because the files of tasks are read for it."""
-    return [] if not trainer.is_global_zero else [*module.notes(), *trainer.datamodule.notes()]
+    return [] if not trainer.is_global_zero else [*method.notes(), *sequence_of(trainer).notes()]
 
 
 def _warn_of_skipped(results: dict[str, Any], task: str) -> None:
@@ -226,9 +232,9 @@ def _log_row(
         logger.save()  # before the checkpoint, after which this row is never logged again
 
 
-def _loggers(trainer: Trainer, kind: type) -> list[Any]:
+def _loggers(trainer: Trainer, kind: type[_Logger]) -> list[_Logger]:
     return [logger for logger in trainer.loggers if isinstance(logger, kind)]
 
 
-def _size(part: Module) -> int:
+def _size(part: nn.Module) -> int:
     return sum(parameter.numel() for parameter in part.parameters())

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from callbacks.task_callback import Module, TaskCallback, Trainer
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback, logs_step, method_of, sequence_of
 from gift_lightning.console import plain_console
 
 
@@ -27,12 +29,12 @@ class SequenceProgress(TaskCallback, ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
-    def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        console = plain_console()
-        if not (self._enabled and console.is_terminal and trainer.is_global_zero and module.learns):
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        console, has_steps = plain_console(), method_of(trainer).learning == "steps"
+        if not (self._enabled and console.is_terminal and trainer.is_global_zero and has_steps):
             return
         self._progress = progress_bar(console)
-        sequence = trainer.datamodule
+        sequence = sequence_of(trainer)
         total = sequence.first_step(sequence.num_tasks)
         self._bar = self._progress.add_task("starting", total=total, completed=trainer.global_step, loss="")
         self._progress.start()
@@ -40,34 +42,37 @@ class SequenceProgress(TaskCallback, ProgressBar):
         if sequence.replay is not None:
             sequence.replay.report = self._show
 
-    def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
+    def on_task_start(self, trainer: Trainer, method: Method, task: int) -> None:
         self._describe(trainer, task)
 
-    def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
+    def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
         self._describe(trainer, task)
 
     def _describe(self, trainer: Trainer, task: int, suffix: str = "") -> None:
-        sequence = trainer.datamodule
+        sequence = sequence_of(trainer)
         self._show(f"task {task + 1}/{sequence.num_tasks} {sequence.names[task]}{suffix}")
 
     def _show(self, description: str) -> None:
         if self._progress is not None:
             self._progress.update(self._bar, description=description)
 
-    def on_task_end(self, trainer: Trainer, module: Module, task: int) -> None:
+    def on_task_end(self, trainer: Trainer, method: Method, task: int) -> None:
         self._describe(trainer, task, suffix=" (evaluating)")
 
-    def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self._progress is not None:
             self._progress.update(self._bar, completed=trainer.global_step)
-            if trainer.log_every_n_steps and trainer.global_step % trainer.log_every_n_steps == 0:
-                parts = "  ".join(f"{name} {value.item():.3f}" for name, value in module.loss_parts.items())
-                self._progress.update(self._bar, loss=parts)
+            if logs_step(trainer):
+                loss_parts = method_of(trainer).loss_parts.items()
+                loss = "  ".join(f"{name} {value.item():.3f}" for name, value in loss_parts)
+                self._progress.update(self._bar, loss=loss)
 
-    def on_train_end(self, trainer: Trainer, module: Module) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
 
-    def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._stop()
 
     def _stop(self) -> None:

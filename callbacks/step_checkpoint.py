@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from callbacks.task_callback import Module, Trainer
 from gift_lightning.records.run_folder import RunFolder
 
 
@@ -25,7 +25,7 @@ class StepCheckpoint(Checkpoint):
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
 
-    def on_train_start(self, trainer: Trainer, pl_module: Module) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loop = trainer.fit_loop.epoch_loop
         finish_batch = loop.on_advance_end
 
@@ -35,4 +35,4 @@ class StepCheckpoint(Checkpoint):
             if stepped and trainer.global_step % self.folder.checkpoint_every == 0:
                 trainer.save_checkpoint(self.folder.last_checkpoint)
 
-        loop.on_advance_end = finish_and_save
+        loop.on_advance_end = finish_and_save  # type: ignore[method-assign, assignment]

@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.event_check import check_receivers
 from callbacks.learned import Learned, check_trained
-from callbacks.task_callback import Module, TaskCallback, Trainer
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback, callbacks_of, is_trial, method_of, sequence_of
+from callbacks.trainer_check import check_trainer
+from datamodules.events import TaskEvents
+from datamodules.sequence import TaskSequence
 from gift_lightning.errors import InputError
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
@@ -23,7 +28,7 @@ from gift_lightning.tensors import save_tensors
 class TaskBoundary(Callback):
     """Starts and ends tasks; epoch t of Lightning is task t.
 
-    Events, each sent to the datamodule, then the module, then the callbacks in their order:
+    Events (``TaskEvents``), each sent to the datamodule, then the method, then the callbacks in their order:
 
     * start of t: the datamodule's ``prepare_task`` -> ``on_task_start`` -> new optimiser and schedule ->
       ``prepare_task`` of the others
@@ -60,18 +65,18 @@ class TaskBoundary(Callback):
         run |= {"stream": self.stream, "config": self.config}
         return progress | run | {"checksums": self.learned.start}
 
-    def on_save_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put into every checkpoint to resume from what all ranks know of the data, not the saving one alone.
 
         Here, and not in ``TaskSequence.state_dict``, which one rank may call: Lightning calls this hook on all ranks,
         after it has taken the state of the datamodule.
         """
-        sequence = trainer.datamodule
+        sequence = sequence_of(trainer)
         key = type(sequence).__qualname__
         if state := checkpoint.get(key, {}) | sequence.faults.collect():
             checkpoint[key] = state
 
-    def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""
         if trainer.testing:
             return
@@ -94,20 +99,22 @@ class TaskBoundary(Callback):
             )
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
         self.learned.start = state.get("checksums", {})
-        module.task = max(self.started, 0)
-        if self.finished == self.started or self._is_trained(trainer.datamodule, checkpoint["global_step"]):
+        sequence = sequence_of(trainer)
+        method_of(trainer).task = max(self.started, 0)
+        if self.finished == self.started or self._is_trained(sequence, checkpoint["global_step"]):
             # the last epoch stays open: of a loop that is done, Lightning does not even call on_train_start
-            _place_between_epochs(checkpoint, min(self.started + 1, trainer.datamodule.num_tasks - 1))
+            _place_between_epochs(checkpoint, min(self.started + 1, sequence.num_tasks - 1))
 
     # --- Lightning's hooks --------------------------------------------------------------------------------------------
 
-    def setup(self, trainer: Trainer, module: Module, stage: str) -> None:
-        if not trainer.fast_dev_run:
-            _check_trainer(trainer, stage)
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        sequence, method = sequence_of(trainer), method_of(trainer)
+        check_receivers(sequence, method, callbacks_of(trainer))
+        if not is_trial(trainer):
+            check_trainer(trainer, sequence, stage)
         if stage == "fit":
             # before a checkpoint is restored: the protocol names the starting weights
-            self.protocol = protocol(trainer.datamodule, module.clip)
-            sequence = trainer.datamodule
+            self.protocol = protocol(sequence, method.clip)
             steps = [sequence.steps(task) for task in range(sequence.num_tasks)]
             self.stream = {
                 "seed": sequence.seed,
@@ -116,106 +123,119 @@ class TaskBoundary(Callback):
                 "steps": steps,
             }
             # Lightning converts the module after restoring it, which would round float64 weights to float32
-            trainer.precision_plugin.convert_module(module)
+            trainer.precision_plugin.convert_module(method)
 
-    def on_fit_start(self, trainer: Trainer, module: Module) -> None:
-        check_trained(module)  # before anything is written
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        check_trained(method_of(trainer))  # before anything is written
 
-    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        sequence, method = sequence_of(trainer), method_of(trainer)
         if not self.opened:
             self._send(trainer, "on_sequence_start")
             self.opened = True
             self._save_checkpoint(trainer)
-        elif self.finished == trainer.datamodule.num_tasks - 1:
-            self._save_weights(trainer, module, self.finished)  # they may be what is damaged
+        elif self.finished == sequence.num_tasks - 1:
+            self._save_weights(trainer, method, self.finished)  # they may be what is damaged
             self._send(trainer, "on_sequence_end")
-        if not module.learns:
-            for task in range(self.finished + 1, trainer.datamodule.num_tasks):
-                self.started = module.task = task
-                self._finish(trainer, module, task)
+        if method.learning != "steps":
+            self._go_without_steps(trainer, method)
         elif self.started > self.finished:
             # a checkpoint written at a task's last step: Lightning calls no hook that ends the task
-            if self._is_trained(trainer.datamodule, trainer.global_step):
-                self._finish(trainer, module, self.started)
+            if self._is_trained(sequence, trainer.global_step):
+                self._finish(trainer, method, self.started)
             else:
                 self._send(trainer, "prepare_task", self.started)
-        trainer.should_stop = self.finished == trainer.datamodule.num_tasks - 1
+        trainer.should_stop = self.finished == sequence.num_tasks - 1
 
-    def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
-        self._begin(trainer, module, trainer.current_epoch)
+    def _go_without_steps(self, trainer: Trainer, method: Method) -> None:
+        """Start and end the tasks that are left, for a method that has no training loop."""
+        for task in range(self.finished + 1, sequence_of(trainer).num_tasks):
+            if method.learning == "analytic":
+                self._begin(trainer, method, task)
+            else:
+                self.started = method.task = task
+            self._finish(trainer, method, task)
 
-    def on_train_batch_start(self, trainer: Trainer, module: Module, batch: Any, batch_idx: int) -> None:
-        step = trainer.datamodule.first_step(self.started) + batch_idx // trainer.accumulate_grad_batches
-        loaded = {loader.task for loader in trainer.train_dataloader.values()}
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(trainer, method_of(trainer), trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        sequence = sequence_of(trainer)
+        step = sequence.first_step(self.started) + batch_idx // trainer.accumulate_grad_batches
+        loaders = trainer.train_dataloader or {}
+        loaded = {loader.task for loader in loaders.values()}
         if trainer.current_epoch != self.started or trainer.global_step != step or loaded != {self.started}:
             raise RuntimeError(
                 f"Lightning is at step {trainer.global_step} of epoch {trainer.current_epoch}, the sequence at step"
                 f" {step} of task {self.started}, the loaders at task {loaded}."
             )
-        torch.manual_seed(stream_seed(trainer.datamodule.seed, "step", step, batch_idx, trainer.global_rank))
+        torch.manual_seed(stream_seed(sequence.seed, "step", step, batch_idx, trainer.global_rank))
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Module) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # an epoch also ends when something stops the trainer within a task (a time limit, another callback)
-        if trainer.fast_dev_run or self._is_trained(trainer.datamodule, trainer.global_step):
-            self._finish(trainer, module, self.started)
+        if is_trial(trainer) or self._is_trained(sequence_of(trainer), trainer.global_step):
+            self._finish(trainer, method_of(trainer), self.started)
 
-    def _is_trained(self, sequence: Any, global_step: int) -> bool:
+    def _is_trained(self, sequence: TaskSequence, global_step: int) -> bool:
         return self.started >= 0 and global_step == sequence.first_step(self.started + 1)
 
     # --- the events ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, trainer: Trainer, module: Module, task: int) -> None:
+    def _begin(self, trainer: Trainer, method: Method, task: int) -> None:
         with _requeue_later():
-            self._begin_undisturbed(trainer, module, task)
+            self._begin_undisturbed(trainer, method, task)
 
-    def _begin_undisturbed(self, trainer: Trainer, module: Module, task: int) -> None:
-        self.started = module.task = task
+    def _begin_undisturbed(self, trainer: Trainer, method: Method, task: int) -> None:
+        self.started = method.task = task
         began = time.perf_counter()
-        trainer.datamodule.prepare_task(task)
+        sequence = sequence_of(trainer)
+        sequence.prepare_task(task)
         self.preparation_seconds = time.perf_counter() - began
         self._send(trainer, "on_task_start", task)
         if task == 0:
-            self.learned.begin(module)
+            self.learned.begin(method)
         trainer.strategy.setup_optimizers(trainer)
-        self._send(trainer, "prepare_task", task, but=trainer.datamodule)
+        self._send(trainer, "prepare_task", task, but=sequence)
 
-    def _finish(self, trainer: Trainer, module: Module, task: int) -> None:
+    def _finish(self, trainer: Trainer, method: Method, task: int) -> None:
         with _requeue_later():
-            self._finish_undisturbed(trainer, module, task)
+            self._finish_undisturbed(trainer, method, task)
 
-    def _finish_undisturbed(self, trainer: Trainer, module: Module, task: int) -> None:
+    def _finish_undisturbed(self, trainer: Trainer, method: Method, task: int) -> None:
         self._send(trainer, "on_task_trained", task)
         self._send(trainer, "on_task_end", task)
-        self.learned.check(module)
+        self.learned.check(method)
         self.finished = task
         self._send(trainer, "on_task_evaluate", task)
         self._send(trainer, "on_task_report", task)
-        self._save_weights(trainer, module, task)
+        self._save_weights(trainer, method, task)
         self._save_checkpoint(trainer)
-        if task == trainer.datamodule.num_tasks - 1:
+        if task == sequence_of(trainer).num_tasks - 1:
             self._send(trainer, "on_sequence_end")
 
-    def _save_weights(self, trainer: Trainer, module: Module, task: int) -> None:
-        if self.folder is not None and trainer.is_global_zero and module.learns:
-            knowledge = module.knowledge()
+    def _save_weights(self, trainer: Trainer, method: Method, task: int) -> None:
+        if self.folder is not None and trainer.is_global_zero and method.learning != "none":
+            knowledge = method.knowledge()
             if knowledge:
                 save_tensors(knowledge, self.folder.knowledge)
             else:
-                weights, path = module.clip.model.state_dict(), self.folder.task_weights(task)
-                save_tensors(weights, path, module.clip.origin.metadata)
+                weights, path = method.clip.model.state_dict(), self.folder.task_weights(task)
+                save_tensors(weights, path, method.clip.origin.metadata)
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
         # not through ModelCheckpoint, which skips a save when no step was made since its last one
         if self.folder is not None:
             trainer.save_checkpoint(self.folder.last_checkpoint)
 
-    def _send(self, trainer: Trainer, event: str, *arguments: int, but: Any = None) -> None:
-        for receiver in (trainer.datamodule, trainer.lightning_module):
+    def _send(self, trainer: Trainer, event: str, *task: int, but: TaskSequence | None = None) -> None:
+        method = method_of(trainer)
+        receivers: list[TaskEvents] = [sequence_of(trainer), method]
+        for receiver in receivers:
             if receiver is not but:
-                getattr(receiver, event, _ignore)(*arguments)
-        for callback in trainer.callbacks:
+                getattr(receiver, event)(*task)
+        for callback in callbacks_of(trainer):
             if isinstance(callback, TaskCallback):
-                getattr(callback, event)(trainer, trainer.lightning_module, *arguments)
+                getattr(callback, event)(trainer, method, *task)
 
 
 @contextlib.contextmanager
@@ -233,36 +253,6 @@ def _requeue_later() -> Iterator[None]:
         signal.signal(number, usual if usual is not None else signal.SIG_DFL)
         if came:
             os.kill(os.getpid(), number)
-
-
-def _check_trainer(trainer: Trainer, stage: str) -> None:
-    """Raise an ``InputError`` for settings of the trainer that would cut or mix tasks."""
-    if stage == "test":
-        if _limited(trainer.limit_test_batches):
-            raise InputError("`trainer.limit_test_batches` does not apply: every test image counts.")
-        return
-    if trainer.max_epochs != trainer.datamodule.num_tasks or trainer.max_steps != -1:
-        raise InputError(
-            "`trainer.max_epochs` and max_steps belong to the sequence, one epoch for each task: set `data.tasks` and"
-            " `data.steps` instead."
-        )
-    if trainer.min_epochs or trainer.min_steps or _limited(trainer.limit_train_batches) or trainer.overfit_batches:
-        raise InputError(
-            "`trainer.min_epochs`, min_steps, limit_train_batches and overfit_batches do not apply: set `data.steps`."
-        )
-    if trainer.reload_dataloaders_every_n_epochs != 1:
-        raise InputError("`trainer.reload_dataloaders_every_n_epochs` must be 1: each task has its own loaders.")
-    if trainer._accelerator_connector.use_distributed_sampler:
-        raise InputError("`trainer.use_distributed_sampler` must be false: the training stream slices itself.")
-
-
-def _limited(batches: float) -> bool:
-    """Whether a limit of Lightning leaves batches out: 1.0 means all of them, 1 means a single one."""
-    return isinstance(batches, int) or batches != 1.0
-
-
-def _ignore(*_: int) -> None:
-    """A receiver that does not care for an event."""
 
 
 def _place_between_epochs(checkpoint: dict[str, Any], epoch: int) -> None:

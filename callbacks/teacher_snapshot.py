@@ -1,63 +1,84 @@
-"""The teacher: which weights it has during a task, and what it says about the replay set."""
+"""The teacher: its weights during a task, and its features of the replay set."""
 
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
 
 from callbacks.encoding import encode_images
-from callbacks.task_callback import Module, TaskCallback, Trainer
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback, sequence_of
+from datamodules.shard import ReplayImages
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
 from gift_lightning.numerics.fusion import interpolate
 from gift_lightning.numerics.losses import Pairs
 
 
+class Distilled(Protocol):
+    """A method with a teacher.
+
+    Attributes:
+        teacher: set when a task starts.
+        initial: the initial model, for a teacher that is a mixture ("wise").
+        teacher_features: of all images ``[N, D]`` and all texts ``[P, D]`` of the replay set; ``None`` before the first
+            task that has one.
+    """
+
+    teacher: FrozenCopy[CLIP]
+    initial: FrozenCopy[CLIP] | None
+    teacher_features: Pairs | None
+
+    def replay_texts(self) -> list[str]:
+        """The texts of the current task's replay set."""
+
+
 class TeacherSnapshot(TaskCallback):
-    """Sets ``module.teacher`` when a task starts, and keeps its features of all replayed images and texts.
+    """Sets the teacher of a method when a task starts, and its features of all replayed images and texts.
 
     The teacher is frozen and replayed images are not augmented, so its features of the replay set are computed once for
-    each task, and again on a resume, not once for each step; for the whole run if neither the teacher nor the images
-    change. Every rank encodes its share of the images.
+    each task, and again on a resume, not once for each step; once for the whole run if neither the teacher nor the
+    images change. Every rank encodes its share of the images.
 
     Args:
-        teacher: the model before the task, the initial model, or a mixture of both ("wise"), for which the module has a
-            copy ``module.initial``.
+        method: whose teacher it is.
+        teacher: the model before the task, the initial model, or a mixture of both ("wise").
         initial_weight: weight of the initial model in the mixture.
     """
 
-    def __init__(self, teacher: Literal["last", "initial", "wise"] = "last", initial_weight: float = 0.2) -> None:
-        self.teacher, self.initial_weight = teacher, initial_weight
-        self._features: Pairs | None = None
-        self._seen: tuple[Any, list[str]] | None = None
+    def __init__(
+        self, method: Distilled, teacher: Literal["last", "initial", "wise"] = "last", initial_weight: float = 0.2
+    ) -> None:
+        self.method, self.teacher, self.initial_weight = method, teacher, initial_weight
+        self._encoded: tuple[ReplayImages, list[str]] | None = None  # by a teacher that never changes
 
-    def on_task_start(self, trainer: Trainer, module: Module, task: int) -> None:
+    def on_task_start(self, trainer: Trainer, method: Method, task: int) -> None:
         if self.teacher == "last":
-            module.teacher.copy_from(module.clip)
+            self.method.teacher.copy_from(method.clip)
         elif self.teacher == "wise":
-            initial, last = list(module.initial.parameters()), list(module.clip.parameters())
-            mixed = interpolate(initial, last, alpha=1 - self.initial_weight)
+            assert self.method.initial is not None
+            initial: list[Tensor] = list(self.method.initial.parameters())
+            mixed = interpolate(initial, list(method.clip.parameters()), alpha=1 - self.initial_weight)
             with torch.no_grad():
-                torch._foreach_copy_(list(module.teacher.parameters()), mixed)
+                torch._foreach_copy_(list(self.method.teacher.parameters()), mixed)
 
     @torch.no_grad()
-    def prepare_task(self, trainer: Trainer, module: Module, task: int) -> None:
-        """Encode the replay set of the task: ``[N, D]`` images, and ``[P, D]`` texts."""
-        if not trainer.datamodule.replays_in(task):
+    def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
+        """Encode the replay set of the task."""
+        sequence = sequence_of(trainer)
+        if not sequence.replays_in(task):
             return
-        clip, images, texts = module.teacher.module, trainer.datamodule.replay_images, module.replay_texts()
-        known, self._seen = self._seen, (images, texts) if self.teacher == "initial" else None
-        if known is None or known[0] is not images:
-            image, _ = encode_images(trainer, module, clip, images)
+        clip, images, texts = self.method.teacher.module, sequence.replay_images, self.method.replay_texts()
+        before, features = self._encoded, self.method.teacher_features
+        self._encoded = (images, texts) if self.teacher == "initial" else None
+        if features is not None and before is not None and before[0] is images:
+            image = features.image
         else:
-            image = self.features.image
-        if known is None or known[1] != texts:
+            image, _ = encode_images(trainer, clip, images, method.eval_batch_size)
+        if features is not None and before is not None and before[1] == texts:
+            text = features.text
+        else:
             with trainer.precision_plugin.val_step_context():
                 text = clip.encode_texts(texts)
-        else:
-            text = self.features.text
-        self._features = Pairs(image, text)
-
-    @property
-    def features(self) -> Pairs:
-        """What the teacher says about all images ``[N, D]`` and all texts ``[P, D]`` of the replay set."""
-        if self._features is None:
-            raise RuntimeError("The teacher has not seen the replay set yet.")
-        return self._features
+        self.method.teacher_features = Pairs(image, text)

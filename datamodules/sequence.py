@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Subset
 
 from datamodules.base import ImageSet, Replay, Task
 from datamodules.evaluation import EvaluationShards
+from datamodules.events import TaskEvents
 from datamodules.faults import ImageFaults
 from datamodules.images.selection import FewShot
 from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
@@ -20,7 +21,7 @@ from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, S
 from gift_lightning.files import path_of
 
 
-class TaskSequence(LightningDataModule):
+class TaskSequence(LightningDataModule, TaskEvents):
     """A sequence of tasks, learned in the given order.
 
     Args:

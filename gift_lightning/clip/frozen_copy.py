@@ -1,12 +1,15 @@
 """Copies of a model that never train: teachers, anchors, averages, starting points."""
 
 from copy import deepcopy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+_Module = TypeVar("_Module", bound=nn.Module)
 
-class FrozenCopy(nn.Module):
+
+class FrozenCopy(nn.Module, Generic[_Module]):
     """A copy of a module that never trains: frozen parameters, always in evaluation mode.
 
     Its weights are parameters and not buffers, because DDP sends all buffers to all ranks at every step.
@@ -15,12 +18,12 @@ class FrozenCopy(nn.Module):
         module: what is copied.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: _Module) -> None:
         super().__init__()
-        self.module = deepcopy(module).requires_grad_(False)
+        self.module: _Module = deepcopy(module).requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "FrozenCopy":
+    def train(self, mode: bool = True) -> "FrozenCopy[_Module]":
         return super().train(False)
 
     def pairs(self, module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,18 +1,21 @@
 """What all methods share: the task loss, the optimiser, the hooks of a task, evaluation."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from lightning import LightningModule
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from callbacks.encoding import encode_train_set
+from callbacks.method import Method
+from callbacks.task_callback import logs_step, sequence_of
 from datamodules.base import Task
 from datamodules.image_list import task_of
+from datamodules.sequence import TaskSequence
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
@@ -24,7 +27,7 @@ from gift_lightning.numerics.schedule import checked_rates, warmup_cosine, warmu
 from gift_lightning.sources import Source
 
 
-class ContinualCLIP(LightningModule):
+class ContinualCLIP(Method):
     """CLIP fine-tuned on one task after the other.
 
     loss = CE(exp(s) * cos(image, class prompts), label), label-smoothed, over ``classes``
@@ -53,12 +56,7 @@ class ContinualCLIP(LightningModule):
     keeps_replay_gradient = False
     """Whether a gradient of all that learns is kept beside the one that the optimiser takes."""
 
-    learns = True
-    """Whether the weights change; a method that does not learn gets no training loop and the same row for each task."""
-
-    not_in_knowledge: tuple[str, ...] = ("loss_parts", "_class_tokens")
-    """Parameters, buffers, submodules and attributes with tensors that change and that ``knowledge`` does not give as
-    they are: only training needs them, or their content is there in another form. A derived class adds its own."""
+    not_in_knowledge: ClassVar[tuple[str, ...]] = ("loss_parts", "_class_tokens")
 
     def __init__(
         self,
@@ -110,7 +108,8 @@ class ContinualCLIP(LightningModule):
 
     def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Features of images and texts as the model in training sees them."""
-        return self.clip(images, tokens)
+        features: tuple[Tensor, Tensor] = self.clip(images, tokens)
+        return features
 
     def record(self, name: str, value: Tensor) -> Tensor:
         """Keep a part of this step's loss for logging as ``loss/<name>``, weighted as it enters the sum; return it."""
@@ -122,9 +121,9 @@ class ContinualCLIP(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the rate of this step and the parts of its loss, averaged over ranks; stop if they are not numbers."""
-        trainer: Any = self.trainer
+        trainer = self.trainer
         step, last = trainer.global_step, self.sequence.first_step(self.task + 1)
-        if step != last and (trainer.log_every_n_steps == 0 or step % trainer.log_every_n_steps):
+        if step != last and not logs_step(trainer):
             return
         parts = trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
         if not parts.isfinite().all():
@@ -163,28 +162,17 @@ class ContinualCLIP(LightningModule):
             )
         self.load_knowledge(checkpoint["knowledge"])
 
-    def knowledge(self) -> dict[str, Tensor]:
-        """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
-
-        A method that has some leaves it in the run's folder instead of the CLIP's weights after each task. All that
-        changed since the first task began has to be in it, see ``not_in_knowledge``.
-        """
-        return {}
-
-    @property
-    def has_knowledge(self) -> bool:
-        """Whether the method defines a ``knowledge`` of its own."""
-        return type(self).knowledge is not ContinualCLIP.knowledge
-
-    def load_knowledge(self, kept: dict[str, Tensor]) -> None:
+    def load_knowledge(self, knowledge: dict[str, Tensor]) -> None:
         """Take over what ``knowledge`` gave; an empty one is that of a model which has learned nothing yet.
 
         Raises:
             InputError: it is not of this method, or of another model.
         """
-        if kept:
+        if knowledge:
             method = type(self).__name__
-            raise InputError(f"The run kept more than weights, which {method} has no use for: name the run's method.")
+            raise InputError(
+                f"The run kept more than weights, and {method} has no use for them: name the run's method."
+            )
 
     def build(self, tasks: int, has_reference: bool, seed: int = 0) -> None:
         """Make what grows with the number of tasks; called in ``setup``, and where a run is only estimated.
@@ -197,17 +185,17 @@ class ContinualCLIP(LightningModule):
 
     # --- what happens at a task's boundaries --------------------------------------------------------------------------
 
-    def on_task_start(self, task: int) -> None:
-        """Once before the first step of ``task``; may change weights in place."""
-
     def prepare_task(self, task: int) -> None:
-        """Before the first step of ``task``, and again whenever a run resumes into it; changes no weights."""
         earlier = self.sequence.tasks[:task] if self.classes == "seen" else []
         named = [self.sequence.tasks[task], *earlier]
         self._class_tokens = self.clip.tokenize([prompt for each in named for prompt in each.training_prompts()])
 
-    def on_task_end(self, task: int) -> None:
-        """Once after the last step of ``task``, before evaluation; may change weights in place."""
+    def train_features(self, task: int) -> tuple[Tensor, Tensor]:
+        """Unit features ``[N, D]`` and labels ``[N]`` of the training images of a task, by the CLIP as in testing.
+
+        For methods that learn analytically. All ranks have to call this; all get the same.
+        """
+        return encode_train_set(self.trainer, self, self.sequence.train_set(task))
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
@@ -237,10 +225,6 @@ class ContinualCLIP(LightningModule):
         return self.evaluate(task, shard).softmax(1)
 
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
-        """Logits ``[len(shard), C]``, 100 x cosine, of a shard of the task's test set over the task's classes.
-
-        Runs without gradients and makes no collective calls, because shards differ in size from rank to rank.
-        """
         classifier = self.clip.classifier(task.prompts())
         logits = [
             TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
@@ -258,7 +242,9 @@ class ContinualCLIP(LightningModule):
     # --- optimisation -------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """A new AdamW and schedule for the current task; called at the start of every task."""
+        """A new AdamW and schedule for the current task; called at the start of every task. None without steps."""
+        if self.learning != "steps":
+            return None
         task, steps = self.task, self.sequence.steps(self.task)
         lr = self.lr[self.sequence.names[task]] if isinstance(self.lr, dict) else self.lr
         optimizer = AdamW(self.trained_parameters(), lr=lr, betas=self.betas, weight_decay=self.weight_decay)
@@ -266,15 +252,13 @@ class ContinualCLIP(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What may change in the current task."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        has_steps = self.learning == "steps"
+        return [parameter for parameter in self.parameters() if parameter.requires_grad and has_steps]
 
     def learned_parameters(self) -> list[nn.Parameter]:
-        """What may change in the current task, that which learns by itself at its end included."""
         return self.trained_parameters()
 
-    def stored_copies(self) -> list[FrozenCopy]:
-        """Models beside the CLIP that have to be stored between tasks; a copy that every task makes anew does not."""
+    def stored_copies(self) -> list[FrozenCopy[Any]]:
         return []
 
     def setup(self, stage: str) -> None:
@@ -293,7 +277,6 @@ class ContinualCLIP(LightningModule):
         self.build(self.sequence.num_tasks, self.sequence.replay is not None, self.sequence.seed)
 
     def notes(self) -> list[str]:
-        """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
         return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.known_steps())]
 
     def notes_on_settings(self, steps: Mapping[str, int]) -> list[str]:
@@ -302,9 +285,9 @@ class ContinualCLIP(LightningModule):
         Args:
             steps: optimiser steps of the tasks, by name.
         """
-        return warmup_notes(steps, self.warmup_steps) if self.learns else []
+        return warmup_notes(steps, self.warmup_steps) if self.learning == "steps" else []
 
     @property
-    def sequence(self) -> Any:
-        """The ``TaskSequence`` of the run."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]
+    def sequence(self) -> TaskSequence:
+        """The tasks of the run."""
+        return sequence_of(self.trainer)

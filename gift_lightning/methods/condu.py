@@ -78,7 +78,7 @@ class ConDU(ContinualCLIP):
         self.prototypes: list[Tensor] = []
 
     def configure_callbacks(self) -> list[Callback]:
-        return [Prototypes(augmented=self.prototype_images == "augmented")]
+        return [Prototypes(self, augmented=self.prototype_images == "augmented")]
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

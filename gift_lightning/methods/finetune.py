@@ -27,5 +27,5 @@ class Finetune(ContinualCLIP):
         if self.initial is not None:
             self.initial.copy_to(self.clip.model)
 
-    def stored_copies(self) -> list[FrozenCopy]:
+    def stored_copies(self) -> list[FrozenCopy[Any]]:
         return [] if self.initial is None else [self.initial]

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from callbacks.fisher_estimate import FisherShares
 from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
 from gift_lightning.methods.parts.distillation import DistillationCLIP
 from gift_lightning.numerics.consolidation import normalised_fisher, pull_to_anchor
@@ -72,7 +73,7 @@ class GIFT(DistillationCLIP):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit" and not self.sequence.replay.paired:
+        if stage == "fit" and not self.replay.paired:
             raise InputError("GIFT needs a text for each image, and `data.replay` has images alone: choose another.")
 
     def prepare_task(self, task: int) -> None:
@@ -88,7 +89,8 @@ class GIFT(DistillationCLIP):
     def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
         image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_pair_texts(text_index))
         text_index, pair_index = self.gather(text_index), self.gather(pair_index)
-        features = self.teacher_snapshot.features
+        features = self.teacher_features
+        assert features is not None
         teacher = Pairs(features.image[pair_index], features.text[text_index])
         return self.pair_loss(teacher, Pairs(image, text), text_index)
 
@@ -117,7 +119,7 @@ class GIFT(DistillationCLIP):
     # --- adaptive weight consolidation --------------------------------------------------------------------------------
 
     @property
-    def anchor(self) -> FrozenCopy:
+    def anchor(self) -> FrozenCopy[CLIP]:
         """The weights before the task, which ``TeacherSnapshot`` copies into the teacher."""
         return self.teacher
 

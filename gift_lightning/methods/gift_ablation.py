@@ -8,6 +8,7 @@ from torch import Tensor
 from callbacks.fisher_estimate import FisherEstimate, FisherShares
 from callbacks.teacher_snapshot import TeacherSnapshot
 from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
 from gift_lightning.methods.gift import GIFT
 from gift_lightning.numerics.losses import Pairs, contrastive_distillation, feature_distance
@@ -47,7 +48,7 @@ class GIFTAblation(GIFT):
             )
         self.distillation, self.consolidation = distillation, consolidation
         self.initial = FrozenCopy(self.clip) if teacher == "wise" else None
-        self.teacher_snapshot = TeacherSnapshot(teacher, initial_weight)
+        self.teacher_snapshot = TeacherSnapshot(self, teacher, initial_weight)
         has_anchor = consolidation != "off" and teacher != "last"
         self.own_anchor = FrozenCopy(self.clip) if has_anchor else None
         self.fisher = FrozenCopy(self.clip) if consolidation == "boundary" else None
@@ -74,7 +75,7 @@ class GIFTAblation(GIFT):
         return contrastive_distillation(teacher.logits(self.clip.logit_scale), logits, self.temperature, reverse)
 
     @property
-    def anchor(self) -> FrozenCopy:
+    def anchor(self) -> FrozenCopy[CLIP]:
         """The weights before the task: those of the teacher, if it is the last model."""
         return self.teacher if self.own_anchor is None else self.own_anchor
 

@@ -10,7 +10,7 @@ from gift_lightning.methods.parts.distillation import DistillationCLIP
 
 
 class ICaRL(DistillationCLIP):
-    """A few images of earlier tasks are kept, and what the model before the task says about them.
+    """A few images of earlier tasks stay in memory, and the model before the task is distilled on them.
 
     loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M'))
 
@@ -30,7 +30,7 @@ class ICaRL(DistillationCLIP):
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
 
-    source = ExemplarMemory
+    replay_type = ExemplarMemory
 
     def __init__(self, official_quirks: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)

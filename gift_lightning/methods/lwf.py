@@ -11,7 +11,7 @@ from gift_lightning.numerics.losses import Pairs
 
 
 class LwF(DistillationCLIP):
-    """What the model before the task says about the task's own images is kept while the task is learned.
+    """The model before the task is distilled on the images of the task while it is learned.
 
     loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M'))
 
@@ -29,14 +29,14 @@ class LwF(DistillationCLIP):
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
 
-    source = CurrentTask
+    replay_type = CurrentTask
 
     def __init__(self, official_quirks: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.official_quirks = official_quirks
 
-    def taught(self, image: Tensor, pairs: Tensor) -> Pairs:
+    def teacher_of(self, image: Tensor, pair_index: Tensor) -> Pairs:
         if not self.official_quirks:
-            return super().taught(image, pairs)
+            return super().teacher_of(image, pair_index)
         with torch.no_grad():
             return Pairs(image.detach(), self.clip.encode_texts(self.replay_texts()))

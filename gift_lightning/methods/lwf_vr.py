@@ -11,7 +11,7 @@ from gift_lightning.seeding import stream_seed
 
 
 class LwFVR(DistillationCLIP):
-    """What the model before the task says about the task's own images is kept, over random words instead of classes.
+    """The model before the task is distilled on the images of the task, over random words instead of classes.
 
     loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M'))
 
@@ -29,7 +29,7 @@ class LwFVR(DistillationCLIP):
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
 
-    source = CurrentTask
+    replay_type = CurrentTask
 
     def __init__(self, texts: int = 1000, words: int = 10, **kwargs: Any) -> None:
         for name, value in {"texts": texts, "words": words}.items():

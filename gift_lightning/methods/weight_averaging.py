@@ -43,7 +43,7 @@ class WeightAveraging(ContinualCLIP):
         super().__init__(**kwargs)
         self.average = FrozenCopy(self.clip)
         self.start = FrozenCopy(self.clip) if average == "mean" and pull else None
-        self.weight_average = WeightAverage(average, every, pull)
+        self.weight_average = WeightAverage(self.average, average, every, pull, self.start)
 
     def configure_callbacks(self) -> list[Callback]:
         return [self.weight_average]

@@ -44,5 +44,5 @@ class WiSEFT(ContinualCLIP):
         weights: list[Tensor] = list(self.clip.parameters())
         torch._foreach_copy_(weights, interpolate(list(self.start.parameters()), weights, self.alpha))
 
-    def stored_copies(self) -> list[FrozenCopy]:
+    def stored_copies(self) -> list[FrozenCopy[Any]]:
         return [self.start] if self.start_at == "initial" else []

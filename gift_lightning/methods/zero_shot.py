@@ -11,4 +11,4 @@ class ZeroShot(ContinualCLIP):
     Reference: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020.
     """
 
-    learns = False
+    learning = "none"

@@ -60,13 +60,15 @@ class ZSCL(DistillationCLIP):
         self.average = FrozenCopy(self.clip) if average_every is not None else None
 
     def configure_callbacks(self) -> list[Callback]:
-        averages: list[Callback] = [] if self.average_every is None else [WeightAverage("mean", self.average_every)]
-        return [*super().configure_callbacks(), *averages]
+        callbacks = super().configure_callbacks()
+        if self.average is not None and self.average_every is not None:
+            callbacks.append(WeightAverage(self.average, "mean", self.average_every))
+        return callbacks
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit" and self.image_image_weight:
-            together = self.sequence.replay.batch_size // self.trainer.accumulate_grad_batches
+            together = self.replay.batch_size // self.trainer.accumulate_grad_batches
             if together < 2:
                 raise InputError(
                     "`model.image_image_weight` compares images: give `data.replay.batch_size` at least 2."
@@ -76,15 +78,15 @@ class ZSCL(DistillationCLIP):
         if self.anchor is not None:
             self.anchor.copy_from(self.clip)
 
-    def distil(self, known: Pairs, image: Tensor) -> dict[str, Tensor]:
-        parts = super().distil(known, image)
+    def distil(self, teacher: Pairs, image: Tensor) -> dict[str, Tensor]:
+        losses = super().distil(teacher, image)
         if self.feature_weight:
-            parts["feature_distance"] = self.feature_weight * F.mse_loss(image, known.image)
+            losses["feature_distance"] = self.feature_weight * F.mse_loss(image, teacher.image)
         if self.image_image_weight:
             scale = self.clip.logit_scale
-            theirs, ours = similarities(known.image, scale), similarities(image, scale)
-            parts["image_image_distillation"] = self.image_image_weight * distillation(theirs, ours, self.temperature)
-        return parts
+            both = similarities(teacher.image, scale), similarities(image, scale)
+            losses["image_image_distillation"] = self.image_image_weight * distillation(*both, self.temperature)
+        return losses
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)

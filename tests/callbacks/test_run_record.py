@@ -12,15 +12,18 @@ from gift_lightning.methods import ZSCL
 from tests.callbacks.test_task_boundary import MINI, trainer_with
 
 
-def test_only_the_first_rank_reads_the_files_of_which_notes_tell() -> None:
+def test_only_the_first_rank_reads_the_files_that_notes_describe() -> None:
     asked = []
 
-    def part(name: str) -> Any:
-        return SimpleNamespace(notes=lambda: asked.append(name) or [f"of {name}"])
+    class Noted(TaskSequence):
+        def notes(self) -> list[str]:
+            asked.append("data")
+            return ["of data"]
 
+    method: Any = SimpleNamespace(notes=lambda: asked.append("model") or ["of model"])
     for rank, expected in ((1, []), (0, ["of model", "of data"])):
-        trainer: Any = SimpleNamespace(is_global_zero=rank == 0, datamodule=part("data"))
-        assert _notes(trainer, part("model")) == expected
+        trainer: Any = SimpleNamespace(is_global_zero=rank == 0, datamodule=Noted([Flags(8, 9)]))
+        assert _notes(trainer, method) == expected
     assert asked == ["model", "data"]
 
 

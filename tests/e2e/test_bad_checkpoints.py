@@ -66,10 +66,10 @@ TEST = {
     "knowledge of another method": (
         "knowledge.safetensors",
         [],
-        "kept more than weights, which L2 has no use for",
+        "kept more than weights, and L2 has no use for",
     ),
     "knowledge of yet another": ("knowledge.safetensors", MOE, "What the run kept is not of a MoEAdapter"),
-    "checkpoint with it": ("condu.ckpt", [], "kept more than weights, which L2 has no use for"),
+    "checkpoint with it": ("condu.ckpt", [], "kept more than weights, and L2 has no use for"),
     "home of nobody": (
         "~nobody_of_this_name/last.ckpt",
         [],

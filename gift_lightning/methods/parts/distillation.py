@@ -1,4 +1,4 @@
-"""What the methods share that distil a teacher on images and texts of the past."""
+"""The base of the methods that distil a teacher on images and texts of the past."""
 
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from gift_lightning.numerics.losses import Pairs, contrastive_distillation
 
 
 class DistillationCLIP(ReplayCLIP):
-    """A teacher says how images go with texts, and the model keeps to it while it learns the task.
+    """A teacher's logits of images over texts are distilled while the model learns the task.
 
     loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M'))
 
@@ -39,6 +39,8 @@ class DistillationCLIP(ReplayCLIP):
         kwargs: see ``ContinualCLIP``.
     """
 
+    not_in_knowledge = ("teacher_features",)
+
     def __init__(
         self,
         teacher: Literal["last", "initial", "wise"] = "last",
@@ -57,28 +59,34 @@ class DistillationCLIP(ReplayCLIP):
         self.distillation_weight, self.temperature = distillation_weight, temperature
         self.teacher = FrozenCopy(self.clip)
         self.initial = FrozenCopy(self.clip) if teacher == "wise" else None
-        self.teacher_snapshot = TeacherSnapshot(teacher, initial_weight)
+        self.teacher_features: Pairs | None = None
+        self.teacher_snapshot = TeacherSnapshot(self, teacher, initial_weight)
 
     def configure_callbacks(self) -> list[Callback]:
         return [self.teacher_snapshot]
 
-    def stored_copies(self) -> list[FrozenCopy]:
+    def stored_copies(self) -> list[FrozenCopy[Any]]:
         if self.initial is not None:
             return [self.initial]
         return [self.teacher] if self.teacher_snapshot.teacher == "initial" else []
 
-    def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
+    def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
         """The distillation of the global batch of images over all texts."""
         image = self.gather(self.clip.encode_image(images))
-        return self.distil(self.taught(image, self.gather(pairs)), image)
+        return self.distil(self.teacher_of(image, self.gather(pair_index)), image)
 
-    def taught(self, image: Tensor, pairs: Tensor) -> Pairs:
-        """The teacher's features ``[B, D]`` of a batch of images, by index ``[B]``, and ``[P, D]`` of all texts."""
-        known = self.teacher_snapshot.features
-        return Pairs(known.image[pairs], known.text)
+    def teacher_of(self, image: Tensor, pair_index: Tensor) -> Pairs:
+        """The teacher's features ``[B, D]`` of a batch of images, by their index ``[B]``, and ``[P, D]`` of all texts.
 
-    def distil(self, known: Pairs, image: Tensor) -> dict[str, Tensor]:
-        """Named parts of the distillation of what is known to the student's features ``[B, D]`` of the same images."""
-        scale, student = self.clip.logit_scale, Pairs(image, known.text)
-        parts = contrastive_distillation(known.logits(scale), student.logits(scale), self.temperature)
-        return {name: self.distillation_weight * part for name, part in parts.items()}
+        Args:
+            image: the student's features ``[B, D]`` of the images.
+            pair_index: of the images in the replay set ``[B]``.
+        """
+        assert self.teacher_features is not None
+        return Pairs(self.teacher_features.image[pair_index], self.teacher_features.text)
+
+    def distil(self, teacher: Pairs, image: Tensor) -> dict[str, Tensor]:
+        """Named parts of the distillation of the teacher to the student's features ``[B, D]`` of the same images."""
+        scale, student = self.clip.logit_scale, Pairs(image, teacher.text)
+        losses = contrastive_distillation(teacher.logits(scale), student.logits(scale), self.temperature)
+        return {name: self.distillation_weight * loss for name, loss in losses.items()}

@@ -1,4 +1,4 @@
-"""What the methods share that see image-text pairs beside the task: a second loss whose graph is never kept."""
+"""The base of the methods that see image-text pairs beside the task: a second loss, whose graph is freed at once."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ class ReplayCLIP(ContinualCLIP):
     their losses are averaged, as in any contrastive learning. A task without a replay set has the loss of the task
     alone.
 
-    The way of a prompt: ``training_step`` hands the batch of ``data.replay`` to ``differentiate``; the method's
-    ``replay_loss`` encodes images and prompts (``CLIP``) and compares them with the teacher's features (``numerics``);
+    The way of a text: ``training_step`` hands the batch of ``data.replay`` to ``differentiate``; the method's
+    ``replay_loss`` encodes images and texts (``CLIP``) and compares them with the teacher's features (``numerics``);
     the gradient waits in ``replay_gradient`` until ``on_before_optimizer_step`` adds it to that of the task.
 
     Attributes:
@@ -40,17 +40,21 @@ class ReplayCLIP(ContinualCLIP):
 
     not_in_knowledge = ("replay_gradient",)
 
-    source: type[Replay] = Replay
-    """What ``data.replay`` has to be, for a method that is defined by it."""
+    replay_type: type[Replay] = Replay
+    """The class of ``data.replay``, for a method that is defined by it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.replay_gradient: list[Tensor | None] = []
 
     @abstractmethod
-    def replay_loss(self, images: Tensor, prompts: Tensor, pairs: Tensor) -> dict[str, Tensor]:
-        """Named parts of the loss on this rank's images ``[b, 3, H, W]``, the indices of their prompts and of the pairs
-        in the replay set ``[b]``. Equal on all ranks: a loss of the global batch.
+    def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
+        """Named parts of the loss of the global batch, equal on all ranks.
+
+        Args:
+            images: of this rank ``[b, 3, H, W]``.
+            text_index: of their texts, in the texts of the replay set ``[b]``.
+            pair_index: of the pairs, in the replay set ``[b]``.
         """
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -111,7 +115,14 @@ class ReplayCLIP(ContinualCLIP):
 
     def replay_texts(self) -> list[str]:
         """The texts of the current task's replay set."""
-        return self.sequence.replay.prompts
+        return self.replay.prompts
+
+    @property
+    def replay(self) -> Replay:
+        """Where the images and texts come from: ``data.replay``, which ``setup`` has checked."""
+        replay = self.sequence.replay
+        assert replay is not None
+        return replay
 
     @property
     def trained(self) -> list[Tensor]:
@@ -125,12 +136,12 @@ class ReplayCLIP(ContinualCLIP):
         if self.sequence.replay is None:
             raise InputError(f"{type(self).__name__} replays image-text pairs: say with `data.replay` where they are.")
         method, replay = type(self).__name__, self.sequence.replay
-        if not isinstance(replay, self.source):
+        if not isinstance(replay, self.replay_type):
             raise InputError(
                 f"{method} has another source of images than {type(replay).__name__}: set `data.replay` to"
-                f" datamodules.{self.source.__name__}."
+                f" datamodules.{self.replay_type.__name__}."
             )
-        if isinstance(replay, ExemplarMemory) and self.source is Replay:
+        if isinstance(replay, ExemplarMemory) and self.replay_type is Replay:
             raise InputError(f"{method} fills no memory: choose another `data.replay` than ExemplarMemory.")
         if self.trainer.precision == "16-mixed":
             raise InputError(

@@ -1,0 +1,79 @@
+"""What callbacks rely on in every method."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from datamodules.base import Task
+from datamodules.events import TaskEvents
+from datamodules.shard import TestShard
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
+
+Learning: TypeAlias = Literal["steps", "analytic", "none"]
+
+
+class Method(LightningModule, TaskEvents, ABC):
+    """A method as callbacks see it; ``ContinualCLIP`` is what methods derive from.
+
+    A callback that belongs to some methods alone takes the method in its constructor, typed by a Protocol in the
+    callback's file that names what it needs beyond this. The method holds the state, the callback is its only writer.
+
+    Attributes:
+        learning: how the method learns: in ``"steps"`` of an optimiser; ``"analytic"``, by itself at a task's end, in
+            ``on_task_end``; or not at all, ``"none"``. Without steps there is no training loop; without learning each
+            row of the accuracy matrix is the zero-shot row.
+        clip: the model that learns.
+        task: number of the current task.
+        loss_parts: parts of the latest step's loss, by name, each weighted as it enters the sum.
+        eval_batch_size: images in one forward pass without gradients.
+    """
+
+    learning: ClassVar[Learning] = "steps"
+    clip: CLIP
+    task: int
+    loss_parts: dict[str, Tensor]
+    eval_batch_size: int
+
+    not_in_knowledge: ClassVar[tuple[str, ...]] = ()
+    """Parameters, buffers, submodules and attributes with tensors that change and that ``knowledge`` does not give by
+    their names: only training needs them, or their content is in ``knowledge`` in another form. A derived class adds
+    its own."""
+
+    @abstractmethod
+    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+        """Logits ``[len(shard), C]``, 100 x cosine, of a shard of the task's test set over the task's classes.
+
+        Runs without gradients and makes no collective calls, because shards differ in size from rank to rank.
+        """
+
+    @abstractmethod
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser may change in the current task."""
+
+    @abstractmethod
+    def learned_parameters(self) -> list[nn.Parameter]:
+        """What may change in the current task, including what learns by itself at its end."""
+
+    @abstractmethod
+    def stored_copies(self) -> list[FrozenCopy[Any]]:
+        """Copies of weights that are stored between tasks; a copy made anew for each task is none."""
+
+    @abstractmethod
+    def notes(self) -> list[str]:
+        """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
+
+    def knowledge(self) -> dict[str, Tensor]:
+        """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
+
+        A method that has some leaves it in the run's folder instead of the CLIP's weights after each task. All that
+        changed since the first task began has to be in it, see ``not_in_knowledge``.
+        """
+        return {}
+
+    @property
+    def has_knowledge(self) -> bool:
+        """Whether the method defines a ``knowledge`` of its own."""
+        return type(self).knowledge is not Method.knowledge
