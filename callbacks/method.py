@@ -1,6 +1,7 @@
 """What callbacks rely on in every method."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from lightning import LightningModule
@@ -54,8 +55,8 @@ class Method(LightningModule, TaskEvents, ABC):
         """What the optimiser may change in the current task."""
 
     @abstractmethod
-    def learned_parameters(self) -> list[nn.Parameter]:
-        """What may change in the current task, including what learns by itself at its end."""
+    def learned_parameters(self) -> Sequence[Tensor]:
+        """What may change in the current task, and what learns by itself at its end: parameters or rows of them."""
 
     @abstractmethod
     def stored_copies(self) -> list[FrozenCopy[Any]]:

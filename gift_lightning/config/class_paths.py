@@ -23,7 +23,7 @@ _SPLIT: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Name of a method -> its subclass, and the arguments that the subclass took over, with their defaults."""
 
-_RENAMED: dict[str, dict[str, str]] = {}
+_RENAMED = {"MoEAdapter": {"noise": "gate_noise", "code": "selector_width"}}
 """Name of a method -> its earlier arguments by their names now."""
 
 
@@ -48,6 +48,8 @@ def current_settings(path: str, arguments: Mapping[str, Any]) -> tuple[str, dict
     ('gift_lightning.methods.GIFT', {'temperature': 2.0})
     >>> current_settings("gift_lightning.methods.GIFT", {"teacher": "initial"})
     ('gift_lightning.methods.GIFTAblation', {'teacher': 'initial'})
+    >>> current_settings("gift_lightning.methods.MoEAdapter", {"code": 100})
+    ('gift_lightning.methods.MoEAdapter', {'selector_width': 100})
     """
     path, arguments = current_path(path), dict(arguments)
     method = re.fullmatch(r"(?:gift_lightning\.methods\.(?:\w+\.)?)?(\w+)", path)

@@ -56,6 +56,9 @@ class ContinualCLIP(Method):
     keeps_replay_gradient = False
     """Whether a gradient of all that learns is kept beside the one that the optimiser takes."""
 
+    optimizer_type: type[AdamW] = AdamW
+    """Of the optimiser that each task begins anew."""
+
     not_in_knowledge: ClassVar[tuple[str, ...]] = ("loss_parts", "_class_tokens")
 
     def __init__(
@@ -247,7 +250,9 @@ class ContinualCLIP(Method):
             return None
         task, steps = self.task, self.sequence.steps(self.task)
         lr = self.lr[self.sequence.names[task]] if isinstance(self.lr, dict) else self.lr
-        optimizer = AdamW(self.trained_parameters(), lr=lr, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer = self.optimizer_type(
+            self.trained_parameters(), lr=lr, betas=self.betas, weight_decay=self.weight_decay
+        )
         schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, self.warmup_steps, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -255,7 +260,7 @@ class ContinualCLIP(Method):
         has_steps = self.learning == "steps"
         return [parameter for parameter in self.parameters() if parameter.requires_grad and has_steps]
 
-    def learned_parameters(self) -> list[nn.Parameter]:
+    def learned_parameters(self) -> Sequence[Tensor]:
         return self.trained_parameters()
 
     def stored_copies(self) -> list[FrozenCopy[Any]]:

@@ -37,7 +37,7 @@ METHODS = {
     "ICaRL": ("{}", MEMORY),
     "WiSEFT": ("{alpha: 0.7}", None),
     "MoEAdapter": (
-        "{experts: 4, width: 8, selector_steps: 9, reference_steps: 5, code: 8, threshold: 0.02}",
+        "{experts: 4, width: 8, selector_steps: 9, reference_steps: 5, selector_width: 8, threshold: 0.02}",
         FEW_GENERAL,
     ),
     "WeightAveraging": ("{average: last, every: 2, pull: 0.2}", None),
