@@ -1,4 +1,4 @@
-"""Events at the boundaries of tasks, and what a run does there."""
+"""Events at the boundaries of tasks, and the work of a run there."""
 
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.exemplar_selection import ExemplarSelection

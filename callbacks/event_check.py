@@ -1,4 +1,4 @@
-"""Events by their names: what is misspelt would never be called, and nobody would notice."""
+"""The names of events: a misspelt one would never be called, and nobody would notice."""
 
 import difflib
 import inspect
@@ -43,7 +43,9 @@ def _check(receiver: _Receiver) -> None:
     events, kind = events_of(interface), type(receiver).__name__
     if not isinstance(receiver, interface):
         if heard := [name for name in events if hasattr(receiver, name)]:
-            raise InputError(f"{kind} has the event {heard[0]}, which is sent to a callbacks.TaskCallback: derive it.")
+            raise InputError(
+                f"{kind} has the event {heard[0]}, but is no TaskCallback: derive it from callbacks.TaskCallback."
+            )
         return
     hooks = _hooks_of(receiver)
     for name in dir(type(receiver)):
@@ -60,7 +62,7 @@ def _check(receiver: _Receiver) -> None:
 
 
 def _hooks_of(receiver: _Receiver) -> set[str]:
-    """Names of all that Lightning's own base class has."""
+    """Names of all attributes of Lightning's base class."""
     return {
         name
         for base in (LightningDataModule, LightningModule, Callback)

@@ -1,4 +1,4 @@
-"""Whether all that a method learned is kept for those who predict with it."""
+"""Whether all tensors that a method learned are saved for those who predict with it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,11 +19,10 @@ _OF_TORCH = {"_parameters", "_buffers", "_modules"}
 class Learned:
     """Compares a method with its state when the first task began.
 
-    What has changed since then, or was made since then, has been learned, and must be found again by ``load`` and
-    ``test``: the weights of the CLIP are kept by themselves if ``knowledge()`` is empty; all else must be in
-    ``knowledge()``, by its name or its content. That is parameters, buffers, and tensors and modules in lists and
-    dictionaries that are attributes. Left out are frozen copies, metrics, and what the method and the classes that it
-    is derived from name in ``not_in_knowledge``.
+    A tensor that has changed or was made since then has been learned, and ``load`` and ``test`` need it: the weights of
+    the CLIP are saved by themselves if ``knowledge()`` is empty; all other tensors must be in ``knowledge()``, by name
+    or content. That is parameters, buffers, and tensors and modules in attributes, also in lists and dictionaries. Left
+    out are frozen copies, metrics, and the names in ``not_in_knowledge`` of the method and of its base classes.
 
     Attributes:
         start: a checksum of each tensor when the first task began; empty before.
@@ -61,7 +60,7 @@ class Learned:
                 raise _lost(method, name, "learned")
             if knowledge:
                 raise InputError(
-                    f"{type(method).__name__} changed {name}, which is not in its knowledge(), and what is there takes"
+                    f"{type(method).__name__} changed {name}, which is not in its knowledge(), and knowledge() takes"
                     " the place of the CLIP's weights: return these from it too, or set them back in on_task_end."
                 )
 
@@ -86,8 +85,8 @@ def _is_named(name: str, knowledge: Mapping[str, Tensor]) -> bool:
 
 
 def _tensors(method: Method) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a module, once each, without those of which nothing has to be kept."""
-    unused = [name for name, part in method.named_modules() if isinstance(part, (FrozenCopy, Metric))]
+    """All tensors of a method that have to be saved if they change, once each."""
+    unused = [name for name, module in method.named_modules() if isinstance(module, (FrozenCopy, Metric))]
     declared = [name for kind in type(method).__mro__ for name in vars(kind).get("not_in_knowledge", ())]
     left_out = tuple(f"{name}." for name in [*unused, *declared])
     seen: dict[int, Tensor] = {}  # alive, or another tensor might get the same id
@@ -100,13 +99,13 @@ def _tensors(method: Method) -> Iterator[tuple[str, Tensor]]:
 def _all_tensors(method: Method) -> Iterator[tuple[str, Tensor]]:
     state = method.state_dict(keep_vars=True)
     yield from ((name, tensor) for name, tensor in state.items() if isinstance(tensor, Tensor))
-    for place, part in method.named_modules():
+    for place, module in method.named_modules():
         prefix = f"{place}." if place else ""
         if prefix.startswith(_CLIP):  # beside its weights an architecture has nothing but caches
             continue
-        for name, buffer in part.named_buffers(recurse=False):
+        for name, buffer in module.named_buffers(recurse=False):
             yield prefix + name, buffer
-        for name, value in vars(part).items():
+        for name, value in vars(module).items():
             if name not in _OF_TORCH:
                 yield from _inside(value, prefix + name, ())
 

@@ -1,8 +1,8 @@
-"""What callbacks rely on in every method."""
+"""The attributes and methods that callbacks rely on in every method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -12,12 +12,13 @@ from datamodules.events import TaskEvents
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
+from gift_lightning.errors import InputError
 
 Learning: TypeAlias = Literal["steps", "analytic", "none"]
 
 
 class Method(LightningModule, TaskEvents, ABC):
-    """A method as callbacks see it; ``ContinualCLIP`` is what methods derive from.
+    """A method as callbacks see it; methods derive from ``ContinualCLIP``.
 
     A callback that belongs to some methods alone takes the method in its constructor, typed by a Protocol in the
     callback's file that names what it needs beyond this. The method holds the state, the callback is its only writer.
@@ -28,20 +29,26 @@ class Method(LightningModule, TaskEvents, ABC):
             row of the accuracy matrix is the zero-shot row.
         clip: the model that learns.
         task: number of the current task.
-        loss_parts: parts of the latest step's loss, by name, each weighted as it enters the sum.
+        losses: terms of the latest step's loss, by name, each weighted as it enters the sum.
         eval_batch_size: images in one forward pass without gradients.
     """
 
     learning: ClassVar[Learning] = "steps"
     clip: CLIP
     task: int
-    loss_parts: dict[str, Tensor]
+    losses: dict[str, Tensor]
     eval_batch_size: int
 
     not_in_knowledge: ClassVar[tuple[str, ...]] = ()
     """Parameters, buffers, submodules and attributes with tensors that change and that ``knowledge`` does not give by
     their names: only training needs them, or their content is in ``knowledge`` in another form. A derived class adds
     its own."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.learning not in get_args(Learning):
+            ways = ", ".join(get_args(Learning))
+            raise InputError(f"{cls.__name__}.learning is '{cls.learning}': give one of {ways}.")
 
     @abstractmethod
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
@@ -52,11 +59,11 @@ class Method(LightningModule, TaskEvents, ABC):
 
     @abstractmethod
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimiser may change in the current task."""
+        """The parameters that the optimiser may change in the current task."""
 
     @abstractmethod
     def learned_parameters(self) -> Sequence[Tensor]:
-        """What may change in the current task, and what learns by itself at its end: parameters or rows of them."""
+        """All parameters that may change in the current task, by the optimiser or at its end, or rows of them."""
 
     @abstractmethod
     def stored_copies(self) -> list[FrozenCopy[Any]]:
@@ -67,7 +74,7 @@ class Method(LightningModule, TaskEvents, ABC):
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
 
     def knowledge(self) -> dict[str, Tensor]:
-        """What predictions need beside the weights of the CLIP, by name; nothing for most methods.
+        """The tensors that predictions need beside the weights of the CLIP, by name; none for most methods.
 
         A method that has some leaves it in the run's folder instead of the CLIP's weights after each task. All that
         changed since the first task began has to be in it, see ``not_in_knowledge``.

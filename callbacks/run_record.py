@@ -1,4 +1,4 @@
-"""What a run leaves behind: results, matrix, picture, costs."""
+"""The files of a run: results, matrix, picture, costs."""
 
 import time
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ class RunRecord(TaskCallback):
 
     Args:
         folder: where to write; ``None`` shows the table and writes nothing.
-        config: the config of the run as YAML, kept in the folder.
+        config: the config of the run as YAML, for the folder.
     """
 
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
@@ -56,13 +56,13 @@ class RunRecord(TaskCallback):
         self._task_seconds = state_dict["task_seconds"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what is logged until now: a resumed run logs what comes after it."""
+        """Save the rows logged until now: a resumed run logs those after them."""
         checkpoint["metrics"] = [logger.text for logger in _loggers(trainer, MetricsCSV)]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if "metrics" not in checkpoint:
             raise InputError("The checkpoint was written by an earlier version of this program: begin a new run.")
-        # the run's own logger is the first; one that was added since starts with what comes now
+        # the logger of the run is the first; one that was added since starts here
         for logger, text in zip(_loggers(trainer, MetricsCSV), checkpoint["metrics"], strict=False):
             logger.restore(text)
 
@@ -110,7 +110,7 @@ class RunRecord(TaskCallback):
 
     def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
         now, evaluation = time.perf_counter(), callback_of(trainer, AccuracyMatrix).seconds
-        # what methods do at a task's end, before the evaluation, belongs to the training
+        # the work of methods at a task's end, before the evaluation, belongs to the training
         training = self._task_seconds + now - self._clock - evaluation
         self.seconds["train"].append(training if method.learning != "none" else 0.0)
         self.seconds["evaluate"].append(evaluation)
@@ -136,7 +136,7 @@ class RunRecord(TaskCallback):
             note(sentence)
 
     def _warn_of_damaged(self, trainer: Trainer) -> None:
-        """Once for each task, and again if more are found."""
+        """Once for each task, and again if there are more."""
         for name, paths in sequence_of(trainer).faults.damaged.items() if trainer.is_global_zero else []:
             if len(paths) > self._warned_of.get(name, 0):
                 self._warned_of[name] = len(paths)
@@ -199,12 +199,12 @@ class RunRecord(TaskCallback):
         trained_beside = [tensor for tensor in trained if tensor not in clip]
         packed = sum(tensor.numel() * tensor.element_size() for tensor in method.knowledge().values())
         return {
-            **{f"{part}_seconds": [round(value, 3) for value in values] for part, values in self.seconds.items()},
+            **{f"{phase}_seconds": [round(value, 3) for value in values] for phase, values in self.seconds.items()},
             "peak_memory_bytes": self.peak_memory,
             "trainable_parameters": sum(map(Tensor.numel, trained)),
             # in memory beside the CLIP
             "frozen_parameters": sum(map(Tensor.numel, beside)) - sum(map(Tensor.numel, trained_beside)),
-            # between tasks beside the CLIP; bits and bytes count as the parts of a float that they are
+            # between tasks beside the CLIP; bits and bytes count as fractions of a float
             "stored_parameters": sum(map(_size, method.stored_copies())) + packed // 4,
         }
 
@@ -226,7 +226,7 @@ def _warn_of_skipped(results: dict[str, Any], task: str) -> None:
 def _log_row(
     trainer: Trainer, learned: int, tasks: list[str], row: list[float | None], metrics: dict[str, float | None]
 ) -> None:
-    """Log what is known after ``learned`` tasks as ``cl/...``."""
+    """Log the metrics and accuracies after ``learned`` tasks as ``cl/...``."""
     named = {f"cl/{name}": value for name, value in metrics.items() if value is not None}
     named |= {f"cl/accuracy/{name}": value for name, value in zip(tasks, row, strict=True) if value is not None}
     for logger in trainer.loggers:
@@ -238,5 +238,5 @@ def _loggers(trainer: Trainer, kind: type[_Logger]) -> list[_Logger]:
     return [logger for logger in trainer.loggers if isinstance(logger, kind)]
 
 
-def _size(part: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in part.parameters())
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -65,8 +65,8 @@ class SequenceProgress(TaskCallback, ProgressBar):
         if self._progress is not None:
             self._progress.update(self._bar, completed=trainer.global_step)
             if logs_step(trainer):
-                loss_parts = method_of(trainer).loss_parts.items()
-                loss = "  ".join(f"{name} {value.item():.3f}" for name, value in loss_parts)
+                losses = method_of(trainer).losses.items()
+                loss = "  ".join(f"{name} {value.item():.3f}" for name, value in losses)
                 self._progress.update(self._bar, loss=loss)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,7 +82,7 @@ class SequenceProgress(TaskCallback, ProgressBar):
 
 
 def progress_bar(console: Console) -> Progress:
-    """The bar; what it says of the task and its losses is text, whatever the task is called."""
+    """The bar; the names of tasks and losses are text, whatever the task is called."""
     return Progress(
         TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=None),

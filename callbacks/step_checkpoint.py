@@ -11,7 +11,7 @@ from gift_lightning.records.run_folder import RunFolder
 class StepCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` every ``folder.checkpoint_every`` optimiser steps; task boundaries write it themselves.
 
-    It writes when all of a step is over, its rows of metrics are logged too: Lightning has no hook there, and logs a
+    It writes when a step is over and its rows of metrics are logged: Lightning has no hook there, and logs a
     step after the last hook of its batch. A checkpoint of that hook would be ahead of the loggers, and a kill between
     the two would lose a row.
 

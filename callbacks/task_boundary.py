@@ -42,7 +42,7 @@ class TaskBoundary(Callback):
 
     Args:
         folder: where weights and checkpoints go; ``None`` writes nothing.
-        config: the config of the run as YAML, kept in each checkpoint.
+        config: the config of the run as YAML, for each checkpoint.
 
     Attributes:
         preparation_seconds: how long the replay set of the task that began last took to make or read.
@@ -66,7 +66,7 @@ class TaskBoundary(Callback):
         return progress | run | {"checksums": self.learned.start}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put into every checkpoint to resume from what all ranks know of the data, not the saving one alone.
+        """Put into every checkpoint the facts about the data of all ranks, not those of the saving one alone.
 
         Here, and not in ``TaskSequence.state_dict``, which one rank may call: Lightning calls this hook on all ranks,
         after it has taken the state of the datamodule.
@@ -135,7 +135,7 @@ class TaskBoundary(Callback):
             self.opened = True
             self._save_checkpoint(trainer)
         elif self.finished == sequence.num_tasks - 1:
-            self._save_weights(trainer, method, self.finished)  # they may be what is damaged
+            self._save_weights(trainer, method, self.finished)  # these files may be damaged
             self._send(trainer, "on_sequence_end")
         if method.learning != "steps":
             self._go_without_steps(trainer, method)
@@ -256,7 +256,7 @@ def _requeue_later() -> Iterator[None]:
 
 
 def _place_between_epochs(checkpoint: dict[str, Any], epoch: int) -> None:
-    """Make the saved loop state say: ``epoch`` epochs are over, the next has not begun.
+    """Set the saved loop state to: ``epoch`` epochs are over, the next has not begun.
 
     Left alone, Lightning skips ``on_train_epoch_start`` of the next epoch, and may carry the finished epoch's batch
     count into it, when the checkpoint was written at the last batch or inside ``on_train_epoch_end``.

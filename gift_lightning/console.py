@@ -49,6 +49,7 @@ def quiet_libraries() -> None:
         ".*number of training batches.*",
         ".*exists and is not empty.*",
         ".*in eval mode at the start of training.*",
+        ".*this fit will run with no optimizer.*",  # of a method that takes no steps
         ".*Grad strides do not match bucket view.*",  # of 1x1 kernels, whose layout is two at once
     ):
         warnings.filterwarnings("ignore", message=message)

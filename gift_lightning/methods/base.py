@@ -32,7 +32,7 @@ class ContinualCLIP(Method):
 
     loss = CE(exp(s) * cos(image, class prompts), label), label-smoothed, over ``classes``
 
-    A method adds to this what it needs: more losses (``training_step``), a gradient that needs no graph
+    A method adds its own: more losses (``training_step``), a gradient that needs no graph
     (``on_before_optimizer_step``), work at a task's boundaries (``prepare_task``, ``on_task_start``, ``on_task_end``),
     callbacks (``configure_callbacks``), or another way to predict (``evaluate``).
 
@@ -54,12 +54,12 @@ class ContinualCLIP(Method):
     """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
 
     keeps_replay_gradient = False
-    """Whether a gradient of all that learns is kept beside the one that the optimiser takes."""
+    """Whether a second gradient of all trained weights is in memory beside the optimiser's."""
 
     optimizer_type: type[AdamW] = AdamW
     """Of the optimiser that each task begins anew."""
 
-    not_in_knowledge: ClassVar[tuple[str, ...]] = ("loss_parts", "_class_tokens")
+    not_in_knowledge: ClassVar[tuple[str, ...]] = ("losses", "_class_tokens")
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class ContinualCLIP(Method):
         self.classes, self.label_smoothing, self.eval_batch_size = classes, label_smoothing, eval_batch_size
         self.task = 0
         self._step_lr = 0.0
-        self.loss_parts: dict[str, Tensor] = {}
+        self.losses: dict[str, Tensor] = {}
         self._class_tokens: Tensor | None = None
 
     @classmethod
@@ -115,27 +115,27 @@ class ContinualCLIP(Method):
         return features
 
     def record(self, name: str, value: Tensor) -> Tensor:
-        """Keep a part of this step's loss for logging as ``loss/<name>``, weighted as it enters the sum; return it."""
-        self.loss_parts[name] = value.detach()
+        """Log a term of this step's loss as ``loss/<name>``, weighted as it enters the sum; returns it."""
+        self.losses[name] = value.detach()
         return value
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._step_lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the rate of this step and the parts of its loss, averaged over ranks; stop if they are not numbers."""
+        """Log the rate of this step and the terms of its loss, averaged over ranks; stop if they are not finite."""
         trainer = self.trainer
         step, last = trainer.global_step, self.sequence.first_step(self.task + 1)
         if step != last and not logs_step(trainer):
             return
-        parts = trainer.strategy.reduce(torch.stack(list(self.loss_parts.values())), reduce_op="mean")
-        if not parts.isfinite().all():
-            broken = next(name for name, part in zip(self.loss_parts, parts, strict=True) if not part.isfinite())
+        means = trainer.strategy.reduce(torch.stack(list(self.losses.values())), reduce_op="mean")
+        if not means.isfinite().all():
+            broken = next(name for name, mean in zip(self.losses, means, strict=True) if not mean.isfinite())
             raise InputError(
                 f"The {broken.replace('_', ' ')} loss is not finite at step {step} (task"
                 f" '{self.sequence.names[self.task]}'): lower `model.lr`, or look for broken images."
             )
-        self.log_dict({f"loss/{name}": part for name, part in zip(self.loss_parts, parts, strict=True)})
+        self.log_dict({f"loss/{name}": mean for name, mean in zip(self.losses, means, strict=True)})
         self.log("lr", self._step_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -148,7 +148,7 @@ class ContinualCLIP(Method):
         checkpoint |= {"method": type(self).__name__, "knowledge": self.knowledge(), **self.clip.origin.metadata}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse what a run of another method, or with another CLIP, has saved."""
+        """Refuse the checkpoint of a run of another method, or with another CLIP."""
         method = type(self).__name__
         if "knowledge" not in checkpoint:
             raise InputError("The checkpoint was not written by a run of this program: resume from that of a run.")
@@ -166,7 +166,7 @@ class ContinualCLIP(Method):
         self.load_knowledge(checkpoint["knowledge"])
 
     def load_knowledge(self, knowledge: dict[str, Tensor]) -> None:
-        """Take over what ``knowledge`` gave; an empty one is that of a model which has learned nothing yet.
+        """Take over the tensors of ``knowledge``; without any, the model has learned nothing yet.
 
         Raises:
             InputError: it is not of this method, or of another model.
@@ -174,7 +174,7 @@ class ContinualCLIP(Method):
         if knowledge:
             method = type(self).__name__
             raise InputError(
-                f"The run kept more than weights, and {method} has no use for them: name the run's method."
+                f"The run has knowledge beside its weights, which {method} does not use: name the run's method."
             )
 
     def build(self, tasks: int, has_reference: bool, seed: int = 0) -> None:
@@ -186,7 +186,7 @@ class ContinualCLIP(Method):
             seed: of the run.
         """
 
-    # --- what happens at a task's boundaries --------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------------------------------
 
     def prepare_task(self, task: int) -> None:
         earlier = self.sequence.tasks[:task] if self.classes == "seen" else []
@@ -285,7 +285,7 @@ class ContinualCLIP(Method):
         return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.known_steps())]
 
     def notes_on_settings(self, steps: Mapping[str, int]) -> list[str]:
-        """Those on the settings alone: what the warm-up leaves of the learning rate in tasks that end before it does.
+        """Those on the settings alone: how far the learning rate rises in tasks that end before the warm-up does.
 
         Args:
             steps: optimiser steps of the tasks, by name.

@@ -11,8 +11,8 @@ class Finetune(ContinualCLIP):
 
     loss = CE
 
-    Between tasks nothing is kept but the weights. With ``restart`` each task starts from the pre-trained weights
-    instead: the diagonal of the accuracy matrix is then the upper bound of what the model can learn of each task.
+    Between tasks nothing is stored but the weights. With ``restart`` each task starts from the pre-trained weights
+    instead: the diagonal of the accuracy matrix is then the upper bound of the accuracy on each task.
 
     Args:
         restart: start every task from the initial weights.

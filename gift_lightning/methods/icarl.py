@@ -17,7 +17,7 @@ class ICaRL(DistillationCLIP):
     ``M`` are the logits of the memory's images (``data.replay`` is a ``datamodules.ExemplarMemory``) over the class
     prompts of the current task. In the first task the memory is empty. After a task its exemplars are chosen by
     herding: one after the other, such that the mean of their features comes as close as possible to that of their
-    class. All tasks have an equal share of the memory. Between tasks the memory is kept.
+    class. All tasks have an equal share of the memory. The memory stays from task to task.
 
     Reference: Rebuffi, Kolesnikov, Sperl, Lampert, "iCaRL: Incremental Classifier and Representation Learning",
     CVPR 2017, arXiv 1611.07725, as the authors of ZSCL (arXiv 2303.06628) put it to CLIP.
@@ -25,8 +25,8 @@ class ICaRL(DistillationCLIP):
     Args:
         official_quirks: choose images as their code does: the first of the first task in their order; then by herding
             over the whole task and not class by class, where each choice shifts the numbers of the later ones, so that
-            other images are kept than were chosen. It is a slip, and off. (Their driver also has the initial model for
-            a teacher in every task, ``teacher: initial``, and their script does not distil at all.)
+            other images stay than were chosen. It is a slip, and off. (Their driver also has the initial model
+            for a teacher in every task, ``teacher: initial``, and their script does not distil at all.)
         kwargs: see ``DistillationCLIP``; the teacher is the model before the task.
     """
 

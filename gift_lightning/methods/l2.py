@@ -15,7 +15,7 @@ class L2(ContinualCLIP):
 
     loss = CE + l2 * sum (theta - theta_start)^2
 
-    Between tasks a copy of the weights is kept, the anchor ``theta_start``. It is the "l2 baseline" of the
+    A copy of the weights before the task is the anchor ``theta_start``. It is the "l2 baseline" of the
     published MTIL tables.
 
     Args:

@@ -17,7 +17,7 @@ class LwF(DistillationCLIP):
 
     ``M`` are the logits of images of the current task, drawn independently of the task loss (``data.replay`` is a
     ``datamodules.CurrentTask``), over its class prompts: a CLIP has no outputs of earlier tasks to keep. Between tasks
-    nothing is kept but the weights.
+    nothing is stored but the weights.
 
     Reference: Li, Hoiem, "Learning without Forgetting", ECCV 2016, arXiv 1606.09282, as the authors of ZSCL
     (arXiv 2303.06628) put it to CLIP.

@@ -16,7 +16,7 @@ class LwFVR(DistillationCLIP):
     loss = CE + alpha * (D(M_teacher, M) + D(M_teacher', M'))
 
     ``M`` are the logits of images of the current task (``data.replay`` is a ``datamodules.CurrentTask``) over ``texts``
-    random sequences of words from the vocabulary of the CLIP, drawn anew for each task. Between tasks nothing is kept
+    random sequences of words from the vocabulary of the CLIP, drawn anew for each task. Between tasks nothing is stored
     but the weights.
 
     Reference: Ding, Liu, Tian, Yang, Ding, "Don't Stop Learning: Towards Continual Learning for the CLIP Model",

@@ -15,12 +15,12 @@ class WeightAveraging(ContinualCLIP):
 
     loss = CE
 
-    * ``mean``: theta after a task = mean of theta_start and of theta at steps 0, k, 2k, ... (ZSCL's weight ensemble,
-      without its other parts); with ``pull``, theta_start is mixed into the mean each time, as in WiSE-FT.
+    * ``mean``: theta after a task = mean of theta_start and of theta at steps 0, k, 2k, ... (ZSCL's weight ensemble
+      alone); with ``pull``, theta_start is mixed into the mean each time, as in WiSE-FT.
     * ``start``: at these steps theta = (1 - pull) * theta + pull * theta_start.
     * ``last``: the same, with the theta of the time before instead of theta_start.
 
-    Between tasks nothing is kept but the weights.
+    Between tasks nothing is stored but the weights.
 
     Reference: Zheng et al., ICCV 2023, arXiv 2303.06628, whose code compares these.
 

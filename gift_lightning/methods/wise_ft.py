@@ -17,14 +17,14 @@ class WiSEFT(ContinualCLIP):
     loss = CE
     theta after a task = (1 - alpha) * theta_start + alpha * theta
 
-    Between tasks nothing is kept but the weights, and with ``start: initial`` the initial ones.
+    Between tasks nothing is stored but the weights, and with ``start: initial`` the initial ones.
 
     Reference: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv 2109.01903; after each task
     as the authors of ZSCL (arXiv 2303.06628) do.
 
     Args:
         alpha: weight of the trained model.
-        start: what it is mixed with: the weights before the task, or the initial ones.
+        start: the weights that it is mixed with: those before the task, or the initial ones.
         kwargs: see ``ContinualCLIP``.
     """
 

@@ -23,7 +23,7 @@ class ZSCL(DistillationCLIP):
     theta after a task = mean of theta_start and of theta at steps 0, k, 2k, ... of the task
 
     ``M`` are the logits of reference images over reference texts (``DistillationCLIP``), with ``data.replay`` a
-    ``datamodules.Reference``. Between tasks the initial model is kept as the teacher. Without the average it is
+    ``datamodules.Reference``. The initial model stays the teacher. Without the average it is
     the "ZSCL*" of its authors (``average_every: null``).
 
     Reference: Zheng, Ma, Wang, Qin, Yue, You, "Preventing Zero-Shot Transfer Degradation in Continual Learning of

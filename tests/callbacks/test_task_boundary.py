@@ -316,7 +316,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_trainer_that_would_cut_the_sequence_is_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"trainer.*{next(iter(settings))}"):
+    with pytest.raises(InputError, match=f"{next(iter(settings))}"):
         trainer_with(**settings).fit(finetune(), sequence_of(three_tasks()))
 
 

@@ -66,10 +66,10 @@ TEST = {
     "knowledge of another method": (
         "knowledge.safetensors",
         [],
-        "kept more than weights, and L2 has no use for",
+        "knowledge beside its weights, which L2 does not use",
     ),
     "knowledge of yet another": ("knowledge.safetensors", MOE, "What the run kept is not of a MoEAdapter"),
-    "checkpoint with it": ("condu.ckpt", [], "kept more than weights, and L2 has no use for"),
+    "checkpoint with it": ("condu.ckpt", [], "knowledge beside its weights, which L2 does not use"),
     "home of nobody": (
         "~nobody_of_this_name/last.ckpt",
         [],

@@ -174,7 +174,7 @@ class Watch(TaskCallback):
             record.without_gradient = set(in_their_names({n: g for n, g in gradients.items() if not learning[n]}))
             record.tensors["grad_step0"] = {n: g for n, g in gradients.items() if learning[n]}
             record.tensors["weights_after_step0"] = rows_of(copies(stacks))
-        record.steps.append({"loss": module.loss_parts["task"].item(), "lr": module._step_lr})
+        record.steps.append({"loss": module.losses["task"].item(), "lr": module._step_lr})
 
     def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
         record = module.records[task]

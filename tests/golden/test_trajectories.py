@@ -104,7 +104,7 @@ class Recorder(Callback):
             names = [name for name, p in module.clip.model.named_parameters() if p.requires_grad]
             self.fisher[f"fisher_step{len(self.steps)}"] = dict(zip(names, module.importance(), strict=True))
         self.weights["weights_last_iterate"] = copied(module.clip.model)
-        self.steps.append({"lr": self.lr, **{name: part.item() for name, part in module.loss_parts.items()}})
+        self.steps.append({"lr": self.lr, **{name: part.item() for name, part in module.losses.items()}})
 
 
 def consolidation_of(method: Any) -> str:

@@ -40,11 +40,14 @@ class Size:
     @classmethod
     def of(cls, method: ContinualCLIP) -> "Size":
         """That of a method."""
-        counts = [(parameter.numel(), parameter.requires_grad and method.learns) for parameter in method.parameters()]
+        counts = [
+            (parameter.numel(), parameter.requires_grad and method.learning == "steps")
+            for parameter in method.parameters()
+        ]
         return cls(
             clip=sum(parameter.numel() for parameter in method.clip.parameters()),
-            trained=sum(count for count, learns in counts if learns),
-            frozen=sum(count for count, learns in counts if not learns),
+            trained=sum(count for count, is_trained in counts if is_trained),
+            frozen=sum(count for count, is_trained in counts if not is_trained),
             keeps_gradient=method.keeps_replay_gradient,
             image=3 * math.prod(method.clip.model.visual.image_size),
         )

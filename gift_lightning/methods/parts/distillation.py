@@ -86,7 +86,7 @@ class DistillationCLIP(ReplayCLIP):
         return Pairs(self.teacher_features.image[pair_index], self.teacher_features.text)
 
     def distil(self, teacher: Pairs, image: Tensor) -> dict[str, Tensor]:
-        """Named parts of the distillation of the teacher to the student's features ``[B, D]`` of the same images."""
+        """Named terms of the distillation of the teacher to the student's features ``[B, D]`` of the same images."""
         scale, student = self.clip.logit_scale, Pairs(image, teacher.text)
         losses = contrastive_distillation(teacher.logits(scale), student.logits(scale), self.temperature)
         return {name: self.distillation_weight * loss for name, loss in losses.items()}

@@ -19,8 +19,8 @@ class ReplayCLIP(ContinualCLIP):
     """A method with a loss on images and texts beside the task's.
 
     Every step differentiates the replay loss first and frees its graph before the task's is built, so that only one is
-    alive at a time. The replay gradient is kept apart from the task's until the optimiser steps: what consolidates
-    weights looks at it alone.
+    alive at a time. The replay gradient stays apart from the task's until the optimiser steps: the
+    consolidation of weights needs it alone.
 
     The loss of a batch is that of all ranks' images together. Accumulated batches are each a batch of their own, and
     their losses are averaged, as in any contrastive learning. A task without a replay set has the loss of the task
@@ -49,7 +49,7 @@ class ReplayCLIP(ContinualCLIP):
 
     @abstractmethod
     def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
-        """Named parts of the loss of the global batch, equal on all ranks.
+        """Named terms of the loss of the global batch, equal on all ranks.
 
         Args:
             images: of this rank ``[b, 3, H, W]``.
@@ -66,11 +66,11 @@ class ReplayCLIP(ContinualCLIP):
 
     def differentiate(self, batch: Sequence[Tensor]) -> list[Tensor | None]:
         """This rank's gradient of the replay loss of one batch; the sum over ranks is the gradient of the loss."""
-        parts = self.replay_loss(*batch)
-        for name, part in parts.items():
-            self.record(name, part)
+        losses = self.replay_loss(*batch)
+        for name, loss in losses.items():
+            self.record(name, loss)
         with torch.autocast(self.device.type, enabled=False):
-            gradient = torch.autograd.grad(sum(parts.values()), self.trained, allow_unused=True)  # type: ignore[arg-type]
+            gradient = torch.autograd.grad(sum(losses.values()), self.trained, allow_unused=True)  # type: ignore[arg-type]
         return list(gradient)
 
     def replay_batch(self, pairs: Tensor) -> list[Tensor]:
@@ -79,7 +79,7 @@ class ReplayCLIP(ContinualCLIP):
         index = pairs % len(shard)
         images, labels = next(shard.batches(index, len(index)))
         batch = images.to(self.device, self.clip.logit_scale.dtype), labels, index
-        return [part.to(self.device) for part in batch]
+        return [tensor.to(self.device) for tensor in batch]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Add the replay gradient to that of the task, which DDP has averaged over ranks by now."""
@@ -92,26 +92,26 @@ class ReplayCLIP(ContinualCLIP):
 
     def reduce_(self, gradient: Sequence[Tensor | None], factor: float) -> None:
         """Sum a gradient over ranks, in one message, and multiply it, in place."""
-        reached = [part for part in gradient if part is not None]
+        reached = [tensor for tensor in gradient if tensor is not None]
         if self.trainer.world_size > 1:
-            flat = torch.cat([part.flatten() for part in reached])
+            flat = torch.cat([tensor.flatten() for tensor in reached])
             flat = self.trainer.strategy.reduce(flat, reduce_op="sum")
-            summed = flat.split([part.numel() for part in reached])
-            torch._foreach_copy_(reached, [part.view_as(like) for part, like in zip(summed, reached, strict=True)])
+            summed = flat.split([tensor.numel() for tensor in reached])
+            torch._foreach_copy_(reached, [total.view_as(like) for total, like in zip(summed, reached, strict=True)])
         if factor != 1:
             torch._foreach_mul_(reached, factor)
 
     def gather(self, features: Tensor) -> Tensor:
         """``[b, ...]`` of each rank to ``[W b, ...]`` of the global batch, in its order.
 
-        Gradients flow into this rank's part alone. As every rank computes the whole loss, the sum of their gradients is
-        that of the loss: nothing has to travel backwards, and no factor of the world size is needed.
+        Gradients flow into this rank's features alone. As every rank computes the whole loss, the sum of their
+        gradients is that of the loss: nothing has to travel backwards, and no factor of the world size is needed.
         """
         if self.trainer.world_size == 1:
             return features
-        parts = list(self.all_gather(features.detach()).unbind(0))  # type: ignore[union-attr]
-        parts[self.global_rank] = features
-        return torch.cat(parts)
+        of_ranks = list(self.all_gather(features.detach()).unbind(0))  # type: ignore[union-attr]
+        of_ranks[self.global_rank] = features
+        return torch.cat(of_ranks)
 
     def replay_texts(self) -> list[str]:
         """The texts of the current task's replay set."""
@@ -153,5 +153,5 @@ def _added(total: list[Tensor | None], more: list[Tensor | None]) -> list[Tensor
     """The sum of two gradients; in both the same tensors are missing."""
     if not total:
         return more
-    torch._foreach_add_([part for part in total if part is not None], [part for part in more if part is not None])
+    torch._foreach_add_([a for a in total if a is not None], [b for b in more if b is not None])
     return total

@@ -178,7 +178,7 @@ def test_several_models_are_not_exported_as_one(runs: Path, tmp_path: Path) -> N
 
 def test_what_is_kept_is_for_its_own_method_and_clip(runs: Path, tmp_path: Path) -> None:
     kept = load_file(runs / "known" / "checkpoints" / "knowledge.safetensors")
-    with pytest.raises(InputError, match="The run kept more than weights, and Finetune has no use for"):
+    with pytest.raises(InputError, match="The run has knowledge beside its weights, which Finetune does not use"):
         Finetune(clip=MINI).load_knowledge(kept)
     changed = {name: weight + 1.0 for name, weight in ConDU(clip=MINI).clip.model.state_dict().items()}
     save_file(changed, tmp_path / "other.safetensors")

@@ -169,7 +169,7 @@ class WrittenOut(TaskCallback):
         self.expected.append(loss.mean().item())
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.recorded.append(module.loss_parts["task"].item())
+        self.recorded.append(module.losses["task"].item())
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -111,10 +111,10 @@ class Parts(TaskCallback):
         self.of: list[set[str]] = []
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        pl_module.loss_parts.clear()
+        pl_module.losses.clear()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self.of.append(set(pl_module.loss_parts))
+        self.of.append(set(pl_module.losses))
 
 
 def test_icarl_has_nothing_to_distil_in_the_first_task_and_a_fair_memory_after() -> None:
@@ -201,7 +201,7 @@ def test_the_ablation_losses_of_zscl_have_weights_of_their_own() -> None:
     class Recorded(TaskCallback):
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
             if trainer.global_step == 2:
-                found.append({name: part.item() for name, part in module.loss_parts.items()})
+                found.append({name: part.item() for name, part in module.losses.items()})
 
     found: list[dict[str, float]] = []
     for alpha in (1.0, 0.5):
