@@ -111,8 +111,18 @@ class ContinualCLIP(Method):
 
     def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Features of images and texts as the model in training sees them."""
-        features: tuple[Tensor, Tensor] = self.clip(images, tokens)
-        return features
+        return self.clip.encode_image(images), self.encode_prompts(tokens)
+
+    def encode_prompts(self, tokens: Tensor) -> Tensor:
+        """Unit features ``[n, D]`` of class prompts from their token ids ``[n, L]``, in training and in testing.
+
+        A method that learns prompts overrides it and puts its vectors in the place of tokens::
+
+            embeddings = self.clip.embed(tokens)  # [n, L, W]
+            embeddings[:, 1 : 1 + len(self.context)] = self.context  # behind the start token
+            return self.clip.encode_embeddings(embeddings, tokens)
+        """
+        return self.clip.encode_text(tokens)
 
     def record(self, name: str, value: Tensor) -> Tensor:
         """Log a term of this step's loss as ``loss/<name>``, weighted as it enters the sum; returns it."""
@@ -228,12 +238,16 @@ class ContinualCLIP(Method):
         return self.evaluate(task, shard).softmax(1)
 
     def evaluate(self, task: Task, shard: TestShard) -> Tensor:
-        classifier = self.clip.classifier(task.prompts())
+        classifier = self.classifier(task)
         logits = [
             TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
             for first in range(0, len(shard), self.eval_batch_size)
         ]
         return torch.cat(logits) if logits else classifier.new_empty(0, len(classifier))
+
+    def classifier(self, task: Task) -> Tensor:
+        """Class embeddings ``[C, D]`` of a task for testing, by ``encode_prompts``."""
+        return self.clip.classifier(task.prompts(), self.encode_prompts)
 
     def encode_shard(self, shard: TestShard, index: slice | Tensor) -> Tensor:
         """Normalised image features ``[n, D]`` of the chosen images of a shard."""

@@ -200,7 +200,7 @@ class ConDU(ContinualCLIP):
         return torch.cat(parts)
 
     def logits(self, task: Task, features: Tensor) -> Tensor:
-        return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.prompts()))
+        return TEST_LOGIT_SCALE * cosine(features, self.classifier(task))
 
     def become_expert(self, place: int) -> None:
         """Give the CLIP the weights of a task's expert."""

@@ -162,7 +162,7 @@ class MoEAdapter(ExpertCLIP):
         routes, order, logits = self.routes(shard), [], []
         for route in routes.unique().tolist():
             with self.moe.routed(None if route == PLAIN else route, self.test_draws()):
-                classifier = self.clip.classifier(task.prompts())
+                classifier = self.classifier(task)
                 for rows in (routes == route).nonzero().flatten().split(self.eval_batch_size):
                     order.append(rows)
                     logits.append(TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, rows), classifier))
