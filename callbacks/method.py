@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from datamodules.base import Task
+from datamodules.base import Candidates
 from datamodules.events import TaskEvents
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
@@ -51,7 +51,7 @@ class Method(LightningModule, TaskEvents, ABC):
             raise InputError(f"{cls.__name__}.learning is '{cls.learning}': give one of {ways}.")
 
     @abstractmethod
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         """Logits ``[len(shard), C]``, 100 x cosine, of a shard of the task's test set over the task's classes.
 
         Runs without gradients and makes no collective calls, because shards differ in size from rank to rank.

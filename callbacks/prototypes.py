@@ -54,7 +54,7 @@ class Prototypes(TaskCallback):
                 features, labels = encode_images(trainer, clip, images, method.eval_batch_size)
             else:
                 features, labels = encode_train_set(trainer, method, train_set)
-            prompts = [prompt for of_class in current.prompts() for prompt in of_class]
+            prompts = [prompt for of_class in current.class_prompts() for prompt in of_class]
             texts = clip.encode_texts(prompts).unflatten(0, (len(current.class_names), -1))
         earlier = self.method.prototypes[:task]
         self.method.prototypes = [*earlier, class_prototypes(features, labels, texts)]

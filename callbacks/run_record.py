@@ -96,7 +96,7 @@ class RunRecord(TaskCallback):
             self.seconds["replay"].append(seconds if sequence.replays_in(task) else 0.0)
             if sequence.replays_in(task):
                 for logger in _loggers(trainer, SequenceWandbLogger):
-                    logger.log_replay(replay.pairs, replay.prompts, task)
+                    logger.log_replay(replay.pairs, replay.texts, task)
         self._clock, self._task_seconds = time.perf_counter(), 0.0
 
     def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
@@ -105,7 +105,7 @@ class RunRecord(TaskCallback):
         if self.folder is not None and trainer.is_global_zero and replay is not None:
             began = time.perf_counter()
             title = f"Replayed while learning {sequence.names[task]} (task {task + 1} of {sequence.num_tasks})"
-            plot_replay_grid(self.folder.replay_png, replay.pairs, replay.prompts, title)
+            plot_replay_grid(self.folder.replay_png, replay.pairs, replay.texts, title)
             self._clock += time.perf_counter() - began
 
     def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
@@ -171,7 +171,7 @@ class RunRecord(TaskCallback):
             "seed": sequence.seed,
             "tasks": sequence.names,
             "protocol": boundary.protocol,
-            "train_sizes": [len(sequence.selection(task)) for task in range(sequence.num_tasks)],
+            "train_sizes": [len(sequence.few_shot_set(task)) for task in range(sequence.num_tasks)],
             "test_sizes": sizes,
             "zero_shot": matrix.zero_shot,
             "R": matrix.rows,

@@ -1,11 +1,12 @@
-"""A data set cut into sub-tasks, each with classes of its own."""
+"""A data set cut into sub-tasks of some classes each."""
 
 import hashlib
 import json
 from pathlib import Path
 
-from datamodules.base import ImageSet, Task
+from datamodules.base import Task
 from datamodules.images.selection import Selection, labels_of
+from datamodules.images.sets import ImageSet
 from gift_lightning.errors import InputError
 from gift_lightning.files import read_json
 from gift_lightning.sources import Inspection, Source
@@ -17,16 +18,20 @@ ORDERS: dict[str, list[int]] = read_json(Path(__file__).with_name("class_orders.
 class ClassIncremental(Task):
     """A data set whose classes come in sub-tasks, each to be tested among the classes seen so far.
 
-    Set ``data.label_space`` to ``seen``: R[i, j] is then the accuracy on the classes of sub-task j among those of the
-    sub-tasks up to i, Avg and Last are those of all classes seen, and there is no Transfer.
+    A ``TaskSequence`` takes the sub-tasks in its place; by itself, it is the whole data set. Set ``data.label_space``
+    to ``seen``: R[i, j] is then the accuracy on the classes of sub-task j among those of the sub-tasks up to i, Avg and
+    Last are those of all classes seen, and there is no Transfer.
 
     Args:
         source: the data set, any task.
         initial: classes of the first sub-task.
-        increment: classes of each further sub-task; the last has what remains.
+        increment: classes of each further sub-task; the last has the rest.
         order: of the classes: their labels, or the name of a published order (``cifar100``, ``tinyimagenet``);
             ``None`` for that of the labels.
-        templates: of prompts, if they are to be others than those of the source.
+        templates: of prompts, in the place of those of the source.
+
+    Raises:
+        InputError: ``initial`` or ``increment`` is less than 1, or there is no order of that name.
     """
 
     def __init__(
@@ -54,12 +59,30 @@ class ClassIncremental(Task):
     def root(self, root: Path | None) -> None:
         self.source.root = root
 
+    def prepare_data(self) -> None:
+        self.source.prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find all images of the data set, with its labels."""
+        self.source.setup(stage or "fit")
+        self.class_names = self.source.class_names
+        self.train_set, self.test_set = self.source.train_set, self.source.test_set
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the source."""
+        return self.source.fingerprint
+
+    @property
+    def origin(self) -> Task:
+        return self.source
+
     def subtasks(self) -> list[Task]:
         """The tasks, named after the source and numbered from 1.
 
         Raises:
-            InputError: the order is not one of the source's classes; or the data is not there, where it must be asked
-                for its classes.
+            InputError: the order does not name each class of the source once; or without an order, the data is
+                missing.
         """
         order = ORDERS[self.order] if isinstance(self.order, str) else self.order
         if order is None:
@@ -68,17 +91,17 @@ class ClassIncremental(Task):
         if sorted(order) != list(range(len(order))):
             raise InputError(f"The class order of '{self.name}' must name each label from 0 to {len(order) - 1} once.")
         starts = [0, *range(self.initial, len(order), self.increment)]
-        parts = [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
-        digits = len(str(len(parts)))
+        groups = [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
+        digits = len(str(len(groups)))
         self.number = len(order)
-        return [Subtask(self, f"{self.name}_{number:0{digits}}", part) for number, part in enumerate(parts, start=1)]
+        return [Subtask(self, f"{self.name}_{number:0{digits}}", group) for number, group in enumerate(groups, start=1)]
 
 
 class Subtask(Task):
     """The images of some classes of a data set, labelled from 0 in the order given.
 
     Args:
-        whole: the data set that is cut.
+        whole: the data set.
         name: of the task.
         classes: labels in the data set.
     """
@@ -129,5 +152,5 @@ class Subtask(Task):
 def of_classes(samples: ImageSet, classes: list[int]) -> Selection:
     """The samples of some classes, in the order of the set; class ``classes[i]`` has label ``i``."""
     new = {label: number for number, label in enumerate(classes)}
-    known = [(index, new[label]) for index, label in enumerate(labels_of(samples)) if label in new]
-    return Selection(samples, [index for index, _ in known], [label for _, label in known])
+    chosen = [(index, new[label]) for index, label in enumerate(labels_of(samples)) if label in new]
+    return Selection(samples, [index for index, _ in chosen], [label for _, label in chosen])

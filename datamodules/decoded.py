@@ -16,12 +16,13 @@ from uuid import uuid4
 
 import PIL
 import torch
+from lightning import Trainer
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from datamodules.base import ImageSet, Task
-from datamodules.images.sets import UNREAD
+from datamodules.base import Task
+from datamodules.images.sets import UNREAD, ImageSet
 from datamodules.ranks import in_step, on_first_rank
 from datamodules.shard import Decoded
 from datamodules.stream import Split
@@ -56,7 +57,7 @@ def decoded_bytes(task: Task, geometry: Geometry) -> int:
 
 
 def decoded_images(
-    trainer: Any,
+    trainer: Trainer,
     folder: Path,
     task: Task,
     geometry: Geometry,
@@ -90,10 +91,10 @@ def decoded_images(
     return content
 
 
-def _make(trainer: Any, file: "DecodedFile", images: Decoded, num_workers: int) -> Iterator[float]:
+def _make(trainer: Trainer, file: "DecodedFile", images: Decoded, num_workers: int) -> Iterator[float]:
     """Make a file with all ranks; yields the share of this rank's part that is done."""
     temporary = on_first_rank(trainer, file.begin)
-    split = Split(trainer.global_rank, trainer.world_size)
+    split = Split.of_ranks(trainer)
     try:
         yield from in_step(trainer, file.fill(temporary, images, split, num_workers))
         on_first_rank(trainer, lambda: file.finish(temporary))

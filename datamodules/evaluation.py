@@ -1,7 +1,8 @@
-"""The test sets of a run, as its ranks evaluate them."""
+"""The test sets of a run, in shards for its ranks."""
 
 from collections.abc import Callable
-from typing import Any
+
+from lightning import Trainer
 
 from datamodules.base import Task
 from datamodules.decoded import decoded_bytes, decoded_images
@@ -28,7 +29,7 @@ class EvaluationShards:
     """
 
     def __init__(
-        self, trainer: Any, preprocessing: Preprocessing, cache: str | None, num_workers: int, faults: ImageFaults
+        self, trainer: Trainer, preprocessing: Preprocessing, cache: str | None, num_workers: int, faults: ImageFaults
     ) -> None:
         self._trainer, self._preprocessing, self._cache = trainer, preprocessing, cache
         self._num_workers, self._faults = num_workers, faults

@@ -1,10 +1,13 @@
-"""Images with faults: which of a sequence do not decode, and which decode although they are damaged."""
+"""Images with faults: those of a sequence that do not decode, and those that decode although they are damaged."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
-from datamodules.base import ImageSet
+from lightning import Trainer
+
+from datamodules.base import Replay, Task
 from datamodules.images.damage import damaged_among
+from datamodules.images.sets import ImageSet
 from datamodules.ranks import on_all_ranks
 from datamodules.stream import Split, StepBatches
 from datamodules.substitutes import Substituted
@@ -13,24 +16,46 @@ REPLAY = "data.replay"
 """Names the images of replay among those of tasks."""
 
 
-class ImageFaults:
-    """The images of a sequence with faults, among those that were read so far, and what became of them in training.
+class ReadSequence(Protocol):
+    """The attributes of a ``TaskSequence`` that decide which images are read, and how often."""
 
-    A rank knows what it and its processes that load images have found, and what the others had found when all ranks
-    last called ``collect``.
+    tasks: list[Task]
+    replay: Replay | None
+    batch_size: int
+    shuffle: bool
+    seed: int
+    trainer: Trainer | None
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def steps(self, task: int) -> int:
+        """Optimiser steps of ``task``."""
+        ...
+
+    def few_shot_set(self, task: int) -> ImageSet:
+        """The training images of ``task`` in the run."""
+        ...
+
+
+class ImageFaults:
+    """The images of a sequence with faults, among those that were read so far, and how often training met them.
+
+    The state of a rank has the faults that it and its worker processes met, and those that the others had met when all
+    ranks last called ``collect``.
 
     Args:
-        sequence: the ``TaskSequence``.
+        sequence: with the images.
         skips: whether another image of the task takes the place of one that does not decode.
 
     Attributes:
         skipped: for each trained task that met images that do not decode, ``{"draws": how often the task's loss met
             one, "images": which}``.
-        damaged: paths of images that decode although libjpeg found them damaged, by the name of their task or
+        damaged: paths of images that decode although libjpeg reports damage, by the name of their task or
             ``REPLAY``.
     """
 
-    def __init__(self, sequence: Any, skips: bool) -> None:
+    def __init__(self, sequence: ReadSequence, skips: bool) -> None:
         self._sequence, self._skips = sequence, skips
         self._substituted: dict[int, Substituted] = {}
         self.skipped: dict[str, dict[str, Any]] = {}
@@ -38,24 +63,24 @@ class ImageFaults:
 
     def train_set(self, task: int) -> ImageSet:
         """The training images of ``task``, with others in the place of bad ones if those are skipped."""
-        return self._with_substitutes(task) if self._skips else self._sequence.selection(task)
+        return self._with_substitutes(task) if self._skips else self._sequence.few_shot_set(task)
 
     def add_damaged(self, name: str, paths: list[str]) -> None:
         """Take in damaged images of the task of this name."""
         self.damaged = _merged(self.damaged, [(name, paths)])
 
     def collect(self) -> dict[str, Any]:
-        """Take in what any rank has found, and return the state with it; all ranks have to call this."""
+        """Merge the faults that the ranks have met, and return the state with all; every rank has to call this."""
         trainer, state = self._sequence.trainer, self.state_dict()
         for of_rank in [state] if trainer is None else on_all_ranks(trainer, state):
             self.load_state_dict(of_rank)
         return self._state(self.damaged)
 
     def on_task_trained(self, task: int) -> None:
-        """Count what was skipped in ``task``, whose steps are done; all ranks have to call this.
+        """Count the images skipped in ``task``, whose steps are done; all ranks have to call this.
 
-        How often a substitute was drawn follows from the training stream, which is known, and from which images are
-        bad. So only that travels: from worker processes, between ranks, and in checkpoints.
+        How often a substitute was drawn follows from the training stream and the list of bad images. So that list
+        alone travels: from worker processes, between ranks, and in checkpoints.
         """
         self.collect()
         if not self._skips:
@@ -69,11 +94,11 @@ class ImageFaults:
             self.skipped[sequence.names[task]] = {"draws": len(drawn), "images": images}
 
     def state_dict(self) -> dict[str, Any]:
-        """What this rank knows, of images that were read since ``collect`` too; makes no collective call."""
+        """The state of this rank, with images that were read since ``collect``; makes no collective call."""
         return self._state(_merged(self.damaged, damaged_among(self._sets())))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Add what a state knows of images; how often they were skipped is that of the state."""
+        """Add the faults of a state; how often images were skipped is that of the state."""
         for task, bad in state_dict.get("substitutes", {}).items() if self._skips else ():
             self._with_substitutes(task).bad[bad] = 1
         for name, paths in state_dict.get("damaged", {}).items():
@@ -89,8 +114,8 @@ class ImageFaults:
         return state
 
     def _with_substitutes(self, task: int) -> Substituted:
-        """The same object each time, as long as the selection of ``task`` is."""
-        samples = self._sequence.selection(task)
+        """The same object each time, as long as the ``few_shot_set`` of ``task`` is."""
+        samples = self._sequence.few_shot_set(task)
         if task not in self._substituted or self._substituted[task].original is not samples:
             self._substituted[task] = Substituted(samples, (self._sequence.seed, "substitute", task))
         return self._substituted[task]
@@ -99,7 +124,7 @@ class ImageFaults:
         """The sets that are read, each with the name of its task."""
         sequence = self._sequence
         ready = [(number, task) for number, task in enumerate(sequence.tasks) if hasattr(task, "train_set")]
-        sets = [(t.name, samples) for number, t in ready for samples in (sequence.selection(number), t.test_set)]
+        sets = [(t.name, samples) for number, t in ready for samples in (sequence.few_shot_set(number), t.test_set)]
         pairs = getattr(sequence.replay, "pairs", None)
         is_a_tasks = any(pairs is samples for _, samples in sets)
         return sets if pairs is None or is_a_tasks else [*sets, (REPLAY, pairs)]

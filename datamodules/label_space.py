@@ -1,4 +1,4 @@
-"""What the images of a task are told apart from: the classes of the task, or also those of others."""
+"""The candidate classes for the images of a task: those of the task, or also those of others."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -6,37 +6,36 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from datamodules.base import Task
+from datamodules.base import Candidates, Task
 from gift_lightning.names import alike
 
 LabelSpace = Literal["task", "seen", "all"]
 """The classes of the task alone (as the papers test on MTIL), of all tasks learned so far, or of the whole sequence."""
 
 
-class AmongTasks(Task):
-    """A task whose images may be of the classes of several tasks.
+class AmongTasks(Candidates):
+    """The classes of several tasks, as candidates for the images of one of them.
 
     Args:
         tasks: those whose classes count.
-        place: of the task among them.
+        place: of the task with the images among them.
 
     Attributes:
-        class_names: of all these tasks, one after the other, each with the prompts of its own task.
+        class_names: of all these tasks, one after the other, each with the prompts of its task.
     """
 
     def __init__(self, tasks: Sequence[Task], place: int) -> None:
-        super().__init__()
         self.name, self._tasks = tasks[place].name, tasks
         self.class_names = [name for each in tasks for name in each.class_names]
         self._first = sum(len(each.class_names) for each in tasks[:place])
 
-    def prompts(self) -> list[list[str]]:
-        return [own for each in self._tasks for own in each.prompts()]
+    def class_prompts(self) -> list[list[str]]:
+        return [prompts for task in self._tasks for prompts in task.class_prompts()]
 
     def right(self, predicted: Tensor, labels: Tensor) -> Tensor:
-        """Whether each predicted class ``[n]`` is called what the label ``[n]`` of the task is: boolean ``[n]``.
+        """Whether each predicted class ``[n]`` has the name of the label ``[n]`` of the task: boolean ``[n]``.
 
-        By name, because two tasks may know the same class.
+        By name, because two tasks may have the same class.
         """
         numbers = {name: number for number, name in enumerate(self.class_names)}
         same = torch.tensor([numbers[name] for name in self.class_names])
@@ -44,11 +43,11 @@ class AmongTasks(Task):
 
 
 def notes_on_names(tasks: Sequence[Task], label_space: LabelSpace) -> list[str]:
-    """Sentences on classes whose prompts do not tell them apart, because their names are the same but for their case.
+    """Sentences on classes with the same prompts, because their names differ at most in case.
 
     Args:
         tasks: set up.
-        label_space: what test images are told apart from.
+        label_space: the candidates for test images.
     """
     notes = []
     for task in tasks:

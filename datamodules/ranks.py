@@ -1,9 +1,10 @@
-"""Work that the ranks of a run share, so that what stops one of them stops all of them, and at once."""
+"""Work that the ranks of a run share: an error or a signal that stops one of them stops all of them, at once."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import torch
+from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gift_lightning.errors import InputError
@@ -11,13 +12,13 @@ from gift_lightning.errors import InputError
 T = TypeVar("T")
 
 
-def in_step(trainer: Any, work: Iterator[T]) -> Iterator[T]:
-    """Yield what this rank's ``work`` yields, one item a round; a round is over when all ranks are through with it.
+def in_step(trainer: Trainer, work: Iterator[T]) -> Iterator[T]:
+    """Yield the items of this rank's ``work``, one a round; a round is over when all ranks are through with it.
 
     Ends when the work of every rank has ended, however different their lengths.
 
     Raises:
-        InputError: the work of another rank failed in this round; this tells why. That rank raises what failed.
+        InputError: the work of another rank failed in this round, with its sentence. That rank raises its exception.
         SIGTERMException: one of the ranks was asked to stop.
     """
     busy = True
@@ -32,24 +33,23 @@ def in_step(trainer: Any, work: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def on_first_rank(trainer: Any, action: Callable[[], T]) -> T:
-    """What ``action`` returns on the first rank, on all ranks; only the first one acts.
+def on_first_rank(trainer: Trainer, action: Callable[[], T]) -> T:
+    """The result of ``action`` on the first rank, which alone calls it, on all ranks.
 
     Raises:
-        InputError: it failed there; the first rank raises what failed.
+        InputError: it failed there. The first rank raises its own exception.
     """
     results = list(in_step(trainer, ((action(),) for _ in range(trainer.is_global_zero))))
-    result: T = trainer.strategy.broadcast(results[0][0] if results else None)
-    return result
+    return cast(T, trainer.strategy.broadcast(results[0][0] if results else None))
 
 
-def on_all_ranks(trainer: Any, value: T) -> list[T]:
+def on_all_ranks(trainer: Trainer, value: T) -> list[T]:
     """The value of each rank, in their order."""
     return [trainer.strategy.broadcast(value, src=rank) for rank in range(trainer.world_size)]
 
 
-def _meet(trainer: Any, busy: bool = False, problem: str = "") -> bool:
-    """Wait for the other ranks and hear of them; returns whether any is busy."""
+def _meet(trainer: Trainer, busy: bool = False, problem: str = "") -> bool:
+    """Wait for the other ranks, and raise if one of them failed or stops; returns whether any is busy."""
     strategy = trainer.strategy
     state = torch.tensor([busy, bool(problem), trainer.received_sigterm], dtype=torch.long, device=strategy.root_device)
     working, failed, stopped = strategy.reduce(state, reduce_op="sum").tolist()

@@ -8,21 +8,26 @@ from lightning import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
-from datamodules.base import ImageSet, Replay, Task
+from datamodules.base import Candidates, Replay, Task
 from datamodules.evaluation import EvaluationShards
 from datamodules.events import TaskEvents
 from datamodules.faults import ImageFaults
 from datamodules.images.selection import FewShot
+from datamodules.images.sets import ImageSet
 from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
-from datamodules.preprocessing import Preprocessing
-from datamodules.sequence_checks import check_arguments, check_division, check_task, set_up
+from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
+from datamodules.sequence_checks import check_arguments, check_division, check_task, preprocessing_of, set_up
 from datamodules.shard import ReplayImages, TestShard, replay_images
-from datamodules.stream import ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
+from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.files import path_of
 
 
 class TaskSequence(LightningDataModule, TaskEvents):
-    """A sequence of tasks, learned in the given order.
+    """A sequence of tasks, learned in the given order: the data of a ``ContinualCLIP``, one epoch for each task.
+
+    A batch is ``{"task": (images [b, 3, H, W], labels [b])}``, and in a task with a replay set also
+    ``{"replay": (images [r, 3, H, W], text_index [r], pair_index [r])}``. Order and augmentation are a function of
+    ``seed`` and the number of the draw, for any number of ranks, workers and restarts.
 
     Args:
         tasks: the tasks; their names must differ. One that is cut into several stands for all of them.
@@ -32,26 +37,31 @@ class TaskSequence(LightningDataModule, TaskEvents):
         shuffle: ``False`` takes training images, and replayed pairs, in their stored order.
         seed: seed of the order and the augmentation of training images; ``seed_everything`` sets it.
         replay: image-text pairs for the methods that replay.
-        label_space: what test images are told apart from: the classes of their own task, those of all tasks learned so
-            far (``seen``, for class-incremental learning), or of the whole sequence (``all``).
-        shots: training images of each class, drawn at random with ``seed``, for the tasks that do not say it; ``None``
-            for all.
-        root: the folder in which known data sets lie, as torchvision keeps them, for the tasks that name none.
+        label_space: the candidates for a test image: the classes of its task, those of all tasks learned so far
+            (``seen``, for class-incremental learning), or of the whole sequence (``all``).
+        shots: training images of each class, drawn at random with ``seed``, for the tasks without a number;
+            ``None`` for all.
+        root: the folder of the data sets of ``datamodules.mtil``, as torchvision keeps them, for the tasks that name
+            none.
         cache: folder for decoded test images, which all runs that name it share; ``None`` decodes them anew in each
             run and keeps them in memory.
-        on_bad_image: what training does about an image that does not decode: stop, or take another one of the task in
-            its place and say so in the results. In testing it stops in any case.
+        on_bad_image: at an image that does not decode, training stops, or takes another image of the task in its place
+            and notes it in the results. Testing always stops.
 
     Attributes:
-        faults: the images with faults, as far as they were read.
-        preprocessing: that of the trainer's model, taken in ``setup``; data reaches the model through it alone.
-        report: shows one line of text on how far the decoding of test images is, each time in the place of the last.
+        tasks: the tasks, after the cuts.
+        faults: the images with faults among those that were read.
+        preprocessing: that of the trainer's model, after ``setup``; CLIP's usual one for 224 pixels without a trainer.
+        report: shows one line of text on the progress of decoding test images, each time in the place of the last.
+
+    Raises:
+        InputError: an argument has an impossible value, or two tasks have the same name.
     """
 
     INDIFFERENT = frozenset({"num_workers", "root", "cache"})
-    """See ``gift_lightning.runs.same_run``; what is in the data sets has a fingerprint."""
+    """See ``gift_lightning.runs.same_run``; the content of the data sets has a fingerprint."""
 
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = CLIP_TRANSFORMS
     _shards: EvaluationShards
 
     def __init__(
@@ -72,7 +82,7 @@ class TaskSequence(LightningDataModule, TaskEvents):
         super().__init__()
         for task in tasks:
             task.root = task.root or path_of(root)
-        self.tasks = [part for task in tasks for part in task.subtasks()]
+        self.tasks = [subtask for task in tasks for subtask in task.subtasks()]
         check_arguments(self.tasks, batch_size, steps, num_workers, shots)
         self.batch_size, self._steps = batch_size, steps
         self.label_space, self.shots, self.cache = label_space, shots, cache
@@ -86,7 +96,7 @@ class TaskSequence(LightningDataModule, TaskEvents):
             replay.sequence = self
 
     def state_dict(self) -> dict[str, Any]:
-        """What this rank knows. No collective call is made: ``TaskBoundary`` lets ranks exchange it before a save."""
+        """The state of this rank. No collective call is made: ``TaskBoundary`` lets ranks exchange it before a save."""
         state = {} if self.replay is None else {"replay": self.replay.state_dict()}
         return state | self.faults.state_dict()
 
@@ -97,20 +107,22 @@ class TaskSequence(LightningDataModule, TaskEvents):
 
     @property
     def num_tasks(self) -> int:
+        """Number of tasks, after the cuts."""
         return len(self.tasks)
 
     @property
     def names(self) -> list[str]:
+        """Names of the tasks, in the order of training."""
         return [task.name for task in self.tasks]
 
     def steps(self, task: int) -> int:
-        """Optimiser steps of task number ``task`` (from 0)."""
+        """Optimiser steps of task number ``task`` (from 0), which has to be set up if a pass over its images counts."""
         if self._steps == "epoch":
-            return -(-len(self.selection(task)) // self.batch_size)
+            return -(-len(self.few_shot_set(task)) // self.batch_size)
         return int(self._steps)
 
-    def known_steps(self) -> dict[str, int]:
-        """Optimiser steps of the tasks by name; if a pass over its images counts, of each task that is set up."""
+    def steps_by_name(self) -> dict[str, int]:
+        """Optimiser steps of the tasks by name; if a pass over its images counts, of the tasks that are set up."""
         tasks = enumerate(self.tasks)
         return {t.name: self.steps(i) for i, t in tasks if self._steps != "epoch" or hasattr(t, "train_set")}
 
@@ -119,21 +131,26 @@ class TaskSequence(LightningDataModule, TaskEvents):
         return [0, *accumulate(self.steps(t) for t in range(self.num_tasks))][task]
 
     def prepare_data(self) -> None:
+        """Call ``prepare_data`` of each task, in one process of each machine."""
         for task in self.tasks:
             task.prepare_data()
 
     def setup(self, stage: str | None = None) -> None:
-        """Set up tasks and replay; may be called again, with any stage, trainer and model."""
-        sources: list[Task | Replay] = [*self.tasks]
-        if self.trainer is not None:
-            trainer: Any = self.trainer
-            self.preprocessing = trainer.lightning_module.clip
+        """Set up tasks and replay, or without a trainer the tasks; may be called again, with another trainer and model.
+
+        Raises:
+            InputError: the trainer's model has no ``clip``; the data of a task or of the replay is missing or not
+                usable; or batches do not divide among ranks.
+        """
+        datamodules: list[Task | Replay] = [*self.tasks]
+        if (trainer := self.trainer) is not None:
+            self.preprocessing = preprocessing_of(trainer)
             self._shards = EvaluationShards(trainer, self.preprocessing, self.cache, self.num_workers, self.faults)
             self._replayed = None  # its images were decoded for the trainer and the model before
             if stage == "fit":
                 self._check_division()
-                sources += [] if self.replay is None else [self.replay]
-        set_up(sources, stage or "fit")
+                datamodules += [] if self.replay is None else [self.replay]
+        set_up(datamodules, stage or "fit")
         for task in self.tasks:
             check_task(task)
 
@@ -141,10 +158,10 @@ class TaskSequence(LightningDataModule, TaskEvents):
         """Training images of each class of a task; ``None`` for all."""
         return self.shots if task.shots is None else task.shots
 
-    def selection(self, task: int) -> ImageSet:
-        """The training images of ``task`` that count: ``shots`` of each class, or all; the same object each time.
+    def few_shot_set(self, task: int) -> ImageSet:
+        """The training images of ``task`` in this run: ``shots`` of each class, or all; the same object each time.
 
-        The task, which is set up, stays as it is: its own ``train_set`` has all of them.
+        The task has to be set up, and does not change: its ``train_set`` has all of them.
         """
         current = self.tasks[task]
         if (shots := self.shots_of(current)) is None:
@@ -154,24 +171,24 @@ class TaskSequence(LightningDataModule, TaskEvents):
         return self._few_shots[task]
 
     def train_set(self, task: int) -> ImageSet:
-        """The selection of ``task`` as training reads it, with others in the place of bad images if it skips those."""
+        """The ``few_shot_set`` of ``task``, in which other images take the place of bad ones if those are skipped."""
         return self.faults.train_set(task)
 
     def notes(self) -> list[str]:
-        """What a user should know of the data, each sentence once; after ``setup``."""
-        sources: list[Task | Replay] = [*self.tasks] if self.replay is None else [*self.tasks, self.replay]
-        sentences = [sentence for source in sources for sentence in source.notes()]
+        """Sentences for the user on peculiarities of the data, each once; after ``setup``."""
+        datamodules: list[Task | Replay] = [*self.tasks] if self.replay is None else [*self.tasks, self.replay]
+        sentences = [sentence for datamodule in datamodules for sentence in datamodule.notes()]
         return list(dict.fromkeys([*sentences, *notes_on_names(self.tasks, self.label_space)]))
 
-    def candidates(self, task: int, learned: int) -> Task | None:
-        """Task number ``task`` with the classes that its images are told apart from after ``learned`` tasks.
+    def candidates(self, task: int, learned: int) -> Candidates | None:
+        """The classes among which a model chooses for the images of ``task`` after ``learned`` tasks.
 
-        ``None`` if they are not to be told apart yet. Before the first task, those of the whole sequence are.
+        ``None`` if its images are not tested yet. Before the first task, the classes of the whole sequence.
         """
         if self.label_space == "task":
             return self.tasks[task]
-        known = self.num_tasks if self.label_space == "all" or learned == 0 else learned
-        return AmongTasks(self.tasks[:known], task) if task < known else None
+        count = self.num_tasks if self.label_space == "all" or learned == 0 else learned
+        return AmongTasks(self.tasks[:count], task) if task < count else None
 
     def replays_in(self, task: int) -> bool:
         """Whether ``task`` has a replay set."""
@@ -184,17 +201,17 @@ class TaskSequence(LightningDataModule, TaskEvents):
         self.replay.prepare_task(task)
         if self.replay.pairs is not self._replayed:
             self._replayed, model = self.replay.pairs, self.preprocessing
-            images = self._enough(self.replay.pairs, self.replay.batch_size)
+            images = self._first_batch_if_trial(self.replay.pairs, self.replay.batch_size)
             self._replay_draws.images = replay_images(images, model.test_geometry, model.normalize, self.num_workers)
 
-    def _enough(self, pairs: ImageSet, batch_size: int) -> ImageSet:
-        """All pairs; those of one batch in a run that only tries whether all works."""
-        trainer: Any = self.trainer
-        return Subset(pairs, range(min(len(pairs), batch_size))) if trainer.fast_dev_run else pairs  # type: ignore[arg-type, return-value]
+    def _first_batch_if_trial(self, pairs: ImageSet, batch_size: int) -> ImageSet:
+        """All pairs; those of the first batch in a ``fast_dev_run``."""
+        is_trial = self.trainer is not None and self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        return Subset(pairs, range(min(len(pairs), batch_size))) if is_trial else pairs  # type: ignore[arg-type, return-value]
 
     @property
     def replay_images(self) -> ReplayImages:
-        """All images of the current task's replay set, with the indices of their prompts as labels."""
+        """All images of the current task's replay set, with the indices of their texts as labels."""
         return self._replay_draws.images
 
     def on_task_trained(self, task: int) -> None:
@@ -202,10 +219,7 @@ class TaskSequence(LightningDataModule, TaskEvents):
         self.faults.on_task_trained(task)
 
     def train_dataloader(self) -> CombinedLoader:
-        """The streams of the task that Lightning's epoch stands for.
-
-        ``{"task": (images, labels)}``, and in a task with replay ``"replay": (images, prompt indices, pair indices)``.
-        """
+        """The streams of the task that is Lightning's epoch; for a batch see ``TaskSequence``."""
         assert self.trainer is not None
         # a resumed run that is already complete asks for the loaders of an epoch that does not exist
         task = min(self.trainer.current_epoch, self.num_tasks - 1)
@@ -218,24 +232,24 @@ class TaskSequence(LightningDataModule, TaskEvents):
             )
         return CombinedLoader(loaders, mode="min_size")
 
-    def _loader(self, task: int, samples: Any, batch_size: int, key: tuple[int | str, ...]) -> StepLoader:
+    def _loader(self, task: int, samples: SeededSamples | ReplayDraws, batch_size: int, key: Key) -> StepLoader:
         batches = StepBatches(samples, batch_size, self.steps(task), key, self.shuffle, self._split())
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return StepLoader(task, samples, batches, self.num_workers, pin_memory=on_gpu)
 
     def loader_of(self, images: ImageSet, steps: int, *name: int | str) -> DataLoader[Any]:
         """This rank's share of ``steps`` batches of augmented images, in a stream beside those of the steps."""
-        key, split = (self.seed, *name), self._split()
+        key = (self.seed, *name)
         samples = SeededSamples(images, self.preprocessing.train_transform, key)
-        whole = Split(split.rank, split.world_size)
-        batches = StepBatches(samples, self.batch_size, steps, key, self.shuffle, whole)
+        split = Split.of_ranks(self.trainer)
+        batches = StepBatches(samples, self.batch_size, steps, key, self.shuffle, split)
         return DataLoader(samples, batch_sampler=batches, num_workers=self.num_workers)
 
     def place(self, batch_idx: int) -> tuple[int, int]:
         """Where this rank's batch lies in that of its optimiser step: its first image, and images of the whole."""
         split = self._split()
-        part = batch_idx % split.accumulate * split.world_size + split.rank
-        return part * self.batch_size // (split.world_size * split.accumulate), self.batch_size
+        number = batch_idx % split.accumulate * split.world_size + split.rank
+        return number * self.batch_size // (split.world_size * split.accumulate), self.batch_size
 
     def test_dataloader(self) -> DataLoader[int]:
         """One batch for each task: its number. Every rank visits all tasks and evaluates its shard of each."""

@@ -1,8 +1,12 @@
-"""What a sequence refuses, each with one sentence: its arguments, its tasks, batches that do not divide."""
+"""Checks of a sequence, each with one sentence: its arguments, its tasks, its model, batches that do not divide."""
 
 from collections.abc import Sequence
+from typing import cast
+
+from lightning import Trainer
 
 from datamodules.base import Replay, Task, is_template
+from datamodules.preprocessing import Preprocessing
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
 from gift_lightning.names import alike_as_files, fault_of, fault_of_task
@@ -47,21 +51,34 @@ def check_division(sizes: dict[str, int], split: Split) -> None:
         sizes: of the batches, by the name of the setting.
         split: the division.
     """
-    parts = split.world_size * split.accumulate
+    micro_batches = split.world_size * split.accumulate
     for name, size in sizes.items():
-        if size % parts:
+        if size % micro_batches:
             raise InputError(
                 f"{name} {size} does not divide into {split.world_size} devices x"
-                f" {split.accumulate} accumulated batches: choose a multiple of {parts}."
+                f" {split.accumulate} accumulated batches: choose a multiple of {micro_batches}."
             )
 
 
-def set_up(sources: Sequence[Task | Replay], stage: str) -> None:
-    """Set up all of them; one ``InputError`` says what the first one lacks and how many more lack something."""
+def preprocessing_of(trainer: Trainer) -> Preprocessing:
+    """The preprocessing of the trainer's model; an ``InputError`` if that has no ``clip`` with image transforms."""
+    module = trainer.lightning_module
+    clip = getattr(module, "clip", None)
+    # no isinstance: for a Protocol it does not see a transform that torch.nn.Module has registered
+    if missing := [name for name in ("train_transform", "test_geometry", "normalize") if not hasattr(clip, name)]:
+        raise InputError(
+            f"A TaskSequence takes the image transforms of the model's `clip`, and that of {type(module).__name__} has"
+            f" no {missing[0]}: train a ContinualCLIP, or give each task to a Trainer by itself."
+        )
+    return cast(Preprocessing, clip)
+
+
+def set_up(datamodules: Sequence[Task | Replay], stage: str) -> None:
+    """Set up all of them; one ``InputError`` has the fault of the first one that fails, and how many more fail."""
     faults = []
-    for source in sources:
+    for datamodule in datamodules:
         try:
-            source.setup(stage)
+            datamodule.setup(stage)
         except InputError as error:
             faults.append(error)
     if faults:

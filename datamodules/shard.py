@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from datamodules.base import ImageSet
+from datamodules.images.sets import ImageSet
 
 KEPT_IMAGES = 10_000
 """Images that a set may have to be kept decoded: 1.5 GB at 224 pixels. Those of larger ones are read at each use."""

@@ -1,15 +1,19 @@
-"""The training stream: which samples make up optimiser step s, for any number of ranks, workers and restarts."""
+"""The training stream: the samples of optimiser step s, for any number of ranks, workers and restarts."""
 
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.base import ImageSet
+from datamodules.images.sets import ImageSet
 from datamodules.shard import ReplayImages, TestShard
 from gift_lightning.seeding import seed_generators, stream_seed
+
+Key = tuple[int | str, ...]
+"""Identifies a stream, e.g. ``(seed, "task", 3)``: its random numbers are a function of the key and a position."""
 
 
 @dataclass(frozen=True)
@@ -20,25 +24,28 @@ class Split:
     world_size: int = 1
     accumulate: int = 1
 
+    @classmethod
+    def of_ranks(cls, trainer: Trainer | None) -> "Split":
+        """The division over the ranks of a trainer alone; the whole without one."""
+        return cls() if trainer is None else cls(trainer.global_rank, trainer.world_size)
+
 
 class StepBatches(Sampler[list[tuple[int, int]]]):
     """This rank's micro-batches of every optimiser step, as lists of ``(sample index, ordinal of the draw)``.
 
     The stream of draws is endless: shuffle after shuffle of the set, so a batch may span two of them. Step ``s`` takes
-    draws ``s * batch_size`` up to ``(s + 1) * batch_size``, whoever asks.
+    draws ``s * batch_size`` up to ``(s + 1) * batch_size``, on any rank.
 
     Args:
-        samples: the set, or a stand-in for one that is not there yet: its length is asked for at the first batch.
+        samples: the set, or a stand-in for one that is made later: its length is read at the first batch.
         batch_size: samples in one optimiser step, over all ranks and micro-batches.
         steps: number of optimiser steps.
-        key: what identifies the stream, e.g. ``(seed, "task", 3)``.
+        key: of the stream.
         shuffle: ``False`` takes the samples in order, again and again.
         split: this rank's part.
     """
 
-    def __init__(
-        self, samples: Sized, batch_size: int, steps: int, key: tuple[int | str, ...], shuffle: bool, split: Split
-    ) -> None:
+    def __init__(self, samples: Sized, batch_size: int, steps: int, key: Key, shuffle: bool, split: Split) -> None:
         self.samples, self.batch_size, self.steps = samples, batch_size, steps
         self.key, self.shuffle, self.split = key, shuffle, split
         self.start = 0
@@ -47,30 +54,30 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
         return self.steps * self.split.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        parts = self.split.world_size * self.split.accumulate
-        part_size, size = self.batch_size // parts, len(self.samples)
+        size, micro_batches = len(self.samples), self.split.world_size * self.split.accumulate
+        micro_size = self.batch_size // micro_batches
         epoch, order = -1, []
         for micro_batch in range(self.start, len(self)):
-            first = (micro_batch * self.split.world_size + self.split.rank) * part_size
+            first = (micro_batch * self.split.world_size + self.split.rank) * micro_size
             batch = []
-            for ordinal in range(first, first + part_size):
+            for ordinal in range(first, first + micro_size):
                 if ordinal // size != epoch:
                     epoch = ordinal // size
-                    order = self._order(epoch, size)
+                    order = shuffled(self.key, epoch, size) if self.shuffle else list(range(size))
                 batch.append((order[ordinal % size], ordinal))
             yield batch
 
-    def _order(self, epoch: int, size: int) -> list[int]:
-        if not self.shuffle:
-            return list(range(size))
-        generator = torch.Generator().manual_seed(stream_seed(*self.key, "shuffle", epoch))
-        return torch.randperm(size, generator=generator).tolist()
+
+def shuffled(key: Key, epoch: int, size: int) -> list[int]:
+    """The indices of ``size`` samples in the order of an epoch, which is a function of the key of the stream."""
+    generator = torch.Generator().manual_seed(stream_seed(*key, "shuffle", epoch))
+    return torch.randperm(size, generator=generator).tolist()
 
 
 class SeededSamples(Dataset[tuple[Any, int]]):
-    """Transformed samples; the random part of a transform depends on the stream and the ordinal of the draw alone."""
+    """Transformed samples; the random numbers of a transform depend on the stream and the ordinal of the draw alone."""
 
-    def __init__(self, samples: ImageSet, transform: Callable[[Any], Any], key: tuple[int | str, ...]) -> None:
+    def __init__(self, samples: ImageSet, transform: Callable[[Any], Any], key: Key) -> None:
         self.samples, self.transform, self.key = samples, transform, key
 
     def __len__(self) -> int:
@@ -84,10 +91,10 @@ class SeededSamples(Dataset[tuple[Any, int]]):
 
 
 class ReplayDraws(Dataset[tuple[Any, int, int]]):
-    """``(image as in testing, prompt index, pair index)`` of the replay set that is current when a draw is made.
+    """``(image as in testing, text index, pair index)`` of the replay set of the current task.
 
     Attributes:
-        images: the current set, its labels the prompt indices; Lightning asks for loaders before it is known.
+        images: the set, its labels the text indices; set after Lightning has asked for loaders.
     """
 
     def __init__(self) -> None:

@@ -158,3 +158,22 @@ def test_files_the_readme_links_to_exist():
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
     assert links and not [link for link in links if not (ROOT / link).exists()]
+
+
+PARTIES = {"trainer", "module", "pl_module", "method", "sequence", "datamodule", "replay", "clip", "model"}
+
+
+def test_callbacks_and_methods_type_the_parties_of_a_run():
+    """Whoever changes a method or a sequence says what it is: ``Any`` would hide a misspelt attribute."""
+    files = [*(ROOT / "callbacks").rglob("*.py"), *(ROOT / "gift_lightning" / "methods").rglob("*.py")]
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                typed = {a.arg: ast.unparse(a.annotation) for a in arguments if a.annotation is not None}
+                vague = [name for name in typed.keys() & PARTIES if "Any" in typed[name]]
+                assert not vague, f"{path}:{node.lineno} {node.name} takes {vague} as Any"
+            elif isinstance(node, ast.AnnAssign):
+                assert ast.unparse(node.target).removeprefix("self.") not in PARTIES or "Any" not in ast.unparse(
+                    node.annotation
+                )

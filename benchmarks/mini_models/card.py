@@ -28,7 +28,7 @@ def zero_shot(clip: CLIP, test_size: int = 800) -> dict[str, float]:
         features = torch.cat(
             [clip.encode_image(shard[slice(first, first + 256)]) for first in range(0, len(shard), 256)]
         )
-        predicted = cosine(features, clip.classifier(task.prompts())).argmax(1)
+        predicted = cosine(features, clip.classifier(task.class_prompts())).argmax(1)
         accuracies[task.name] = 100 * int((predicted == shard.labels).sum()) / len(shard)
     return accuracies
 

@@ -5,9 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.base import ImageSet
 from datamodules.images.selection import Selection
-from datamodules.images.sets import DAMAGED
+from datamodules.images.sets import DAMAGED, ImageSet
 
 
 def damaged_among(sets: Sequence[tuple[str, ImageSet]]) -> list[tuple[str, list[str]]]:

@@ -1,5 +1,6 @@
 """Some samples of a set."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -7,8 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.base import ImageSet
-from datamodules.images.sets import Sample
+from datamodules.images.sets import ImageSet, Sample
 from gift_lightning.seeding import stream_seed
 
 
@@ -75,6 +75,30 @@ class FewShot(Selection):
                 taken[labels[index]] += 1
                 chosen.append(index)
         super().__init__(whole, sorted(chosen), [labels[index] for index in sorted(chosen)])
+
+
+def hold_out(whole: ImageSet, share: float, key: tuple[int | str, ...]) -> tuple[Selection, Selection]:
+    """A set in two parts, each in the order of the set: the samples that stay, and those held out, at random.
+
+    Args:
+        whole: the set.
+        share: part of the samples that is held out, in [0, 1): at least one if it is not 0, about the same part of
+            each class, and never a class's last sample.
+        key: the choice is a function of it, e.g. ``(seed, "Aircraft")``.
+    """
+    labels = labels_of(whole)
+    generator = torch.Generator().manual_seed(stream_seed(*key, "held out"))
+    sizes, taken, ranked = Counter(labels), Counter[int](), []
+    for place, index in enumerate(torch.randperm(len(labels), generator=generator).tolist()):
+        label = labels[index]
+        taken[label] += 1
+        if taken[label] < sizes[label]:
+            ranked.append(((taken[label] - 0.5) / sizes[label], place, index))  # the part of its class that is out then
+    count = max(1, round(share * len(labels))) if share else 0
+    out = {index for *_, index in sorted(ranked)[:count]}
+    parts = [index for index in range(len(labels)) if index not in out], sorted(out)
+    stay, held = (Selection(whole, part, [labels[index] for index in part]) for part in parts)
+    return stay, held
 
 
 def labels_of(samples: ImageSet) -> list[int]:

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from mmap import mmap
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,15 @@ UNREAD, WHOLE, DAMAGED = 0, 1, 2
 """What is known of an image in a file: damaged are those that decode although their decoder found faults."""
 
 Sample = tuple[str, int]  # path below a folder, label
+
+
+class ImageSet(Sized, Protocol):
+    """A map-style set of ``(PIL image, label)`` pairs; labels count from 0.
+
+    Sets that know their labels without decoding an image have them as a list ``labels``.
+    """
+
+    def __getitem__(self, index: int) -> tuple[Any, int]: ...
 
 
 class Listed(Protocol):

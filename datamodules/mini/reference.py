@@ -23,13 +23,12 @@ class GeneralReference(Replay):
         if size < 1:
             raise InputError(f"`data.replay.size` is {size}: give at least 1.")
         self.size = size
-        self.pairs, self.prompts = [], []  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:
-        if self.prompts:
+        if hasattr(self, "texts"):
             return
         images, captions = stream(self.size, stream_seed(self.sequence.seed, "reference"))
-        self.prompts = list(dict.fromkeys(captions))
-        numbers = {caption: number for number, caption in enumerate(self.prompts)}
+        self.texts = list(dict.fromkeys(captions))
+        numbers = {caption: number for number, caption in enumerate(self.texts)}
         pictures = [Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
         self.pairs = [(picture, numbers[caption]) for picture, caption in zip(pictures, captions, strict=True)]  # type: ignore[assignment]

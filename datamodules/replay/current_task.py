@@ -1,12 +1,12 @@
-"""The task itself as a second source of images."""
+"""The images of the current task as replay."""
 
 from datamodules.base import Replay
 
 
 class CurrentTask(Replay):
-    """Training images of the current task as in testing, in an order of their own, and its class prompts.
+    """Training images of the current task with the test transform, in another order, and its class prompts.
 
-    What LwF distils on: nothing of the past is kept.
+    LwF distils on them: it needs no data of earlier tasks.
 
     Args:
         batch_size: images in one optimiser step, over all devices and accumulated batches.
@@ -16,5 +16,5 @@ class CurrentTask(Replay):
         super().__init__(batch_size)
 
     def prepare_task(self, task: int) -> None:
-        self.prompts = self.sequence.tasks[task].training_prompts()
+        self.texts = self.sequence.tasks[task].training_prompts()
         self.pairs = self.sequence.train_set(task)

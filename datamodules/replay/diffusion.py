@@ -29,7 +29,7 @@ class DiffusionGenerator(ImageGenerator):
     of 8 to 64 give the same bits, smaller ones the same but for about one value in 20,000, by one level of 255. In
     half precision on a GPU more may differ.
 
-    Weights are read from safetensors alone, in a variant (``fp16``) if there are no others. A repository's own code is
+    Weights are read from safetensors alone, in a variant (``fp16``) if there are no others. Code in a repository is
     never run, and the safety checker, which blackens images, is left out.
 
     Args:
@@ -42,7 +42,7 @@ class DiffusionGenerator(ImageGenerator):
         scheduler: ``own`` is the pipeline's, with any number of steps; ``auto`` as above.
         dtype: of the model; ``auto`` is float16 on a CUDA device, else float32.
         batch_size: images drawn at a time.
-        device: where it runs; ``auto`` is the best device that there is.
+        device: of the model; ``auto`` is the best device of this machine.
 
     Raises:
         InputError: from ``check`` or ``generate``: no such pipeline, damaged or without safetensors, not one from text
@@ -73,7 +73,7 @@ class DiffusionGenerator(ImageGenerator):
 
     def identity(self) -> dict[str, Any]:
         folder = self.files.folder()
-        # a folder is what it holds, wherever it lies
+        # a folder is identified by its files, not by its path
         origin = {"weights": fingerprint(folder)} if folder else {"name": self.name, "revision": self.files.revision}
         dtype = str(_dtype(self.dtype, self._device())).removeprefix("torch.")  # "auto" means another on each machine
         scheduler = {"scheduler": "own"} if self.scheduler == "own" and self.steps < FEW_STEPS else {}
@@ -173,21 +173,21 @@ class DiffusionGenerator(ImageGenerator):
                 safety_checker=None,
                 requires_safety_checker=False,
             )
-        except Exception as error:  # of many kinds: a damaged file, a library that is too old
+        except Exception as error:  # diffusers raises many types: a damaged file, a library that is too old
             if "can't find a pipeline linked" in str(error):
                 raise InputError(
                     f"`{KEY}.name`: {self.name} is no text-to-image pipeline: give another one."
                 ) from error
             raise InputError(f"{self.files.not_loaded(folder)}: {first_line(error)}") from error
         for tokenizer in _tokenizers(pipeline):
-            if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # what is read from a folder without files
+            if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # of a folder without files
                 raise InputError(f"{self.files.not_loaded(folder)}: its tokenizer has no vocabulary.")
         return pipeline
 
 
 def _tokenizers(pipeline: Any) -> list[Any]:
-    parts = pipeline.components.items()
-    return [part for name, part in parts if name.startswith("tokenizer") and part is not None]
+    components = pipeline.components.items()
+    return [component for name, component in components if name.startswith("tokenizer") and component is not None]
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

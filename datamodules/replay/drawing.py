@@ -13,7 +13,7 @@ from gift_lightning.errors import InputError
 from gift_lightning.seeding import stream_seed
 
 ATTEMPTS = 4
-"""Seeds tried for one image before its generator is held to be broken."""
+"""Seeds tried for one image before its generator counts as broken."""
 
 LOG_SECONDS = 60.0
 """Time between two lines of progress where there is no progress bar."""
@@ -21,16 +21,16 @@ LOG_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Drawing:
-    """The images of one task: what they show, what draws them, and where they go.
+    """The images of one task: their prompts, their generator, and their folder.
 
     A batch holds the same prompts and seeds for any number of processes and after any restart, so that not even
-    rounding, which depends on the neighbours in a batch, can tell how a folder was made.
+    rounding, which depends on the neighbours in a batch, depends on how a folder was made.
 
     Attributes:
-        folder: where they go.
-        generator: what draws them.
+        folder: of the images.
+        generator: draws them.
         prompts: the prompt of each image.
-        key: what identifies this set of images, e.g. ``(seed of the sequence, task)``.
+        key: identifies this set of images, e.g. ``(seed of the sequence, task)``.
     """
 
     folder: ReplayFolder
@@ -40,7 +40,7 @@ class Drawing:
 
     @property
     def rows(self) -> list[tuple[Path, str]]:
-        """``(image file, prompt)`` of each image, there or not."""
+        """``(image file, prompt)`` of each image, drawn or not yet."""
         return [(self.folder.image(index), prompt) for index, prompt in enumerate(self.prompts)]
 
     def seed(self, index: int, attempt: int) -> int:
@@ -48,7 +48,7 @@ class Drawing:
         return stream_seed(self.key[0], "image", self.key[1], index, attempt)
 
     def make(self, split: Split) -> Iterator[int]:
-        """Make what is missing or broken in this process's share; yields the number of new images after each batch.
+        """Make the missing and broken images of this process's share; yields the number of new images after each batch.
 
         The last process to end completes the folder's manifest.
 
@@ -97,19 +97,19 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a drawing is.
+    """Progress of a drawing.
 
     Attributes:
         name: of the task.
         total: images that it will have.
-        there: images that are on disk.
+        on_disk: images that are drawn.
         new: those of them that were made since this began, by all processes together.
         seconds: since this began.
     """
 
     name: str
     total: int
-    there: int
+    on_disk: int
     new: int
     seconds: float
 
@@ -119,42 +119,42 @@ class Progress:
         return self.new / max(self.seconds, 1e-9)
 
     def __str__(self) -> str:
-        return f"Images for {self.name}: {self.there} of {self.total}, {self.rate:.1f} images/s"
+        return f"Images for {self.name}: {self.on_disk} of {self.total}, {self.rate:.1f} images/s"
 
 
 def follow(drawing: Drawing, name: str, work: Iterator[int], show: Callable[[Progress], None]) -> Progress:
-    """Go through the ``work`` of ``drawing.make``; returns how far all processes are then.
+    """Go through the ``work`` of ``drawing.make``; returns the progress of all processes at the end.
 
     Args:
-        drawing: what is drawn.
+        drawing: the images.
         name: of the task.
-        work: ``drawing.make(...)``, or what leads through it.
-        show: told how far they are before the first and after each batch.
+        work: ``drawing.make(...)``, or an iterator around it.
+        show: called with the progress before the first and after each batch.
     """
-    began, before, own = time.monotonic(), drawing.folder.count(), 0
+    began, before, made = time.monotonic(), drawing.folder.count(), 0
     progress = Progress(name, len(drawing.prompts), before, 0, 0.0)
     show(progress)
     for new in work:
-        own, there = own + new, drawing.folder.count()
-        # what replaces a broken file does not raise the count
-        progress = replace(progress, there=there, new=max(own, there - before), seconds=time.monotonic() - began)
+        made, on_disk = made + new, drawing.folder.count()
+        # an image that replaces a broken file does not raise the count
+        progress = replace(progress, on_disk=on_disk, new=max(made, on_disk - before), seconds=time.monotonic() - began)
         show(progress)
     return progress
 
 
 def lines() -> Callable[[Progress], None]:
     """A ``show`` for a log file: a line of text once in a while."""
-    told = 0.0
+    last = 0.0
 
     def show(progress: Progress) -> None:
-        nonlocal told
-        if progress.new and progress.seconds - told > LOG_SECONDS:
-            told = progress.seconds
+        nonlocal last
+        if progress.new and progress.seconds - last > LOG_SECONDS:
+            last = progress.seconds
             print_line(progress)
 
     return show
 
 
 def print_line(progress: Progress) -> None:
-    """Print how far a drawing is."""
+    """Print the progress of a drawing."""
     plain_console().print(str(progress), soft_wrap=True)

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from datamodules.base import ImageSet, Replay
+from datamodules.base import Replay
+from datamodules.images.sets import ImageSet
 from gift_lightning.errors import InputError
 
 
 class ExemplarMemory(Replay):
-    """Some training images of the earlier tasks, as in testing, and the class prompts of the current task.
+    """Some training images of the earlier tasks, with the test transform, and the class prompts of the current task.
 
-    Which images those are, the method chooses at a task's end; they are read where the task has them, so only their
-    numbers are kept, and stand in the checkpoint. There is no memory in the first task.
+    The method chooses the images at a task's end. They are read from the data of their tasks, so that the checkpoint
+    has their indices alone. The first task has no memory.
 
     Args:
         size: images in the whole memory.
@@ -28,7 +29,8 @@ class ExemplarMemory(Replay):
         self.size = size
         self.exemplars: list[list[int]] = []
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
+        """Raises an ``InputError`` if the memory has no room for an image of each earlier task."""
         earlier = self.sequence.num_tasks - 1
         if self.size < max(1, earlier):
             raise InputError(f"`data.replay.size` is {self.size}: give at least one image for each of {earlier} tasks.")
@@ -43,7 +45,7 @@ class ExemplarMemory(Replay):
         return self.size // tasks
 
     def prepare_task(self, task: int) -> None:
-        self.prompts = self.sequence.tasks[task].training_prompts()
+        self.texts = self.sequence.tasks[task].training_prompts()
         sets = [self.sequence.train_set(earlier) for earlier in range(len(self.exemplars))]
         self.pairs = _Images([(sets[t], index) for t, indices in enumerate(self.exemplars) for index in indices])
 
@@ -55,7 +57,7 @@ class ExemplarMemory(Replay):
 
 
 class _Images:
-    """Images of several sets, without texts of their own."""
+    """Images of several sets, without texts."""
 
     def __init__(self, chosen: list[tuple[ImageSet, int]]) -> None:
         self._chosen = chosen

@@ -21,17 +21,17 @@ SCHEMA = 1
 """Version of the manifest; raised when a field changes its meaning."""
 
 HASHED = "hashed"
-"""Key of the manifests of folders in which every image was drawn with a hash; earlier versions kept none."""
+"""Key of the manifests of folders in which every image was drawn with a hash; earlier versions wrote none."""
 
 RESTORE = f"restore it, or remove its row from {CSV_NAME}."
-"""What to do with an image that does not decode."""
+"""Advice on an image that does not decode."""
 
 
 class ReplayFolder:
     """``0.png, 1.png, ...``, ``image_text.csv`` with the columns ``image,text``, and ``manifest.json``.
 
-    The manifest says what the images were made with. It is written before the first image, and completed with prompt,
-    seed and a hash of the pixels of each when all are there. Until then, each image carries them as PNG text. An image
+    The manifest has the settings of the drawing. It is written before the first image, and completed with prompt, seed
+    and a hash of the pixels of each image when all are drawn. Until then, each image carries them as PNG text. An image
     whose pixels are not those of its hashes was changed and is refused, and so is one with another prompt in the CSV. A
     folder with a CSV and no manifest was made by others.
 
@@ -48,7 +48,7 @@ class ReplayFolder:
         return CSV_NAME in names and MANIFEST_NAME not in names
 
     def count(self) -> int:
-        """Number of images that are there."""
+        """Number of images in the folder."""
         return sum(name.endswith(".png") and not name.startswith(".") for name in self._names())
 
     @property
@@ -57,13 +57,13 @@ class ReplayFolder:
         return all("pixels" in recorded for recorded in self._recorded.values())
 
     def image(self, index: int) -> Path:
-        """Where image number ``index`` is, or will be."""
+        """The file of image number ``index``, drawn or not yet."""
         return self.path / f"{index}.png"
 
     # --- making -------------------------------------------------------------------------------------------------------
 
     def open(self, settings: dict[str, Any], prompts: Sequence[str]) -> None:
-        """Write down what will be drawn, or check that it is what was begun here.
+        """Write the settings of a new drawing, or check that they are those of the folder.
 
         Args:
             settings: JSON values that decide the images, beside the prompts.
@@ -124,7 +124,7 @@ class ReplayFolder:
             image.save(temporary, pnginfo=text)
 
     def close(self, prompts: Sequence[str]) -> None:
-        """Complete the manifest if every image is there; otherwise leave that to the process that writes the last."""
+        """Complete the manifest if every image is drawn; otherwise leave that to the process that writes the last."""
         manifest, names = _read_manifest(self.path / MANIFEST_NAME), self._names()
         if "images" in manifest or not all(self.image(i).name in names for i in range(len(prompts))):
             return
@@ -160,7 +160,7 @@ class ReplayFolder:
         return usable
 
     def _check_drawn(self, file: Path, image: Image.Image, prompt: str) -> None:
-        """Refuse an image, or its prompt in the CSV, that is not what was drawn here."""
+        """Refuse an image that was changed after the drawing, or that has another prompt in the CSV."""
         if self._is_hashed and not _hashes(file, image, self._recorded):
             raise InputError(
                 f"{file} has lost the hash of its pixels, so that it may be another image: restore it, or delete it and"
@@ -169,7 +169,7 @@ class ReplayFolder:
         # not by the digest of all prompts: rows of the CSV may have been removed
         recorded = self._recorded.get(file.name, {}).get("prompt")
         drawn_from = recorded if self._recorded else image.info.get("prompt", prompt)
-        if str(drawn_from).lstrip(" ") != prompt.lstrip(" "):  # which is how a CSV is read
+        if str(drawn_from).lstrip(" ") != prompt.lstrip(" "):  # reading a CSV strips those spaces
             raise InputError(
                 f"{self.path / CSV_NAME} gives {file.name} the prompt {prompt!r}, from which it was not drawn: restore"
                 f" {CSV_NAME}."
@@ -226,19 +226,19 @@ class ReplayFolder:
         """The file of a CSV entry: by its name in this folder, wherever it was when the CSV was written."""
         entry = entry.replace("\\", "/")  # written on Windows
         places = (self.path / PurePosixPath(entry).name, self.path / entry, Path(entry))
-        found = next((file for file in places if os.path.isfile(file)), None)
-        # a folder may come from the network: it has no say in what else of this machine is read
-        if found is not None and not found.resolve().is_relative_to(self.path.resolve()):
+        image = next((file for file in places if os.path.isfile(file)), None)
+        # a folder may come from the network: its CSV must not make a run read other files of this machine
+        if image is not None and not image.resolve().is_relative_to(self.path.resolve()):
             raise InputError(
-                f"{self.path / CSV_NAME} names an image outside its folder, {found}: copy the image into the folder."
+                f"{self.path / CSV_NAME} names an image outside its folder, {image}: copy the image into the folder."
             )
-        return found
+        return image
 
-    # --- what was written down ----------------------------------------------------------------------------------------
+    # --- the manifest -------------------------------------------------------------------------------------------------
 
     @cached_property
     def _manifest(self) -> dict[str, Any]:
-        """The manifest as it was when first asked for; empty if there is none."""
+        """The manifest, read once; empty if the folder has none."""
         return _read_manifest(self.path / MANIFEST_NAME) if MANIFEST_NAME in self._names() else {}
 
     @cached_property
@@ -259,8 +259,8 @@ class ReplayFolder:
         with atomic_write(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-    def _check_same(self, there: dict[str, Any], wanted: dict[str, Any]) -> None:
-        old, new = _flat(there), _flat(wanted)
+    def _check_same(self, manifest: dict[str, Any], wanted: dict[str, Any]) -> None:
+        old, new = _flat(manifest), _flat(wanted)
         for key in [*new, *(key for key in old if key not in new and key not in ("images", HASHED))]:
             if old.get(key) != new.get(key):
                 values = "" if key == "prompts" else f" ({old.get(key)} there, {new.get(key)} here)"
@@ -271,7 +271,7 @@ class ReplayFolder:
 
 
 def is_blank(image: Image.Image) -> bool:
-    """Whether an image is black, or of any single colour: what a safety checker or an overflow leaves."""
+    """Whether an image is black, or of any single colour: the result of a safety checker or an overflow."""
     low_high = image.convert("RGB").getextrema()
     return all(low == high for low, high in low_high)  # type: ignore[misc]
 
@@ -315,7 +315,7 @@ def _read_manifest(file: Path) -> dict[str, Any]:
 
 
 def _is_recorded(image: Any) -> bool:
-    """Whether an image in a manifest has what is read of it."""
+    """Whether an image in a manifest has the fields that are read."""
     return isinstance(image, dict) and isinstance(image.get("file"), str) and isinstance(image.get("pixels", ""), str)
 
 

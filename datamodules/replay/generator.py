@@ -1,4 +1,4 @@
-"""Text to image: what replay asks of a generator."""
+"""Text to image: the interface of a generator."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ class ImageGenerator:
     batch_size: int
 
     def prepare(self) -> None:
-        """Have on this machine what drawing needs, or raise an ``InputError``; called before a run begins."""
+        """Fetch the files that drawing needs, or raise an ``InputError``; called before a run begins."""
 
     def sources(self) -> list[Source]:
-        """What drawing needs on this machine beside the package itself, as far as it may lack; nothing for most."""
+        """The files that drawing needs on this machine beside the package itself; none for most."""
         return []
 
     def image_bytes(self) -> int | None:
-        """About how many bytes an image takes in a file; ``None`` if that is not known before one is drawn."""
+        """About how many bytes an image takes in a file; ``None`` if only a drawn one shows it."""
         return None
 
     def identity(self) -> dict[str, Any]:
-        """What decides the images beside prompt and seed, as JSON values."""
+        """The settings that decide the images beside prompt and seed, as JSON values."""
         raise NotImplementedError(f"{type(self).__name__} has no identity.")
 
     def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:

@@ -1,4 +1,4 @@
-"""Where a text-to-image pipeline of diffusers is: in a folder, or on the Hugging Face hub, from which it is fetched."""
+"""The files of a text-to-image pipeline of diffusers: in a folder, or on the Hugging Face hub, to be fetched."""
 
 import re
 from pathlib import Path
@@ -18,16 +18,16 @@ COMMITS = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}
 """Versions of repositories that images are drawn with unless another is named: the same for everybody, at any time."""
 
 KEY = "data.replay.generator"
-"""Where a config names the generator."""
+"""Key of the generator in a config."""
 
 _FACTS: dict[str, dict[str, Any]] = {
     # the weights of its text tower, denoiser and decoder in float32
     STABLE_DIFFUSION: {"size": 4_270_000_000, "licence": "CreativeML Open RAIL-M"},
 }
-"""Size and licence of what is fetched of a pipeline."""
+"""Size in bytes and licence of the files that are fetched of a pipeline."""
 
 _USUAL_SIDE = 512
-"""Pixels of a side of a generated image, where no pipeline on this machine says otherwise."""
+"""Pixels of a side of a generated image, without a pipeline on this machine."""
 
 _PNG_BYTES = 2
 """Bytes of a pixel of a picture as PNG: 3 without compression, of which about a third is saved."""
@@ -78,7 +78,7 @@ class Pipeline:
             return self._fetch()
         except InputError:
             raise
-        except Exception as error:  # of many kinds
+        except Exception as error:  # requests, the hub and diffusers raise many types
             raise InputError(f"{self.place} cannot be fetched ({first_line(error).rstrip('.')}).") from error
 
     def _fetch(self) -> Path:
@@ -86,15 +86,15 @@ class Pipeline:
         from huggingface_hub import hf_hub_download, model_info
 
         files = [file.rfilename for file in model_info(self.place, revision=self.revision).siblings or []]
-        found = contents(read_json(hf_hub_download(self.place, INDEX, revision=self.revision)), files)
-        if found.lacking:
-            raise InputError(f"{self.place} cannot be fetched: the hub has no {found.lacking[0]} of it.")
+        listed = contents(read_json(hf_hub_download(self.place, INDEX, revision=self.revision)), files)
+        if listed.lacking:
+            raise InputError(f"{self.place} cannot be fetched: the hub has no {listed.lacking[0]} of it.")
         with quiet():
             return Path(
                 DiffusionPipeline.download(
                     self.place,
                     revision=self.revision,
-                    variant=found.variant,
+                    variant=listed.variant,
                     use_safetensors=True,
                     safety_checker=None,
                 )
@@ -104,7 +104,7 @@ class Pipeline:
         """The folder of the whole pipeline, if need be in the cache of the hub; ``None`` if it has to be fetched.
 
         Raises:
-            InputError: it is neither a folder nor on the hub, or a folder lacks a part of it.
+            InputError: it is neither a folder nor on the hub, or the folder is not complete.
         """
         folder = self.folder()
         if folder is None:
@@ -138,7 +138,7 @@ class Pipeline:
         return None
 
     def contents(self, folder: Path) -> Contents:
-        """What of a folder of the pipeline is read.
+        """The files that are read of a folder of the pipeline.
 
         Raises:
             InputError: its index is damaged.
@@ -155,9 +155,9 @@ class Pipeline:
     def image_bytes(self) -> int:
         """About how many bytes a drawn image takes as PNG; the usual number if the pipeline is not here."""
         folder, side = self.inspect().where, _USUAL_SIDE
-        parts = [folder / part / "config.json" for part in ("unet", "vae")] if folder else []
-        if parts and all(part.is_file() for part in parts):
-            unet, vae = map(read_json, parts)
+        configs = [folder / name / "config.json" for name in ("unet", "vae")] if folder else []
+        if configs and all(config.is_file() for config in configs):
+            unet, vae = map(read_json, configs)
             sample, levels = unet.get("sample_size"), vae.get("block_out_channels")
             side = sample * 2 ** (len(levels) - 1) if isinstance(sample, int) and levels else _USUAL_SIDE
         return _PNG_BYTES * side**2

@@ -1,4 +1,4 @@
-"""The files of a pipeline of diffusers, in a folder or in a listing of the hub: what is read, and what is lacking."""
+"""The files of a pipeline of diffusers, in a folder or in a listing of the hub: those needed, and those missing."""
 
 import hashlib
 import re
@@ -10,19 +10,19 @@ from gift_lightning.files import read_json
 from gift_lightning.hub import TOKENIZER_FILES
 
 INDEX = "model_index.json"
-"""Names the parts of a pipeline."""
+"""Names the components of a pipeline."""
 
 _UNUSED = ("safety_checker", "feature_extractor")
 _STEMS = {"transformers": "model", "diffusers": "diffusion_pytorch_model"}
-"""What each library calls weights."""
+"""Names of the files of weights, by library."""
 
 
 class Contents(NamedTuple):
-    """What of a pipeline is read.
+    """The files that are read of a pipeline.
 
     Attributes:
-        variant: of its weights, ``fp16`` for instance; ``None`` for the usual ones, which are read if they are there.
-        lacking: files that are not there and needed.
+        variant: of its weights, ``fp16`` for instance; ``None`` for the usual ones, which come first.
+        lacking: needed files that are missing.
     """
 
     variant: str | None
@@ -39,22 +39,22 @@ def contents(index: Any, files: Collection[str]) -> Contents:
     """The contents of a pipeline.
 
     Args:
-        index: what is in its ``model_index.json``.
+        index: the content of its ``model_index.json``.
         files: paths below its folder, with slashes.
     """
     lacking, weights = list[str](), dict[str, tuple[str, set[str]]]()
-    for name, (library, kind) in _parts(index).items():
-        own = {path.removeprefix(f"{name}/") for path in files if path.startswith(f"{name}/")}
+    for name, (library, kind) in _components(index).items():
+        names = {path.removeprefix(f"{name}/") for path in files if path.startswith(f"{name}/")}
         if "Tokenizer" in kind:
-            lacking += [] if own & set(TOKENIZER_FILES) else [f"vocabulary in {name}/"]
+            lacking += [] if names & set(TOKENIZER_FILES) else [f"vocabulary in {name}/"]
             continue
         config = _config_of(kind)
-        lacking += [] if config in own else [f"{name}/{config}"]
+        lacking += [] if config in names else [f"{name}/{config}"]
         if config == "config.json":
             stem = _STEMS.get(library, r"[\w-]+")
-            other = " (.bin is not read)" if any(path.endswith(".bin") for path in own) else ""
+            other = " (.bin is not read)" if any(path.endswith(".bin") for path in names) else ""
             file = f"{name}/{_STEMS.get(library, '*')}.safetensors{other}"
-            weights[name] = file, _whole_variants(own, stem)
+            weights[name] = file, _whole_variants(names, stem)
     special = [variants for _, variants in weights.values() if "" not in variants]
     common = set.intersection(*special) if special else {""}
     # weights that are not averaged are the last choice
@@ -66,10 +66,10 @@ def contents(index: Any, files: Collection[str]) -> Contents:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells pipelines apart: sizes and first MiB of the files of its parts, whatever else lies in the folder."""
+    """Identifies a pipeline by the sizes and first MiB of the files of its components."""
     digest, index = hashlib.sha256(), folder / INDEX
-    parts = [folder / name for name, part in read_json(index).items() if isinstance(part, list)]
-    files = (file for part in parts for kind in ("*.json", "*.safetensors") for file in part.rglob(kind))
+    components = [folder / name for name, entry in read_json(index).items() if isinstance(entry, list)]
+    files = (file for place in components for kind in ("*.json", "*.safetensors") for file in place.rglob(kind))
     for path in [index, *sorted(files)]:
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}".encode())
         with open(path, "rb") as file:
@@ -77,11 +77,11 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _parts(index: Any) -> dict[str, tuple[str, str]]:
-    """Library and class of what a pipeline is made of; the safety checker is left out."""
+def _components(index: Any) -> dict[str, tuple[str, str]]:
+    """Library and class of each component of a pipeline; the safety checker is left out."""
     items = index.items() if isinstance(index, Mapping) else ()
-    lists = {name: part for name, part in items if isinstance(part, list) and len(part) == 2 and name not in _UNUSED}
-    return {name: (part[0], part[1]) for name, part in lists.items() if all(isinstance(each, str) for each in part)}
+    lists = {name: pair for name, pair in items if isinstance(pair, list) and len(pair) == 2 and name not in _UNUSED}
+    return {name: (pair[0], pair[1]) for name, pair in lists.items() if all(isinstance(each, str) for each in pair)}
 
 
 def _config_of(kind: str) -> str:
@@ -91,7 +91,7 @@ def _config_of(kind: str) -> str:
 
 
 def _whole_variants(names: Collection[str], stem: str) -> set[str]:
-    """The variants of which all weights are there, in one file or in numbered ones with an index; '' is the usual."""
+    """The variants with all weights, in one file or in numbered ones with an index; '' is the usual."""
     form = re.compile(rf"({stem})(?:\.([\w-]+?))?(?:-(\d{{5}})-of-(\d{{5}}))?(?:\.([\w-]+))?\.safetensors")
     whole, numbered = set[str](), dict[tuple[str, str, int], set[int]]()
     for match in filter(None, map(form.fullmatch, names)):
@@ -100,7 +100,7 @@ def _whole_variants(names: Collection[str], stem: str) -> set[str]:
             whole.add(variant)
         else:
             numbered.setdefault((match[1], variant, int(match[4])), set()).add(int(match[3]))
-    for (own, variant, total), numbers in numbered.items():
-        index = f"{own}.safetensors.index{'.' * bool(variant)}{variant}.json"
+    for (name, variant, total), numbers in numbered.items():
+        index = f"{name}.safetensors.index{'.' * bool(variant)}{variant}.json"
         whole |= {variant} if len(numbers) == total and index in names else set()
     return whole

@@ -1,4 +1,4 @@
-"""Images and sentences that stand for what CLIP was trained on."""
+"""Images and sentences that stand for the pre-training data of CLIP."""
 
 import hashlib
 import os
@@ -14,6 +14,7 @@ from datamodules.base import Replay, is_template
 from datamodules.images.layout import splits_in
 from datamodules.images.listing import Passed, class_folders, list_images, note_of_passed
 from datamodules.images.sets import ImageFiles
+from datamodules.preprocessing import Vocabulary
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import package_file, path_of, read_lines
 from gift_lightning.names import fault_of
@@ -31,10 +32,10 @@ T = TypeVar("T")
 
 
 class Reference(Replay):
-    """The reference images and sentences of ZSCL: what CLIP saw in pre-training, or something like it.
+    """The reference images and sentences of ZSCL: pre-training data of CLIP, or data like it.
 
-    The same set for every task, listed once. Images and sentences are no pairs: nothing says which sentence describes
-    which image, their numbers differ, and the labels in ``pairs`` are all -1. Images are in the order of their paths
+    The same set for every task, listed once. Images and sentences are no pairs: no sentence belongs
+    to an image, their numbers differ, and the labels in ``pairs`` are all -1. Images are in the order of their paths
     and decoded when they are asked for; sentences are in the order of their source, each of them once.
 
     Reference: ZSCL, Zheng et al., ICCV 2023, arXiv 2303.06628.
@@ -55,7 +56,7 @@ class Reference(Replay):
         template: a prompt with one ``{}`` for a class name.
 
     Raises:
-        InputError: a setting has an impossible value; in ``setup``, images or sentences are not where a setting says,
+        InputError: a setting has an impossible value; in ``setup``, images or sentences are missing,
             or in a resumed run not those with which it began; when an image is asked for that does not decode.
     """
 
@@ -78,38 +79,38 @@ class Reference(Replay):
         self._passed: list[Passed] = []
         self._check_arguments()
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """List images and sentences: before anything else of a run, so that it does not begin with a wrong path."""
         folder, paths = self._list_images()
         prompts = self._choose(list(dict.fromkeys(self._list_sentences(paths))), self.num_sentences, "sentences")
         chosen = self._choose(paths, self.num_images, "images")
         if folder != self.images:
             self._check_listed(folder, chosen)
-        self.prompts, self.pairs = prompts, ImageFiles(folder, [(path, -1) for path in chosen])
+        self.texts, self.pairs = prompts, ImageFiles(folder, [(path, -1) for path in chosen])
         named = "\n".join([*chosen, *prompts]).encode(errors="surrogateescape")  # names may not be UTF-8 on disk
         self.fingerprint = hashlib.sha256(named).hexdigest()[:16]
 
     def inspect(self) -> Inspection:
-        """What is found of the images and sentences, random words aside: those need the CLIP."""
-        found, detail = 0, ""
+        """The state of images and sentences on this machine; random words need the CLIP, and are not looked at."""
+        count, detail = 0, ""
         try:
             folder, paths = self._list_images()
-            found = len(paths)
+            count = len(paths)
             if folder != self.images:
                 self._check_listed(folder, paths)
             if self.sentences != "random":
                 self._list_sentences(paths)
         except InputError as error:
             detail = str(error)
-        status: Status = "present" if not detail else "incomplete" if found else "missing"
-        return Inspection(self.name, status, detail, found=(found, 0), where=self.images)
+        status: Status = "present" if not detail else "incomplete" if count else "missing"
+        return Inspection(self.name, status, detail, found=(count, 0), where=self.images)
 
     def sources(self) -> list[Source]:
         return [self]
 
     def notes(self) -> list[str]:
-        """What of the folder was passed over."""
-        return note_of_passed(self._passed, _IMAGES, self.images)
+        """The files of the folder that were passed over."""
+        return note_of_passed(self._passed, _IMAGES.strip("`"), self.images)
 
     def prepare_task(self, task: int) -> None:
         """Nothing: the set is that of all tasks."""
@@ -162,7 +163,7 @@ class Reference(Replay):
             )
 
     def _list_sentences(self, paths: list[str]) -> list[str]:
-        """All sentences, before a part is chosen; ``paths`` are those of all images."""
+        """All sentences, before some are chosen; ``paths`` are those of all images."""
         source = self.sentences
         if source == "classes":
             return self._class_prompts(paths)
@@ -172,8 +173,14 @@ class Reference(Replay):
             return [self.template.format(name) for name in IMAGENET_CLASSNAMES]
         if source == "random":
             generator = torch.Generator().manual_seed(stream_seed(self.sequence.seed, "reference", "words"))
-            model = self.sequence.preprocessing
-            return model.random_texts(self.num_sentences, words=RANDOM_WORDS, generator=generator)
+            model, count = self.sequence.preprocessing, self.num_sentences
+            assert count is not None  # checked before
+            if not isinstance(model, Vocabulary):
+                raise InputError(
+                    f"{_SENTENCES} is 'random', and random words need the vocabulary of a CLIP: choose other sentences,"
+                    " or give a CLIP to the sequence as its `preprocessing`."
+                )
+            return model.random_texts(count, words=RANDOM_WORDS, generator=generator)
         if isinstance(source, str):
             return _read_sentences(package_file(source, _SENTENCES))
         return source

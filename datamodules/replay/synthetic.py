@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
+
+from lightning import Trainer
 
 from datamodules.base import Replay
 from datamodules.images.sets import ImageFiles
@@ -21,26 +22,26 @@ from gift_lightning.seeding import stream_seed
 from gift_lightning.sources import Inspection, Source, Status
 
 LISTING_SECONDS = 60.0
-"""How long a network file system may go on showing an old list of files."""
+"""Time for which a network file system may show an old list of files."""
 
 
 class SyntheticReplay(Replay):
-    """Images drawn from class names before each task: GIFT's way to see the past, and what was never in a task.
+    """Images drawn from class names before each task: those of earlier tasks, and others, as in GIFT.
 
     P = C0 + class prompts (first template) of the tasks before t
     replay set of t = ``images_per_task`` prompts, drawn from P with replacement, and one image for each
 
-    The images of task t are in ``<folder>/<name of t>_Syn``, in the layout of the method's authors. Those that are
-    there are read, those that are missing or broken are made, by all ranks together. What image i of task t shows
-    follows from the sequence's seed, t, i and the generator. A folder that others made (a CSV and no manifest) is read
-    as it is: the first ``images_per_task`` rows of its CSV, less those with a black image. Its images must lie in it.
-    An image that was changed after it was drawn is refused.
+    The images of task t are in ``<folder>/<name of t>_Syn``, in the layout of the method's authors. Missing and broken
+    ones are drawn, by all ranks together. Image i of task t is a function of the sequence's seed, t, i and the
+    generator. A folder made by another program (a CSV and no manifest) is only read: the first ``images_per_task`` rows
+    of its CSV, less those with a black image. Its images must lie in it. An image that was changed after it was drawn
+    is refused.
 
     Reference: GIFT, arXiv 2503.04229.
 
     Args:
-        folder: where the images are, a folder in it for each task.
-        generator: what draws missing images; ``null`` only reads.
+        folder: of the images, with a folder for each task.
+        generator: draws missing images; ``null`` only reads.
         images_per_task: image-text pairs in the set of each task.
         batch_size: pairs in one optimiser step, over all devices and accumulated batches.
         initial_prompts: C0: a list of prompts, a text file with one a line (``package:datamodules.mini/file.txt`` for
@@ -64,8 +65,8 @@ class SyntheticReplay(Replay):
         self.images_per_task = images_per_task
         self.initial_prompts = _read_prompts(initial_prompts)
 
-    def setup(self, stage: str) -> None:
-        """See that all images are there or can be drawn: before a run, and not when it comes to the task."""
+    def setup(self, stage: str | None = None) -> None:
+        """Raises an ``InputError`` if the images of a task are neither in the folder nor can be drawn."""
         inspection = self.inspect()
         if inspection.status not in ("present", "left to fit"):
             raise InputError(inspection.detail)
@@ -73,31 +74,31 @@ class SyntheticReplay(Replay):
             self.generator.prepare()
 
     def inspect(self) -> Inspection:
-        """What is there of the images of all tasks; those that are to be drawn are counted, not opened."""
-        found, fault, wanted = 0, "", self.images_per_task
+        """The images of all tasks in the folder, and those to draw; drawn ones are counted, not opened."""
+        count, fault, wanted = 0, "", self.images_per_task
         for folder in map(self.folder, range(self.sequence.num_tasks)):
             is_read = self.generator is None or folder.is_foreign
             try:
-                found += len(folder.listed(wanted)) if is_read else min(folder.count(), wanted)
+                count += len(folder.listed(wanted)) if is_read else min(folder.count(), wanted)
             except InputError as error:
                 fault = fault or str(error)
         expected = wanted * self.sequence.num_tasks
-        lacking: Status = "incomplete" if found else "missing"
-        status: Status = "present" if found == expected else lacking if fault else "left to fit"
-        left = f"{expected - found} of {expected} images are to be drawn: by fit, or by generate ahead of time."
+        lacking: Status = "incomplete" if count else "missing"
+        status: Status = "present" if count == expected else lacking if fault else "left to fit"
+        left = f"{expected - count} of {expected} images are to be drawn: by fit, or by generate ahead of time."
         one = self.generator.image_bytes() if self.generator is not None and status == "left to fit" else None
         return Inspection(
             self.name,
             status,
-            "" if found == expected else fault or left,
-            found=(found, 0),
+            "" if count == expected else fault or left,
+            found=(count, 0),
             expected=(expected, 0),
             where=self.root,
-            to_write=None if one is None else one * (expected - found),
+            to_write=None if one is None else one * (expected - count),
         )
 
     def sources(self) -> list[Source]:
-        """What the generator needs, and the images; nothing is fetched for drawing if all images are there."""
+        """The images, and the sources of the generator; those to fetch are left out if all images are drawn."""
         is_drawn = self.inspect().status == "present"
         needed = [] if self.generator is None else self.generator.sources()
         return [*(source for source in needed if not (is_drawn and source.inspect().can_be_fetched)), self]
@@ -106,7 +107,7 @@ class SyntheticReplay(Replay):
         """Says which images cannot be checked."""
         folders = map(self.folder, range(self.sequence.num_tasks))
         return [
-            f"The images in {folder.path} were drawn by an earlier version, which kept no hashes: whether one was"
+            f"The images in {folder.path} were drawn by an earlier version, which wrote no hashes: whether one was"
             " changed since is not checked."
             for folder in folders
             if not folder.keeps_hashes
@@ -118,11 +119,11 @@ class SyntheticReplay(Replay):
         return list(dict.fromkeys([*self.initial_prompts, *earlier]))
 
     def folder(self, task: int) -> ReplayFolder:
-        """Where the images of ``task`` are."""
+        """The folder of the images of ``task``."""
         return ReplayFolder(self.root / f"{self.sequence.names[task]}_Syn")
 
     def drawing(self, task: int) -> Drawing | None:
-        """What is to be drawn for ``task``; ``None`` if its folder is only read."""
+        """The drawing of the images of ``task``; ``None`` if its folder is only read."""
         folder, seed = self.folder(task), self.sequence.seed
         if self.generator is None or folder.is_foreign:
             return None
@@ -134,19 +135,19 @@ class SyntheticReplay(Replay):
         drawing, trainer = self.drawing(task), self.sequence.trainer
         if drawing is None:
             rows = self.folder(task).read(self.images_per_task)
-        elif trainer is not None and trainer.fast_dev_run:
+        elif trainer is not None and trainer.fast_dev_run:  # type: ignore[attr-defined]
             rows = self._draw_few(drawing)
         else:
             self._draw_together(drawing, self.sequence.names[task], trainer)
             rows = drawing.rows
-        self.prompts = list(dict.fromkeys(prompt for _, prompt in rows))
-        numbers = {prompt: number for number, prompt in enumerate(self.prompts)}
+        self.texts = list(dict.fromkeys(prompt for _, prompt in rows))
+        numbers = {prompt: number for number, prompt in enumerate(self.texts)}
         samples = [(os.fspath(file), numbers[prompt]) for file, prompt in rows]
         self.pairs = ImageFiles(Path(), samples, remedy=RESTORE)
 
-    def _draw_together(self, drawing: Drawing, name: str, trainer: Any) -> None:
-        """Draw with all ranks of the run; it goes on when every image is there."""
-        split = Split() if trainer is None else Split(trainer.global_rank, trainer.world_size)
+    def _draw_together(self, drawing: Drawing, name: str, trainer: Trainer | None) -> None:
+        """Draw with all ranks of the run; returns when every image is drawn."""
+        split = Split.of_ranks(trainer)
         work = drawing.make(split)
         progress = follow(drawing, name, work if trainer is None else in_step(trainer, work), self._show(split))
         if split.rank == 0 and progress.new:
@@ -158,7 +159,7 @@ class SyntheticReplay(Replay):
             raise InputError(f"{self.root} is not the same folder on all machines of this run: choose a shared one.")
 
     def _show(self, split: Split) -> Callable[[Progress], None]:
-        """How the progress of a drawing is shown: by the first rank, in the place for it if there is one."""
+        """The display of the progress of a drawing: by the first rank, with ``report`` or in lines."""
         report = self.report
         if split.rank > 0:
             return lambda progress: None
@@ -166,7 +167,7 @@ class SyntheticReplay(Replay):
 
     def _draw_few(self, drawing: Drawing) -> list[tuple[Path, str]]:
         """One batch in a temporary folder, each rank by itself: for a run that leaves nothing."""
-        self._temporary = TemporaryDirectory()  # kept as long as the images are
+        self._temporary = TemporaryDirectory()  # exists as long as the images are read
         folder = ReplayFolder(Path(self._temporary.name))
         few = Drawing(folder, drawing.generator, drawing.prompts[: drawing.generator.batch_size], drawing.key)
         for _ in few.make(Split()):

@@ -84,7 +84,7 @@ def _bars(console: Console) -> Bars:
 def _bar(bars: Bars, name: str, total: int) -> Callable[[Progress], None]:
     """A bar for one task, as what shows its progress."""
     bar = bars.add_task(name, total=total, rate="")
-    return lambda progress: bars.update(bar, completed=progress.there, rate=f"{progress.rate:.1f} images/s")
+    return lambda progress: bars.update(bar, completed=progress.on_disk, rate=f"{progress.rate:.1f} images/s")
 
 
 def _summarise(replay: SyntheticReplay, rows: list[Progress], console: Console) -> None:
@@ -93,9 +93,9 @@ def _summarise(replay: SyntheticReplay, rows: list[Progress], console: Console) 
     for title in ("images", "new", "images/s"):
         table.add_column(title, justify="right")
     for row in rows:
-        table.add_row(Text(row.name), str(row.there), str(row.new), f"{row.rate:.1f}" if row.new else "")
+        table.add_row(Text(row.name), str(row.on_disk), str(row.new), f"{row.rate:.1f}" if row.new else "")
     console.print(table)
-    left = sum(row.total - row.there for row in rows)
+    left = sum(row.total - row.on_disk for row in rows)
     if left:
         console.print(f"{left} images are left to the other processes; the same command makes what they do not.")
     console.print(f"Images: {replay.root}", soft_wrap=True)

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from callbacks.encoding import encode_train_set
 from callbacks.method import Method
 from callbacks.task_callback import logs_step, sequence_of
-from datamodules.base import Task
-from datamodules.image_list import task_of
+from datamodules.base import Candidates
+from datamodules.prediction import NamedClasses, decoded_samples
 from datamodules.sequence import TaskSequence
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
@@ -233,11 +233,11 @@ class ContinualCLIP(Method):
             InputError: no list of images or of classes, a template without ``{}``, or an image that does not decode or
                 is not taken (see ``upright_rgb``).
         """
-        task = task_of(images, class_names, templates)
-        shard = TestShard(task.test_set, self.clip.test_geometry, self.clip.normalize, device=self.device)
-        return self.evaluate(task, shard).softmax(1)
+        samples, classes = decoded_samples(images), NamedClasses(class_names, templates)
+        shard = TestShard(samples, self.clip.test_geometry, self.clip.normalize, device=self.device)
+        return self.evaluate(classes, shard).softmax(1)
 
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         classifier = self.classifier(task)
         logits = [
             TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
@@ -245,9 +245,9 @@ class ContinualCLIP(Method):
         ]
         return torch.cat(logits) if logits else classifier.new_empty(0, len(classifier))
 
-    def classifier(self, task: Task) -> Tensor:
+    def classifier(self, task: Candidates) -> Tensor:
         """Class embeddings ``[C, D]`` of a task for testing, by ``encode_prompts``."""
-        return self.clip.classifier(task.prompts(), self.encode_prompts)
+        return self.clip.classifier(task.class_prompts(), self.encode_prompts)
 
     def encode_shard(self, shard: TestShard, index: slice | Tensor) -> Tensor:
         """Normalised image features ``[n, D]`` of the chosen images of a shard."""
@@ -282,7 +282,7 @@ class ContinualCLIP(Method):
 
     def setup(self, stage: str) -> None:
         for task in self.sequence.tasks:
-            too_long = self.clip.first_too_long([prompt for of_class in task.prompts() for prompt in of_class])
+            too_long = self.clip.first_too_long([prompt for of_class in task.class_prompts() for prompt in of_class])
             if too_long is not None:
                 raise InputError(
                     f"Task '{task.name}': the prompt '{too_long}' is longer than the text that the CLIP reads:"
@@ -296,7 +296,7 @@ class ContinualCLIP(Method):
         self.build(self.sequence.num_tasks, self.sequence.replay is not None, self.sequence.seed)
 
     def notes(self) -> list[str]:
-        return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.known_steps())]
+        return [*self.clip.origin.notes, *self.notes_on_settings(self.sequence.steps_by_name())]
 
     def notes_on_settings(self, steps: Mapping[str, int]) -> list[str]:
         """Those on the settings alone: how far the learning rate rises in tasks that end before the warm-up does.

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.func import functional_call
 
 from callbacks.prototypes import Prototypes
-from datamodules.base import Task
+from datamodules.base import Candidates
 from datamodules.shard import TestShard
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
@@ -160,7 +160,7 @@ class ConDU(ContinualCLIP):
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         if not self.learned or not len(shard):
             return super().evaluate(task, shard)
         try:
@@ -171,7 +171,7 @@ class ConDU(ContinualCLIP):
         finally:
             self.become_initial()
 
-    def aggregated(self, task: Task, shard: TestShard) -> Tensor:
+    def aggregated(self, task: Candidates, shard: TestShard) -> Tensor:
         """Logits ``[n, C]`` of the pre-trained model and of each image's nearest experts, averaged.
 
         One expert after the other, and an expert sees only the images that chose it.
@@ -199,7 +199,7 @@ class ConDU(ContinualCLIP):
         parts = [self.encode_shard(shard, part) for part in rows.cpu().split(self.eval_batch_size)]
         return torch.cat(parts)
 
-    def logits(self, task: Task, features: Tensor) -> Tensor:
+    def logits(self, task: Candidates, features: Tensor) -> Tensor:
         return TEST_LOGIT_SCALE * cosine(features, self.classifier(task))
 
     def become_expert(self, place: int) -> None:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from callbacks.selector_training import SelectorTraining
 from datamodules import CurrentTask
-from datamodules.base import Task
+from datamodules.base import Candidates
 from datamodules.shard import TestShard
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
@@ -155,7 +155,7 @@ class MoEAdapter(ExpertCLIP):
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         """Each image by its own router; the class prompts are encoded once for each router that occurs."""
         if not self.learned or not len(shard):
             return super().evaluate(task, shard)

@@ -1,9 +1,9 @@
-"""What was evaluated, as one hash: runs whose protocols agree may be compared."""
+"""Identity of an evaluation, as one hash: runs whose protocols agree may be compared."""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, Protocol
 
 from gift_lightning.clip.describe import describe
 from gift_lightning.clip.model import CLIP
@@ -15,7 +15,39 @@ FILES_LOOKED_AT = 256
 _Sizes = dict[str, str]  # of the training and the test images, two digits for each file
 
 
-def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
+class EvaluatedTask(Protocol):
+    """The attributes of a ``Task`` that the protocol describes."""
+
+    name: str
+    class_names: list[str]
+    templates: list[str]
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def test_set(self) -> Sized: ...
+
+
+class EvaluatedSequence(Protocol):
+    """The attributes of a ``TaskSequence`` that the protocol describes."""
+
+    @property
+    def tasks(self) -> Sequence[EvaluatedTask]: ...
+
+    @property
+    def label_space(self) -> str: ...
+
+    def shots_of(self, task: Any) -> int | None:
+        """Training images of each class of one of the tasks; ``None`` for all."""
+        ...
+
+    def few_shot_set(self, task: int) -> Sized:
+        """The training images of a task, by its number."""
+        ...
+
+
+def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
     """Identity of an evaluation: ``{"id", "label_space", "fingerprints", "shots", "file_sizes", "weights"}``.
 
     The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test
@@ -25,7 +57,7 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
     fingerprints.
 
     Args:
-        sequence: the ``TaskSequence``, set up.
+        sequence: set up.
         clip: the model with its starting weights.
 
     Raises:
@@ -41,7 +73,7 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
         transform = describe(clip.test_transform)
     except InputError as error:
         raise InputError(
-            f"The CLIP's test transform cannot be told from another, so that nobody can say what was evaluated: {error}"
+            f"The CLIP's test transform cannot be told from another, so that runs cannot be compared: {error}"
             " Let it hold numbers, texts, tensors, functions and other transforms alone."
         ) from error
     canonical = json.dumps([described, label_space, transform, weights], separators=(",", ":"))
@@ -53,7 +85,7 @@ def protocol(sequence: Any, clip: CLIP) -> dict[str, Any]:
         "file_sizes": {
             task.name: sizes
             for number, task in enumerate(tasks)
-            if (sizes := _sizes(sequence.selection(number), task.test_set))
+            if (sizes := _sizes(sequence.few_shot_set(number), task.test_set))
         },
         "weights": weights,
     }
@@ -82,7 +114,7 @@ def _is_changed(before: str, now: str) -> bool:
     return sum(old != new for old, new in pairs) > max(1, 0.05 * len(pairs))
 
 
-def _sizes(train_set: Any, test_set: Any) -> _Sizes:
+def _sizes(train_set: Sized, test_set: Sized) -> _Sizes:
     """Two digits for each file that is looked at, spread over the set; none for images that are not in files."""
     sizes = {}
     for part, images in {"train": train_set, "test": test_set}.items():

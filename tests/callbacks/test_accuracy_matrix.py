@@ -12,6 +12,7 @@ from torch import Tensor
 from callbacks import AccuracyMatrix, TaskBoundary
 from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
+from datamodules.base import Candidates
 from datamodules.mini import Counting, Flags, Shapes
 from datamodules.shard import TestShard
 from gift_lightning.clip.model import CLIP
@@ -80,12 +81,12 @@ def test_testing_fills_one_row() -> None:
 
 
 class Loses(ZeroShot):
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         return super().evaluate(task, shard)[:-1]
 
 
 class Repeats(ZeroShot):
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         return super().evaluate(task, shard).repeat(2, 1)
 
 
@@ -179,7 +180,7 @@ def test_among_the_classes_of_several_tasks(space: Any) -> None:
             counted = tasks if space == "all" else tasks[: task + 1]
             names = [name for each in counted for name in each.class_names]
             with torch.no_grad():
-                classes = torch.cat([module.clip.classifier(each.prompts()) for each in counted])
+                classes = torch.cat([module.clip.classifier(each.class_prompts()) for each in counted])
                 for each in counted:
                     right = 0
                     for image, label in (each.test_set[index] for index in range(len(each.test_set))):

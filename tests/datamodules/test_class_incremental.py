@@ -93,10 +93,10 @@ def sequence(**arguments: Any) -> TaskSequence:
 def test_five_images_of_each_class() -> None:
     made = sequence(shots=3)
     for number, task in enumerate(made.tasks):
-        few: Any = made.selection(number)
+        few: Any = made.few_shot_set(number)
         assert isinstance(few, FewShot)
         everything: Any = few.whole
-        assert everything is task.train_set and few is made.selection(number)
+        assert everything is task.train_set and few is made.few_shot_set(number)
         wanted = {label: min(count, 3) for label, count in Counter(everything.labels).items()}
         assert Counter(few.labels) == wanted
         assert few.indices == sorted(few.indices)
@@ -107,7 +107,7 @@ def test_five_images_of_each_class() -> None:
 def test_the_choice_depends_on_the_seed_alone() -> None:
     def chosen(**arguments: Any) -> list[list[int]]:
         made = sequence(shots=2, **arguments)
-        return [made.selection(task).indices for task in range(made.num_tasks)]  # type: ignore[attr-defined]
+        return [made.few_shot_set(task).indices for task in range(made.num_tasks)]  # type: ignore[attr-defined]
 
     assert chosen() == chosen(shuffle=False)
     assert chosen(seed=1) != chosen(seed=2)
@@ -117,7 +117,7 @@ def test_a_task_may_have_a_number_of_its_own() -> None:
     tasks = [Flags(60, 20, shots=1), Shapes(60, 20), ClassIncremental(Digits(60, 20, shots=2), 5, 5)]
     made = TaskSequence(tasks, shots=3)
     made.setup()
-    most = [max(Counter(made.selection(task).labels).values()) for task in range(4)]  # type: ignore[attr-defined]
+    most = [max(Counter(made.few_shot_set(task).labels).values()) for task in range(4)]  # type: ignore[attr-defined]
     assert most == [1, 3, 2, 2]
     prints = protocol(made, CLIPSource("package:datamodules.mini.clip").load())["fingerprints"].values()
     assert [text.split(", ")[1] for text in prints] == ["1 shots", "3 shots", "2 shots", "2 shots"]
@@ -129,7 +129,7 @@ def test_labels_are_read_from_the_images_where_a_set_does_not_tell_them() -> Non
 
 
 def test_no_shots_are_told() -> None:
-    with pytest.raises(InputError, match=r"data\.shots is 0: give at least 1 image of each class, or null for all"):
+    with pytest.raises(InputError, match=r"shots is 0: give at least 1 image of each class, or null for all"):
         TaskSequence([Flags()], shots=0)
     with pytest.raises(InputError, match="shots of task 'Flags' is -1: give"):
         TaskSequence([Flags(shots=-1)])
@@ -156,7 +156,7 @@ def test_the_classes_that_count() -> None:
                 continue
             assert candidates is not None and candidates.name == tasks[task].name
             assert candidates.class_names == [name for number in among for name in tasks[number].class_names]
-            assert candidates.prompts() == [own for number in among for own in tasks[number].prompts()]
+            assert candidates.class_prompts() == [own for number in among for own in tasks[number].class_prompts()]
 
 
 def test_a_prediction_is_right_if_it_names_the_class() -> None:

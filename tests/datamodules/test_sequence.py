@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from datamodules import Task, TaskSequence
-from datamodules.base import ImageSet
+from datamodules.images.sets import ImageSet
 from datamodules.shard import TestShard
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
@@ -40,11 +40,11 @@ def clip() -> CLIP:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"tasks": []}, "data.tasks is empty"),
+        ({"tasks": []}, "tasks is empty"),
         ({"tasks": [Pictures("A"), Pictures("B"), Pictures("A")]}, "more than one task named 'A'"),
-        ({"steps": 0}, "data.steps is 0"),
-        ({"steps": -1}, "data.steps is -1"),
-        ({"batch_size": 0}, "data.batch_size is 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": -1}, "steps is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
     ],
 )
 def test_refused_arguments(arguments: dict[str, Any], told: str) -> None:

@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from datamodules import CurrentTask, Reference, Task, TaskSequence
 from datamodules.base import Replay
 from datamodules.mini import Flags, GeneralReference, Shapes
 from gift_lightning.clip.source import CLIPSource
+from gift_lightning.errors import InputError
 from gift_lightning.methods import ZeroShot
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -29,14 +32,31 @@ def set_up(sequence: TaskSequence, stage: str = "fit", darker: float = 1, **sett
     return sequence
 
 
+def test_a_model_without_image_transforms_is_refused() -> None:
+    sequence = TaskSequence(two_tasks())
+    sequence.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    sequence.trainer.strategy._lightning_module = BoringModel()
+    with pytest.raises(InputError, match="`clip`, and that of BoringModel has no train_transform: train a ContinualC"):
+        sequence.setup("fit")
+
+
+def test_without_a_trainer_a_sequence_has_the_usual_transforms() -> None:
+    sequence = TaskSequence(two_tasks())
+    sequence.setup()
+    transforms, image = sequence.preprocessing, sequence.tasks[0].test_set[0][0]
+    expected = image_transform_v2(PreprocessCfg(), is_train=False)(image)
+    assert torch.equal(transforms.normalize(transforms.test_geometry(image)[None])[0], expected)
+    assert transforms.train_transform(image).shape == expected.shape == (3, 224, 224)
+
+
 @pytest.mark.parametrize("again", ["fit", "validate", "test", None])
 def test_the_same_few_images_again(again: str | None) -> None:
     sequence = set_up(TaskSequence(two_tasks(), shots=2, steps="epoch", batch_size=4))
-    few: list[Any] = [sequence.selection(task) for task in range(2)]
+    few: list[Any] = [sequence.few_shot_set(task) for task in range(2)]
     steps = [sequence.steps(task) for task in range(2)]
     sequence.setup(again)
     for task, before in enumerate(few):
-        assert sequence.selection(task) is sequence.train_set(task) is before
+        assert sequence.few_shot_set(task) is sequence.train_set(task) is before
         assert before.whole is sequence.tasks[task].train_set
         assert len(before) < len(before.whole) and steps[task] == sequence.steps(task) == -(-len(before) // 4)
 
@@ -46,18 +66,18 @@ def test_tasks_are_those_of_several_sequences() -> None:
     few, all_of_them, one = (TaskSequence(tasks, shots=shots) for shots in (2, None, 1))
     for sequence in (few, all_of_them, one):
         sequence.setup()
-    assert all_of_them.selection(0) is tasks[0].train_set and len(tasks[0].train_set) == 60
-    assert len(one.selection(0)) == len(tasks[0].class_names) < len(few.selection(0)) < 60
+    assert all_of_them.few_shot_set(0) is tasks[0].train_set and len(tasks[0].train_set) == 60
+    assert len(one.few_shot_set(0)) == len(tasks[0].class_names) < len(few.few_shot_set(0)) < 60
 
 
 def test_few_images_of_another_set_are_chosen_anew() -> None:
     """A task may list its images in each ``setup``."""
     sequence = set_up(TaskSequence(two_tasks(), shots=2, on_bad_image="skip"))
-    before: Any = sequence.selection(0)
+    before: Any = sequence.few_shot_set(0)
     substituted: Any = sequence.train_set(0)
     assert substituted is sequence.train_set(0) and substituted.original is before
     sequence.tasks[0].train_set = list(before.whole)  # type: ignore[assignment, call-overload]
-    after: Any = sequence.selection(0)
+    after: Any = sequence.few_shot_set(0)
     assert after.whole is sequence.tasks[0].train_set and after.indices == before.indices
     substituted = sequence.train_set(0)
     assert substituted is sequence.train_set(0) and substituted.original is after
@@ -86,11 +106,11 @@ def test_the_same_replay_set_again_and_that_of_another_model(replay: Replay | st
     sequence = TaskSequence(two_tasks(), replay=replay)
     set_up(sequence, fast_dev_run=True).prepare_task(0)
     set_up(sequence).prepare_task(0)
-    first, prompts = sequence.replay_images, replay.prompts
+    first, prompts = sequence.replay_images, replay.texts
     assert len(first) == len(replay.pairs)  # not those of one batch
     sequence.setup("fit")
     assert torch.equal(sequence.replay_images[:], first[:])
     sequence.prepare_task(0)
-    assert torch.equal(sequence.replay_images[:], first[:]) and replay.prompts == prompts
+    assert torch.equal(sequence.replay_images[:], first[:]) and replay.texts == prompts
     set_up(sequence, darker=2).prepare_task(0)
     assert torch.equal(sequence.replay_images[:], first[:] / 2)

@@ -215,7 +215,7 @@ def test_predict_refuses_an_image_that_does_not_decode(tmp_path: Path) -> None:
         (Image.new("F", (8, 8)), "has pixels of 32 bits or with a sign, .*: save it with 8 bits"),
         (Image.new("RGB", (1, 20_000)), "has 1 x 20000 pixels, .*: cut it into parts, or leave it out"),
     ):
-        with pytest.raises(InputError, match=f"^predict: image 1 {told}"):
+        with pytest.raises(InputError, match=rf"^images\[1\] {told}"):
             model.predict([Image.open(whole), bad], ["cat", "dog"])
     assert model.predict([Image.open(whole)], ["cat", "dog"]).equal(expected)
 
@@ -229,7 +229,7 @@ def test_predict_warns_of_a_jpeg_that_libjpeg_finds_damaged(tmp_path: Path, caps
     images = [Image.open(whole), Image.open(file), Image.open(io.BytesIO(data)), Image.open(whole).copy()]
     probabilities = model.predict(images, ["cat", "dog"])
     (warning,) = capsys.readouterr().err.splitlines()
-    assert warning.startswith(f"warning: predict: libjpeg reports damage in image 1, {file} (Corrupt JPEG data: ")
+    assert warning.startswith(f"warning: images[1]: libjpeg reports damage in {file} (Corrupt JPEG data: ")
     assert warning.endswith("), which decodes all the same: its pixels may be wrong.")
     assert probabilities.shape == (4, 2)
     images = [Image.open(whole), Image.open(file).convert("RGB"), Image.new("RGB", (8, 8))]  # of which nobody can tell

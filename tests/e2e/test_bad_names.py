@@ -235,8 +235,8 @@ def test_predict_takes_names_as_an_array() -> None:
         7,
         np.array([]),
     ):
-        with pytest.raises(InputError, match="predict needs a list of class names"):
+        with pytest.raises(InputError, match="class_names is no list of texts"):
             model.predict(images, wrong)  # type: ignore[arg-type]
     for wrong in ("", " ", "a\nb", "\udcff"):
-        with pytest.raises(InputError, match="predict needs names of classes: "):
+        with pytest.raises(InputError, match="class_names has a name "):
             model.predict(images, ["tree", wrong])

@@ -70,7 +70,7 @@ def test_files_are_read_from_the_home_folder(home: Path) -> None:
     reference = Reference("~/birds/train", sentences="~/sentences.txt")
     reference.sequence = TaskSequence([Flags(1, 1)])
     reference.setup("fit")
-    assert reference.prompts == ["a cat."]
+    assert reference.texts == ["a cat."]
     task = ImageFolderTask("~/tools", class_names="~/names.yaml")
     task.setup()
     assert "octagonal shape" in task.class_names

@@ -128,7 +128,7 @@ class GoldenReplay(Replay):
 
     def __init__(self, letter: str, prompts: list[str]) -> None:
         super().__init__(batch_size=8)
-        self.prompts, self.pairs = prompts, TensorDataset(*stored_images(letter))  # type: ignore[assignment]
+        self.texts, self.pairs = prompts, TensorDataset(*stored_images(letter))  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:
         """All is there."""
@@ -140,7 +140,7 @@ class GoldenCurrentTask(CurrentTask):
     def __init__(self, task: GoldenTask) -> None:
         super().__init__(batch_size=8)
         images, labels = (part.unflatten(0, (-1, 8)).flip(0).flatten(0, 1) for part in stored_images(task.letter))
-        self.prompts, self.pairs = task.training_prompts(), TensorDataset(images, labels)  # type: ignore[assignment]
+        self.texts, self.pairs = task.training_prompts(), TensorDataset(images, labels)  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:
         """All is there."""
@@ -154,7 +154,7 @@ class GoldenMemory(ExemplarMemory):
     def __init__(self, prompts: list[str]) -> None:
         super().__init__(batch_size=8)
         images = stored_images("A")[0][numbers("batches.safetensors")["icarl_memory_index_into_A"]]
-        self.prompts, self.pairs = prompts, TensorDataset(images, torch.full((len(images),), -1))  # type: ignore[assignment]
+        self.texts, self.pairs = prompts, TensorDataset(images, torch.full((len(images),), -1))  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:
         """All is there."""

@@ -147,7 +147,9 @@ def test_prototypes_similarities_and_aggregated_logits(precision: str) -> None:
             features = base.encode_image(images)
             similarities = task_similarities(features, prototypes[: session + 1])
             assert_stored(similarities, precision, f"{key}/similarity", 1e-9)
-            logits = [100 * clip.encode_image(images) @ clip.classifier(task.prompts()).T for clip in [base, *experts]]
+            logits = [
+                100 * clip.encode_image(images) @ clip.classifier(task.class_prompts()).T for clip in [base, *experts]
+            ]
             assert_stored(torch.stack(logits), precision, f"{key}/logits_per_model", 1e-7)
             for count in (1, 2, 4):
                 chosen = nearest_tasks(similarities, count)

@@ -69,7 +69,7 @@ def test_evaluation(weights: str, letter: str) -> None:
     source = TinyCLIP("tiny_clip" if weights == "tiny_clip" else f"weights/{weights}")
     module, task = ZeroShot(clip=source).double().eval(), GoldenTask(letter)
     with torch.no_grad():
-        classifier = module.clip.classifier(task.prompts())
+        classifier = module.clip.classifier(task.class_prompts())
         logits = module.evaluate(task, TestShard(task.test_set, torch.as_tensor, lambda images: images.double()))
     assert (classifier.T - stored[f"{key}/zeroshot_weights"]).abs().max() < 1e-9
     assert (logits - stored[f"{key}/logits"]).abs().max() < 1e-9

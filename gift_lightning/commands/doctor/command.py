@@ -50,7 +50,7 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     method = method or _outlined(clip, config.model, sequence)
     show_data(data, console)
     show_needed(needed, console)
-    settings = [] if method is None else method.notes_on_settings(sequence.known_steps())
+    settings = [] if method is None else method.notes_on_settings(sequence.steps_by_name())
     for sentence in [*clip.notes(), *settings, *_notes(tasks, sequence)]:
         note(sentence)
     needs, size = needs_of_sources(data, needed), None if method is None else Size.of(method)

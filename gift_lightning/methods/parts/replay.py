@@ -115,7 +115,7 @@ class ReplayCLIP(ContinualCLIP):
 
     def replay_texts(self) -> list[str]:
         """The texts of the current task's replay set."""
-        return self.replay.prompts
+        return self.replay.texts
 
     @property
     def replay(self) -> Replay:

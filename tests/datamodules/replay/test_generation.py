@@ -219,7 +219,7 @@ def test_a_pipeline_that_cannot_be_used_is_told_in_one_sentence(case: str, pipel
     else:
         assert case in ("half of the weights", "half of the text encoder", "not from text")
     assert str(folder) in str(told.value) and "\n" not in str(told.value)
-    assert "data.replay.generator.name" in str(told.value)
+    assert "name" in str(told.value)
 
 
 @pytest.mark.parametrize(
@@ -245,5 +245,5 @@ def test_a_prompt_longer_than_the_text_length_is_named(pipeline: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["steps", "batch_size"])
 def test_settings_that_draw_nothing(setting: str) -> None:
-    with pytest.raises(InputError, match=f"data.replay.generator.{setting} is 0: give at least 1"):
+    with pytest.raises(InputError, match=f"^{setting} is 0: give at least 1"):
         DiffusionGenerator(**{setting: 0})  # type: ignore[arg-type]

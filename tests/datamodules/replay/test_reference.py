@@ -104,7 +104,7 @@ def test_links_to_files_and_classes_count_and_circles_do_not(pets: Path, tmp_pat
         *("dog/a.png", "dog/c.png", "dog/old/b.PNG", "grey_cat/10.jpg", "grey_cat/2.png"),
         "horse/0.png",
     ]
-    assert made.prompts[-1] == "a photo of a horse."
+    assert made.texts[-1] == "a photo of a horse."
 
 
 def test_the_files_of_a_class_are_those_of_a_task(pets: Path) -> None:
@@ -157,10 +157,10 @@ def test_of_a_list_only_the_chosen_files_need_to_be_there(tmp_path: Path) -> Non
 
 def test_the_set_is_the_same_for_every_task(pets: Path) -> None:
     made = prepared(pets, num_images=2)
-    prompts, pairs = made.prompts, made.pairs
+    prompts, pairs = made.texts, made.pairs
     write(pets, "aardvark/0.png")
     made.prepare_task(1)
-    assert made.prompts is prompts and made.pairs is pairs
+    assert made.texts is prompts and made.pairs is pairs
 
 
 def test_a_run_goes_on_with_the_same_set_only(pets: Path) -> None:
@@ -181,13 +181,13 @@ def test_the_folder_above_train_and_val_is_refused(tmp_path: Path) -> None:
 
 
 def test_sentences_of_classes(pets: Path) -> None:
-    assert prepared(pets).prompts == ["a photo of a dog.", "a photo of a grey cat."]
+    assert prepared(pets).texts == ["a photo of a dog.", "a photo of a grey cat."]
     write(pets, "grey cat/0.png")
-    assert prepared(pets, template="the {}", num_images=1).prompts == ["the dog", "the grey cat"]
+    assert prepared(pets, template="the {}", num_images=1).texts == ["the dog", "the grey cat"]
 
 
 def test_sentences_of_imagenet(pets: Path) -> None:
-    prompts = prepared(pets, "imagenet").prompts
+    prompts = prepared(pets, "imagenet").texts
     assert prompts[0] == "a photo of a tench."
     assert prompts == list(dict.fromkeys(f"a photo of a {name}." for name in open_clip.IMAGENET_CLASSNAMES))
 
@@ -195,28 +195,28 @@ def test_sentences_of_imagenet(pets: Path) -> None:
 def test_sentences_in_a_file(pets: Path, tmp_path: Path) -> None:
     file = tmp_path / "sentences.txt"
     file.write_text("a dog\n\n  a café\twith\u2028tables \r\na dog\n", encoding="utf-8-sig")
-    assert prepared(pets, str(file)).prompts == ["a dog", "a café\twith\u2028tables"]
-    packaged = prepared(pets, "package:datamodules.mini/general_prompts.txt").prompts
+    assert prepared(pets, str(file)).texts == ["a dog", "a café\twith\u2028tables"]
+    packaged = prepared(pets, "package:datamodules.mini/general_prompts.txt").texts
     assert "a photo of a house" in packaged
 
 
 def test_sentences_in_the_first_column_of_a_table(pets: Path, tmp_path: Path) -> None:
     file = tmp_path / "Train_GCC-training.TSV"
     file.write_text('the "old" man \thttp://a/1.jpg\n\thttp://a/2.jpg\na dog\na dog\thttp://a/3.jpg\n')
-    assert prepared(pets, str(file)).prompts == ['the "old" man', "a dog"]
+    assert prepared(pets, str(file)).texts == ['the "old" man', "a dog"]
 
 
 def test_sentences_in_the_configuration(pets: Path) -> None:
-    assert prepared(pets, ["a dog", "a cat", "a dog"]).prompts == ["a dog", "a cat"]
+    assert prepared(pets, ["a dog", "a cat", "a dog"]).texts == ["a dog", "a cat"]
 
 
 def test_a_part_of_the_sentences_follows_from_the_seed(pets: Path) -> None:
     sentences = [f"number {index}" for index in range(30)]
-    part = prepared(pets, sentences, num_sentences=10).prompts
+    part = prepared(pets, sentences, num_sentences=10).texts
     assert len(set(part)) == 10 and part == [sentence for sentence in sentences if sentence in part]
-    assert part == prepared(pets, sentences, num_sentences=10, num_images=1).prompts
-    assert part != prepared(pets, sentences, num_sentences=10, seed=1).prompts
-    assert prepared(pets, sentences, num_sentences=31).prompts == sentences
+    assert part == prepared(pets, sentences, num_sentences=10, num_images=1).texts
+    assert part != prepared(pets, sentences, num_sentences=10, seed=1).texts
+    assert prepared(pets, sentences, num_sentences=31).texts == sentences
 
 
 @pytest.fixture(scope="module")
@@ -224,12 +224,17 @@ def clip() -> CLIP:
     return CLIPSource(MINI_CLIP).load()
 
 
+def test_random_sentences_need_a_clip(pets: Path) -> None:
+    with pytest.raises(InputError, match=r"sentences is 'random', and random words need the vocabulary of a CLIP"):
+        prepared(pets, "random", num_sentences=20)
+
+
 def test_random_sentences_follow_from_the_seed(pets: Path, clip: CLIP) -> None:
     torch.manual_seed(7)
-    first = prepared(pets, "random", clip=clip, num_sentences=20).prompts
+    first = prepared(pets, "random", clip=clip, num_sentences=20).texts
     torch.manual_seed(8)  # another place in torch's own stream
-    assert first == prepared(pets, "random", clip=clip, num_sentences=20, num_images=1).prompts
-    assert first != prepared(pets, "random", clip=clip, num_sentences=20, seed=1).prompts
+    assert first == prepared(pets, "random", clip=clip, num_sentences=20, num_images=1).texts
+    assert first != prepared(pets, "random", clip=clip, num_sentences=20, seed=1).texts
     assert len(first) == 20 and all(len(sentence.split()) == 10 for sentence in first)
 
 
@@ -244,7 +249,7 @@ def test_as_a_configuration_has_it(sentences: str, pets: Path, tmp_path: Path) -
     TaskSequence([Flags()], replay=made)
     made.setup("fit")
     expected = {"c": "a photo of a dog.", "[a": "a dog", "/": "the first: a dog"}
-    assert made.prompts[0] == next(text for start, text in expected.items() if sentences.startswith(start))
+    assert made.texts[0] == next(text for start, text in expected.items() if sentences.startswith(start))
 
 
 # --- what is told -----------------------------------------------------------------------------------------------------
@@ -255,37 +260,37 @@ REFUSED: dict[str, tuple[Change, dict[str, Any], str]] = {
     "no place": (
         lambda root: None,
         {"images": "nowhere"},
-        "data.replay.images: {root}/nowhere does not exist: give a folder of images, or a text file with",
+        "images: {root}/nowhere does not exist: give a folder of images, or a text file with",
     ),
     "empty folder": (
         lambda root: (root / "none" / "sub").mkdir(parents=True),
         {"images": "none"},
-        "data.replay.images: there are no images in {root}/none: add some",
+        "images: there are no images in {root}/none: add some",
     ),
     "empty list": (
         lambda root: (root / "list.txt").write_text("\n \n"),
         {"images": "list.txt"},
-        "data.replay.images: there are no images in {root}/list.txt: add some",
+        "images: there are no images in {root}/list.txt: add some",
     ),
     "missing files of a list": (
         lambda root: (root / "list.txt").write_text("dog/a.png\ndog/gone.png\ndog/b.png\n"),
         {"images": "list.txt", "sentences": ["a dog"]},
-        "data.replay.images: {root}/list.txt lists 2 paths at which there is no file, the first one is {root}/dog",
+        "images: {root}/list.txt lists 2 paths at which there is no file, the first one is {root}/dog",
     ),
     "a list that is no text": (
         lambda root: (root / "list.tar").write_bytes(b"\xff\xfe\x00"),
         {"images": "list.tar"},
-        "data.replay.images: {root}/list.tar is no text in UTF-8.",
+        "images: {root}/list.tar is no text in UTF-8.",
     ),
     "classes of a list": (
         lambda root: (root / "list.txt").write_text("dog/a.png\n"),
         {"images": "list.txt"},
-        "data.replay.sentences is 'classes', but {root}/list.txt has no folders of classes: give each",
+        "sentences is 'classes', but {root}/list.txt has no folders of classes: give each",
     ),
     "classes of a flat folder": (
         lambda root: None,
         {"images": "dog"},
-        "data.replay.sentences is 'classes', but {root}/dog has no folders of classes: give each",
+        "sentences is 'classes', but {root}/dog has no folders of classes: give each",
     ),
     "classes with numbers for names": (
         lambda root: write(root / "ILSVRC", "n01440764/0.png", "n01443537/0.png"),
@@ -295,27 +300,27 @@ REFUSED: dict[str, tuple[Change, dict[str, Any], str]] = {
     "no file of sentences": (
         lambda root: None,
         {"sentences": "nowhere.txt"},
-        "data.replay.sentences: nowhere.txt does not exist.",
+        "sentences: nowhere.txt does not exist.",
     ),
     "a folder of sentences": (
         lambda root: (root / "s.txt").mkdir(),
         {"sentences": "{root}/s.txt"},
-        "data.replay.sentences: {root}/s.txt cannot be read: Is a directory.",
+        "sentences: {root}/s.txt cannot be read: Is a directory.",
     ),
     "no package of sentences": (
         lambda root: None,
         {"sentences": "package:nowhere/a.txt"},
-        "data.replay.sentences is 'package:nowhere/a.txt', but nowhere cannot be imported",
+        "sentences is 'package:nowhere/a.txt', but nowhere cannot be imported",
     ),
     "empty file of sentences": (
         lambda root: (root / "s.tsv").write_text("\thttp://a/1.jpg\n\n"),
         {"sentences": "{root}/s.tsv"},
-        "data.replay.sentences: {root}/s.tsv holds no sentences: give one a line.",
+        "sentences: {root}/s.tsv holds no sentences: give one a line.",
     ),
     "sentences that are no text": (
         lambda root: (root / "s.txt").write_bytes("ein Bär".encode("latin-1")),
         {"sentences": "{root}/s.txt"},
-        "data.replay.sentences: {root}/s.txt is no text in UTF-8.",
+        "sentences: {root}/s.txt is no text in UTF-8.",
     ),
 }
 
@@ -339,22 +344,22 @@ def test_what_is_not_there_is_told_in_one_sentence(case: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"num_images": 0}, "data.replay.num_images is 0: give at least 1."),
-        ({"num_sentences": -1}, "data.replay.num_sentences is -1: give at least 1."),
-        ({"batch_size": 0}, "data.replay.batch_size is 0: give at least 1."),
-        ({"template": "a photo"}, "data.replay.template is 'a photo': give one {} for the class name."),
-        ({"sentences": []}, "data.replay.sentences is empty"),
-        ({"sentences": ""}, "data.replay.sentences is empty"),
+        ({"num_images": 0}, "num_images is 0: give at least 1."),
+        ({"num_sentences": -1}, "num_sentences is -1: give at least 1."),
+        ({"batch_size": 0}, "batch_size is 0: give at least 1."),
+        ({"template": "a photo"}, "template is 'a photo': give one {} for the class name."),
+        ({"sentences": []}, "sentences is empty"),
+        ({"sentences": ""}, "sentences is empty"),
         (
             {"sentences": "random", "num_sentences": None},
-            "data.replay.sentences is 'random': say with data.replay.num_sentences how many.",
+            "sentences is 'random': say with num_sentences how many.",
         ),
         (
             {"sentences": "clases"},
-            "data.replay.sentences is 'clases': give 'classes', 'imagenet', 'random', a .txt or .tsv file, or a list"
+            "sentences is 'clases': give 'classes', 'imagenet', 'random', a .txt or .tsv file, or a list"
             " (did you mean 'classes'?).",
         ),
-        ({"sentences": "captions.csv"}, "data.replay.sentences is 'captions.csv': give 'classes',"),
+        ({"sentences": "captions.csv"}, "sentences is 'captions.csv': give 'classes',"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], expected: str, pets: Path) -> None:

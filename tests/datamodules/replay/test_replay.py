@@ -81,7 +81,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def loaded(made: SyntheticReplay) -> list[tuple[bytes, str]]:
     """The pairs of the current set, as pixels and prompt."""
-    return [(made.pairs[i][0].tobytes(), made.prompts[made.pairs[i][1]]) for i in range(len(made.pairs))]
+    return [(made.pairs[i][0].tobytes(), made.texts[made.pairs[i][1]]) for i in range(len(made.pairs))]
 
 
 # --- what is drawn ----------------------------------------------------------------------------------------------------
@@ -141,8 +141,8 @@ def test_folder_of_a_task(tmp_path: Path) -> None:
         drawn = Image.open(folder / name)
         assert drawn.info == {"prompt": prompt, "seed": str(seed), "pixels": pixel_hash(drawn)}
     assert [image["pixels"] for image in manifest["images"]] == [pixel_hash(made.pairs[i][0]) for i in range(COUNT)]
-    assert made.prompts == list(dict.fromkeys(prompt for _, prompt in rows[1:]))
-    assert generator.released == 1 and generator.checked == [list(dict.fromkeys(made.prompts))]
+    assert made.texts == list(dict.fromkeys(prompt for _, prompt in rows[1:]))
+    assert generator.released == 1 and generator.checked == [list(dict.fromkeys(made.texts))]
 
 
 def test_a_complete_folder_is_read_and_nothing_is_drawn(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_changed_setting_is_noticed_and_nothing_is_lost(case: str, tmp_path: P
     change, expected = CHANGED[case]
     with pytest.raises(InputError, match=re.escape(f"holds images made with another {expected}")) as told:
         change(tmp_path).prepare_task(0)
-    assert "another data.replay.folder, or delete this one" in str(told.value)
+    assert "another folder, or delete this one" in str(told.value)
     assert contents(tmp_path / "Flags_Syn") == before
 
 
@@ -275,11 +275,11 @@ def test_an_unfinished_folder_needs_its_generator(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"images_per_task": 0}, "data.replay.images_per_task is 0: give at least 1."),
-        ({"batch_size": 0}, "data.replay.batch_size is 0: give at least 1."),
-        ({"initial_prompts": "nowhere.txt"}, "data.replay.initial_prompts: nowhere.txt does not exist"),
+        ({"images_per_task": 0}, "images_per_task is 0: give at least 1."),
+        ({"batch_size": 0}, "batch_size is 0: give at least 1."),
+        ({"initial_prompts": "nowhere.txt"}, "initial_prompts: nowhere.txt does not exist"),
         ({"initial_prompts": "package:nowhere/a.txt"}, "nowhere cannot be imported"),
-        ({"initial_prompts": []}, "data.replay.initial_prompts is empty"),
+        ({"initial_prompts": []}, "initial_prompts is empty"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], expected: str, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_any_prompt_is_read_from_the_csv_as_it_was_drawn(complete: bool, tmp_pat
         forget(tmp_path / "Flags_Syn", "images")
     reader = replay(tmp_path, images_per_task=40)
     reader.prepare_task(0)
-    assert {prompt.strip() for prompt in reader.prompts} == {prompt.strip() for prompt in prompts}
+    assert {prompt.strip() for prompt in reader.texts} == {prompt.strip() for prompt in prompts}
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -188,7 +188,7 @@ def test_a_folder_of_an_earlier_version_is_read_and_said_to_be_unchecked(tmp_pat
     for generator in (None, Noise()):
         old = replay(tmp_path, generator)
         (note,) = old.notes()
-        assert f"The images in {folder} were drawn by an earlier version, which kept no hashes" in note
+        assert f"The images in {folder} were drawn by an earlier version, which wrote no hashes" in note
         old.prepare_task(0)
         assert loaded(old) and contents(folder) == before
     (folder / "3.png").unlink()  # what is drawn anew completes the folder with hashes of all

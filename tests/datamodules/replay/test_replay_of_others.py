@@ -37,8 +37,8 @@ def test_a_folder_of_the_authors_is_read_as_it_is(prefix: str, generator: Noise 
     made = replay(tmp_path, generator)
     made.prepare_task(0)
     assert len(made.pairs) == COUNT - 1  # without the black one
-    assert made.prompts == [f"a photo of a dog, number {i}." for i in (0, 1, 3, 2)]
-    assert made.pairs[2][0].mode == "RGB" and made.prompts[made.pairs[2][1]] == "a photo of a dog, number 3."
+    assert made.texts == [f"a photo of a dog, number {i}." for i in (0, 1, 3, 2)]
+    assert made.pairs[2][0].mode == "RGB" and made.texts[made.pairs[2][1]] == "a photo of a dog, number 3."
     assert contents(folder) == before
 
 
@@ -64,7 +64,7 @@ def test_the_csv_of_others_may_be_written_in_many_ways(header: str, row: str, su
     made = replay(tmp_path)
     made.prepare_task(0)
     assert len(made.pairs) == COUNT - 1  # without the black one
-    assert made.prompts == [f'a "big" dog, number {i}.' for i in (0, 1, 3, 2)]
+    assert made.texts == [f'a "big" dog, number {i}.' for i in (0, 1, 3, 2)]
 
 
 def test_images_of_others_may_lie_in_folders_beside_the_csv(tmp_path: Path) -> None:
@@ -122,12 +122,12 @@ def edit(file: str, old: str, new: str) -> Callable[[Path], Any]:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no folder": (shutil.rmtree, "image_text.csv does not exist: set data.replay.generator"),
+    "no folder": (shutil.rmtree, "image_text.csv does not exist: set generator"),
     "no CSV": (lambda folder: (folder / "image_text.csv").unlink(), "image_text.csv does not exist"),
     "empty CSV": (lambda folder: (folder / "image_text.csv").write_text(""), "begin with the header image,text"),
     "no header": (edit("image_text.csv", "image,text\n", ""), "does not begin with the header image,text"),
     "half a row": (edit("image_text.csv", ',"a photo of a dog, number 1."', ""), "no image or no text in line 3"),
-    "fewer rows": (lambda folder: os.truncate(folder / "image_text.csv", 120), "rows, data.replay.images_per_task is"),
+    "fewer rows": (lambda folder: os.truncate(folder / "image_text.csv", 120), "rows, images_per_task is"),
     "not text": (lambda folder: (folder / "image_text.csv").write_bytes(b"\xff\xfe\x00"), "is no CSV file"),
     "missing images": (
         lambda folder: [(folder / f"{i}.jpeg").unlink() for i in (4, 7)],

@@ -23,7 +23,7 @@ def test_the_current_task_is_a_source_of_its_own_images():
     tasks = sequence(replay).tasks
     for number, task in enumerate(tasks):
         replay.prepare_task(number)
-        assert replay.pairs is task.train_set and replay.prompts == task.training_prompts()
+        assert replay.pairs is task.train_set and replay.texts == task.training_prompts()
 
 
 def test_a_memory_has_equal_shares_and_keeps_the_best():
@@ -40,7 +40,7 @@ def test_a_memory_has_equal_shares_and_keeps_the_best():
 def test_a_memory_has_room_for_each_task():
     memory = ExemplarMemory(size=1)
     sequence(memory)
-    with pytest.raises(InputError, match=r"data\.replay\.size is 1: give at least one image for each of 2 tasks"):
+    with pytest.raises(InputError, match=r"size is 1: give at least one image for each of 2 tasks"):
         memory.setup("fit")
 
 
@@ -49,7 +49,7 @@ def test_a_memory_shows_images_of_earlier_tasks_and_the_prompts_of_this_one():
     tasks = sequence(memory).tasks
     memory.exemplars = [[3, 1], [5]]
     memory.prepare_task(2)
-    assert len(memory.pairs) == 3 and memory.prompts == tasks[2].training_prompts()
+    assert len(memory.pairs) == 3 and memory.texts == tasks[2].training_prompts()
     expected = [tasks[0].train_set[3], tasks[0].train_set[1], tasks[1].train_set[5]]
     for index, (image, _) in enumerate(expected):
         ours, text = memory.pairs[index]
@@ -71,8 +71,8 @@ def test_pictures_of_the_general_world_are_made_once_and_follow_the_seed():
     pairs = replay.pairs
     replay.prepare_task(1)
     assert replay.pairs is pairs and len(pairs) == 12
-    assert sorted({text for _, text in pairs}) == list(range(len(replay.prompts)))
-    assert len(set(replay.prompts)) == len(replay.prompts)
+    assert sorted({text for _, text in pairs}) == list(range(len(replay.texts)))
+    assert len(set(replay.texts)) == len(replay.texts)
     for seed, same in ((0, True), (1, False)):
         other = GeneralReference(size=12)
         sequence(other, seed)
@@ -82,7 +82,7 @@ def test_pictures_of_the_general_world_are_made_once_and_follow_the_seed():
 
 @pytest.mark.parametrize("kind", [CurrentTask, ExemplarMemory, GeneralReference])
 def test_a_batch_has_at_least_one_image(kind):
-    with pytest.raises(InputError, match=r"data\.replay\.batch_size is 0: give at least 1"):
+    with pytest.raises(InputError, match=r"batch_size is 0: give at least 1"):
         kind(batch_size=0)
 
 

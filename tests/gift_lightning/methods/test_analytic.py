@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules import Task
+from datamodules.base import Candidates
 from datamodules.shard import TestShard
 from gift_lightning.errors import InputError
 from gift_lightning.methods import ContinualCLIP
@@ -36,7 +36,7 @@ class Ridge(ContinualCLIP):
     def load_knowledge(self, knowledge: dict[str, Tensor]) -> None:
         self.state = knowledge or {"gram": torch.zeros(())}
 
-    def evaluate(self, task: Task, shard: TestShard) -> Tensor:
+    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         if task.name not in self.state:
             return super().evaluate(task, shard)
         features = self.encode_shard(shard, slice(None))

@@ -31,11 +31,11 @@ class DrawnReplay(Replay):
 
     def __init__(self, images: int = 24, batch_size: int = 8, prompts: list[str] = PROMPTS) -> None:
         super().__init__(batch_size)
-        self.images, self.prompts = images, prompts
+        self.images, self.texts = images, prompts
 
     def prepare_task(self, task: int) -> None:
-        numbers = [(task + index) % len(self.prompts) for index in range(self.images)]
-        told = [self.prompts[number] for number in numbers]
+        numbers = [(task + index) % len(self.texts) for index in range(self.images)]
+        told = [self.texts[number] for number in numbers]
         drawn = OracleGenerator().generate(told, [1000 * task + index for index in range(self.images)])
         self.pairs = list(zip(drawn, numbers, strict=True))
 
@@ -345,7 +345,7 @@ class Named(DrawnReplay):
 
     def prepare_task(self, task: int) -> None:
         pictures = OracleGenerator().generate([PROMPTS[0]] * self.images, list(range(self.images)))
-        self.pairs = [(picture, index % len(self.prompts)) for index, picture in enumerate(pictures)]
+        self.pairs = [(picture, index % len(self.texts)) for index, picture in enumerate(pictures)]
 
 
 def test_a_boundary_fisher_of_a_set_smaller_than_a_batch() -> None:

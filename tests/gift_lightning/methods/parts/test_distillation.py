@@ -55,7 +55,7 @@ def test_an_initial_teacher_sees_the_reference_set_once_in_a_run() -> None:
     method, reference = ZSCL(**SETTINGS, average_every=1), GeneralReference(size=20, batch_size=8)
     encoded = Encoded(method.teacher.module)
     fit(method, reference)
-    assert (encoded.images, encoded.texts) == (20, len(reference.prompts))
+    assert (encoded.images, encoded.texts) == (20, len(reference.texts))
 
 
 def test_a_teacher_of_each_task_sees_the_reference_set_once_in_each() -> None:
