@@ -131,17 +131,15 @@ class ConDU(ContinualCLIP):
     def knowledge(self) -> dict[str, Tensor]:
         if self.fusion is None:
             return {}
-        return {**FusedTasks(self.fusion, self.learned, self.prototypes).tensors(), "start": self.start_hash}
+        return FusedTasks(self.fusion, self.learned, self.prototypes, self.start_hash).tensors()
 
     def load_knowledge(self, knowledge: dict[str, Tensor]) -> None:
         self.fusion, self.learned, self.prototypes = None, [], []
         if not knowledge:
             return
-        if "start" not in knowledge:
-            raise InputError("The state of the run is not of a ConDU with this CLIP: 'start' is missing.")
-        if not torch.equal(knowledge["start"], self.start_hash):
-            raise InputError("The state of the run belongs to another CLIP: give the `model.clip` with which it began.")
         tasks = FusedTasks.of(knowledge, list(self.pretrained_weights()))
+        if not torch.equal(tasks.start, self.start_hash):
+            raise InputError("The state of the run belongs to another CLIP: give the `model.clip` with which it began.")
         self.fusion, self.learned, self.prototypes = tasks.fusion, tasks.names, tasks.prototypes
 
     # --- prediction ---------------------------------------------------------------------------------------------------
