@@ -20,6 +20,7 @@ _SPLIT: dict[str, tuple[str, dict[str, Any]]] = {
         "GIFTAblation",
         {"teacher": "last", "initial_weight": 0.2, "distillation": "contrastive", "consolidation": "adaptive"},
     ),
+    "ZSCL": ("ZSCLAblation", {"feature_weight": 0.0, "image_image_weight": 0.0}),
 }
 """Name of a method -> its subclass, and the arguments that the subclass took over, with their defaults."""
 

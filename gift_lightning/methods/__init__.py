@@ -14,6 +14,7 @@ from gift_lightning.methods.weight_averaging import WeightAveraging
 from gift_lightning.methods.wise_ft import WiSEFT
 from gift_lightning.methods.zero_shot import ZeroShot
 from gift_lightning.methods.zscl import ZSCL
+from gift_lightning.methods.zscl_ablation import ZSCLAblation
 
 __all__ = [
     "GIFT",
@@ -29,5 +30,6 @@ __all__ = [
     "MoEAdapter",
     "WeightAveraging",
     "WiSEFT",
+    "ZSCLAblation",
     "ZeroShot",
 ]

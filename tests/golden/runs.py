@@ -23,6 +23,7 @@ from gift_lightning.methods import (
     LwFVR,
     WeightAveraging,
     WiSEFT,
+    ZSCLAblation,
 )
 from tests.golden.golden import (
     BETA1,
@@ -132,11 +133,12 @@ def _distilled(values: Values, common: Values) -> Run:
     teacher = "wise" if values.get("ref_wise") else "last" if values.get("ref_model") else "initial"
     common = {**common, "teacher": teacher, "temperature": values["T"], "distillation_weight": weight}
     if values["ref_dataset"] == "ImageNet":
-        method: ContinualCLIP = ZSCL(
+        further = {"feature_weight": bool(values.get("feature_mse"))}
+        further["image_image_weight"] = bool(values.get("ablation_loss_2"))
+        zscl = partial(ZSCLAblation, **further) if any(further.values()) else ZSCL
+        method: ContinualCLIP = zscl(
             l2=values["l2"],
             average_every=values["avg_freq"] if values.get("we") else None,
-            feature_weight=float(bool(values.get("feature_mse"))),
-            image_image_weight=float(bool(values.get("ablation_loss_2"))),
             initial_weight=1 - values.get("ref_wise_alpha", 1.0),
             **common,
         )
