@@ -71,7 +71,7 @@ class CLIP(nn.Module):
         return self.model.logit_scale.exp()
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of images and of texts, as the two methods below give them."""
+        """Features of images and of texts: ``encode_image`` and ``encode_text``."""
         return self.encode_image(images), self.encode_text(tokens)
 
     def encode_image(self, images: Tensor) -> Tensor:

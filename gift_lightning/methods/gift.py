@@ -1,4 +1,4 @@
-"""GIFT: distillation on synthetic images of what the model knew."""
+"""GIFT: distillation on synthetic images of the classes of the past and of pre-training."""
 
 from typing import Any
 
@@ -95,16 +95,16 @@ class GIFT(DistillationCLIP):
         return self.pair_loss(teacher, Pairs(image, text), text_index)
 
     def pair_loss(self, teacher: Pairs, student: Pairs, text_index: Tensor) -> dict[str, Tensor]:
-        """Named parts of the loss of ``B`` pairs from their features ``[B, D]`` and the texts' indices ``[B]``."""
+        """Named losses of ``B`` pairs from their features ``[B, D]`` and the texts' indices ``[B]``."""
         logits = student.logits(self.clip.logit_scale)
-        parts: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         if self.distillation_weight:
             distilled = self.contrast(teacher, student, logits)
-            parts |= {name: self.distillation_weight * part for name, part in distilled.items()}
+            losses |= {name: self.distillation_weight * loss for name, loss in distilled.items()}
         if self.alignment_weight:
             aligned = alignment(logits, alignment_targets(text_index, logits.dtype), self.label_smoothing)
-            parts |= {name: self.alignment_weight * part for name, part in aligned.items()}
-        return parts
+            losses |= {name: self.alignment_weight * loss for name, loss in aligned.items()}
+        return losses
 
     def contrast(self, teacher: Pairs, student: Pairs, logits: Tensor) -> dict[str, Tensor]:
         """CD in both directions, from the features of both models and the student's logits ``[B, B]``."""

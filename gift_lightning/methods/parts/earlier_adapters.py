@@ -13,28 +13,28 @@ _NAMES["adapters.listed"] = "adapters.times_frozen"
 
 
 def stacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names that they have now, those of experts and routers as stacks.
+    """Tensors by their present names, those of experts and routers as stacks.
 
     >>> weights = {f"adapters.blocks.image.0.spread.{router}": torch.zeros(3, 2) for router in range(4)}
     >>> {name: tuple(stack.shape) for name, stack in stacked(weights).items()}
     {'adapters.blocks.image.0.gate_noise': (4, 3, 2)}
     """
     rows: dict[str, dict[int, Tensor]] = {}
-    others: dict[str, Tensor] = {}
+    single: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         part = _PART.fullmatch(name)
         if part is None:
-            others[_NAMES.get(name, name)] = tensor
+            single[_NAMES.get(name, name)] = tensor
         else:
             rows.setdefault(f"{part[1]}.{_NAMES.get(part[2], part[2])}", {})[int(part[3])] = tensor
-    return others | {name: torch.stack([of_name[row] for row in sorted(of_name)]) for name, of_name in rows.items()}
+    return single | {name: torch.stack([of_name[row] for row in sorted(of_name)]) for name, of_name in rows.items()}
 
 
 def stack_checkpoint(checkpoint: dict[str, Any], own_routers: bool) -> None:
-    """Change a checkpoint of then to what a checkpoint has now: weights, and the moments of the optimiser.
+    """Convert an earlier checkpoint: weights, and the moments of the optimiser.
 
     Args:
-        checkpoint: of Lightning, changed in place; one of now stays.
+        checkpoint: of Lightning, changed in place; a present one stays.
         own_routers: whether each task has a router, which its optimiser trained.
     """
     before = checkpoint["state_dict"]
