@@ -8,7 +8,7 @@ from torch import Tensor
 from callbacks.encoding import evaluation_mode
 from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, is_trial, sequence_of
-from datamodules.base import ImageSet
+from datamodules.images.sets import ImageSet
 from datamodules.ranks import in_step
 from gift_lightning.numerics.autoencoder import AutoEncoder, AutoEncoderTraining
 
