@@ -60,5 +60,5 @@ class RowAdamW(AdamW):
         unbiased = [of_rows(-torch.expm1(steps * math.log(beta))).to(stack.dtype) for beta in (beta1, beta2)]
         if group["weight_decay"]:
             stack.mul_(1 - group["lr"] * group["weight_decay"] * moves)
-        size = (square.sqrt() / unbiased[1].sqrt()).add_(group["eps"])
+        size = square.sqrt().div_(unbiased[1].sqrt()).add_(group["eps"])
         stack.addcdiv_(mean * (-group["lr"] * moves / unbiased[0]), size)
