@@ -1,1 +1,1 @@
-"""Experiments that compare methods: what they cost and how they rank."""
+"""Experiments that compare methods: their costs and their ranking."""

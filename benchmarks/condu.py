@@ -1,4 +1,4 @@
-"""What ConDU costs with a ViT-B/16 after eleven tasks, beside the textbook's way of doing the same.
+"""The costs of ConDU with a ViT-B/16 after eleven tasks, beside those of the textbook's implementation.
 
 ::
 
@@ -6,11 +6,11 @@
 
 The textbook holds the pre-trained model and all experts, runs each image through all of them, and takes the mean of
 those that the image chose. ``ConDU`` brings back one expert at a time, for the images that chose it. Each way is
-measured in a process of its own, over the same random weights, images and prototypes, and both must give the same
-logits. The weights are random: nothing that is measured here depends on what they know.
+measured in a new process, over the same random weights, images and prototypes, and both must give the same
+logits. The weights are random: no figure here depends on them.
 
 Memory is that of weights and activations, in units of the model, beyond the pre-trained model and the one that learns,
-which are there from the start, as are the unified delta and the masks in the memory of the host (1.34 of the model).
+which exist from the start, as do the unified delta and the masks in the memory of the host (1.34 of the model).
 
 On two cores of a CPU, with 12 images: 5 passes an image against 12, 11.2 s against 22.9 s, 0.31 of the model against
 12.7; 1.34 of it on disk, 6.2 s to fuse the twelfth task, 0.2 s to bring back an expert.
@@ -100,13 +100,13 @@ def measure(way: str, folder: Path, images: int) -> dict[str, Any]:
         "memory beside the two models of training / model": (_peak_memory() - before) / model,
     }
     if way == "ours":
-        figures |= what_is_kept(method, model, folder)
+        figures |= stored_figures(method, model, folder)
     return {**figures, "logits": logits.tolist()}
 
 
 @torch.no_grad()
 def after_all_tasks(folder: Path) -> ConDU:
-    """The method as it would be after eleven tasks, had they made random changes."""
+    """The method after eleven tasks with random changes."""
     clip = CLIPSource(MODEL, weights=str(folder / "start.safetensors"))
     method = ConDU(clip=clip, task_id="unknown").eval()
     generator = Generator().manual_seed(0)
@@ -121,15 +121,15 @@ def after_all_tasks(folder: Path) -> ConDU:
     return method
 
 
-def what_is_kept(method: ConDU, model: int, folder: Path) -> dict[str, float]:
+def stored_figures(method: ConDU, model: int, folder: Path) -> dict[str, float]:
     """Bytes on disk between tasks, and the time of one more task's fusion."""
     save_tensors(method.knowledge(), folder / "knowledge.safetensors")
-    prototypes = sum(own.nbytes for own in method.prototypes)
-    kept = (folder / "knowledge.safetensors").stat().st_size - prototypes
+    prototypes = sum(classes.nbytes for classes in method.prototypes)
+    stored = (folder / "knowledge.safetensors").stat().st_size - prototypes
     delta = {name: torch.zeros_like(weight).add_(1e-4) for name, weight in method.pretrained_weights().items()}
     fusing = _seconds(lambda: fuse(method.fusion, delta))
     return {
-        "kept on disk beside the model and prototypes / model": kept / model,
+        "stored on disk beside the model and prototypes / model": stored / model,
         "seconds to fuse one more task": fusing,
         "seconds to bring back an expert": _seconds(lambda: method.reconstruct_expert(TASKS - 1)),
     }

@@ -1,10 +1,10 @@
-"""What the cache of decoded test images saves when a run starts to evaluate, beside decoding them again.
+"""The time saved by the cache of decoded test images when a run starts to evaluate.
 
 ::
 
     python -m benchmarks.decoding
 
-Over JPEGs of 500 x 375 pixels that a CLIP wants at 224. "Start" is what a run waits for before its first evaluation,
+Over JPEGs of 500 x 375 pixels that a CLIP wants at 224. "Start" is the time before a run's first evaluation,
 "pass" is one evaluation's reading of all images, normalised, 256 at a time. Both ways must give the same values.
 """
 
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules import ImageFolderTask
-from datamodules.decoded import decoded_bytes, decoded_images
+from datamodules.image_cache import cache_bytes, cached_images
 from datamodules.shard import TestShard
 from gift_lightning.clip.transforms import split_transform
 
@@ -46,17 +46,17 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def measure(make: Callable[[], TestShard]) -> tuple[float, float, str]:
-    """Seconds until the shard is there, seconds of one pass over it, and a hash of all values."""
+    """Seconds to make the shard, seconds of one pass over it, and a hash of all values."""
     began = time.perf_counter()
     shard = make()
-    there = time.perf_counter()
+    made = time.perf_counter()
     for first in range(0, len(shard), 256):
         _ = shard[first : first + 256]
     end = time.perf_counter()
     digest = hashlib.sha256(shard.labels.numpy().tobytes())
     for first in range(0, len(shard), 256):
         digest.update(shard[first : first + 256].numpy().tobytes())
-    return there - began, end - there, digest.hexdigest()
+    return made - began, end - made, digest.hexdigest()
 
 
 def main() -> None:
@@ -79,18 +79,18 @@ def main() -> None:
 
         def cached() -> TestShard:
             return TestShard.of(
-                *decoded_images(trainer, folder / "cache", task, geometry, options.workers)[:2], normalize
+                *cached_images(trainer, folder / "cache", task, geometry, options.workers)[:2], normalize
             )
 
-        ways = {"without cache": in_memory, "cache is made": cached, "cache is there": cached}
+        ways = {"without cache": in_memory, "cache is made": cached, "cache exists": cached}
         rows = {name: measure(make) for name, make in ways.items()}
-        size = decoded_bytes(task, geometry)
+        size = cache_bytes(task, geometry)
     if len({values for *_, values in rows.values()}) != 1:
         raise RuntimeError("The values differ.")
     table = Table("", "start, s", "pass, s", "start and pass")
     whole = {name: start + one_pass for name, (start, one_pass, _) in rows.items()}
     for name, (start, one_pass, _) in rows.items():
-        table.add_row(name, f"{start:.3f}", f"{one_pass:.2f}", f"{whole[name] / whole['cache is there']:.1f} x")
+        table.add_row(name, f"{start:.3f}", f"{one_pass:.2f}", f"{whole[name] / whole['cache exists']:.1f} x")
     Console().print(table, f"{options.images} images, {size / 1e6:.0f} MB decoded, {options.workers} worker processes")
 
 

@@ -5,7 +5,7 @@
     python -m benchmarks.mini --methods zero_shot finetune l2 gift gift+no_awc --seeds 0 1 2
 
 A method is a file ``conf/mini/<method>.yaml``; after a ``+`` it takes overlays from ``conf/ablation``. Each run is an
-ordinary ``gift_lightning fit`` in a process of its own; what it found is added to ``benchmarks/mini.json`` (a list of
+ordinary ``gift_lightning fit`` in a new process; its results are added to ``benchmarks/mini.json`` (a list of
 ``method``, ``seed``, ``protocol``, ``settings``, ``learns``, ``metrics``, ``R``, ``zero_shot`` and ``cost``, sorted),
 and the table in the README is written anew. Runs that are in the file are not repeated unless the settings of their
 method have changed, and an interrupted run goes on where it stopped.
@@ -42,7 +42,7 @@ Run = dict[str, Any]
 
 
 class Entry(TypedDict):
-    """What readers of an entry of the file rely on."""
+    """The types of an entry of the file."""
 
     method: str
     seed: int
@@ -54,7 +54,7 @@ class Entry(TypedDict):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, write the file and the README's table; 0 if every run succeeded, 1 if one failed, 2 on bad
+    """Run the missing runs, write the file and the README's table; 0 if every run succeeded, 1 if one failed, 2 on bad
     input."""
     arguments = _parser().parse_args(argv)
     console = Console()
@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for method in arguments.methods:
             config_files(method)
         runs: list[Run] = read_json(arguments.out) if arguments.out.exists() else []
-        told = misfit(runs, list[Entry], "the list")
-        if told:
-            raise InputError(f"{arguments.out} is damaged ({told}): restore it, or delete it to make all runs anew.")
+        fault = misfit(runs, list[Entry], "the list")
+        if fault:
+            raise InputError(f"{arguments.out} is damaged ({fault}): restore it, or delete it to make all runs anew.")
         if not arguments.readme.is_file():
             raise InputError(f"{arguments.readme} does not exist: --readme names the file with the table.")
         replace_table(arguments.readme.read_text(encoding="utf-8"), "", arguments.readme)  # fails before hours of work
@@ -84,34 +84,34 @@ def config_files(method: str) -> list[Path]:
     """The files of ``method`` and its overlays, as in ``gift+no_awc+oracle``.
 
     Raises:
-        InputError: there is no such file; the message names those that there are.
+        InputError: a file does not exist; the message names the existing ones.
     """
     name, *overlays = method.split("+")
     return [_file(CONFIGS, name, "method"), *(_file(OVERLAYS, overlay, "overlay") for overlay in overlays)]
 
 
 def settings_of(method: str) -> str:
-    """Hash of what the files of ``method`` say about model and data, and of what decides of the trainer."""
+    """Hash of the files' settings of model and data, and of the trainer's settings that change numbers."""
     configs = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in config_files(method)]
-    parts = []
+    settings = []
     for config in configs:
         trainer = decisive({"trainer": config["trainer"]}) if config.get("trainer") else {}
-        parts.append({key: config.get(key) for key in ("model", "data")} | ({"trainer": trainer} if trainer else {}))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        settings.append({key: config.get(key) for key in ("model", "data")} | ({"trainer": trainer} if trainer else {}))
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _file(folder: Path, name: str, kind: str) -> Path:
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in known:
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
         raise InputError(
-            f"{folder.relative_to(ROOT)}/{name}.yaml does not exist{nearest(name, known)}: the {kind}s are"
-            f" {', '.join(known) or 'none'}."
+            f"{folder.relative_to(ROOT)}/{name}.yaml does not exist{nearest(name, names)}: the {kind}s are"
+            f" {', '.join(names) or 'none'}."
         )
     return folder / f"{name}.yaml"
 
 
 def missing(runs: Sequence[Run], methods: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """The pairs (method, seed) that ``runs`` does not hold with today's settings, in the order asked for, each once."""
+    """The pairs (method, seed) that ``runs`` lacks with today's settings, in the order of the arguments, each once."""
     done = {(run["method"], run["seed"]) for run in runs if run["settings"] == settings_of(run["method"])}
     asked = dict.fromkeys((method, seed) for method in methods for seed in seeds)
     return [pair for pair in asked if pair not in done]
@@ -126,15 +126,15 @@ def write_table(readme: Path, runs: Sequence[Run]) -> None:
 
 
 def replace_table(text: str, table: str, path: Path) -> str:
-    """``text`` with ``table`` between the two markers; ``path`` is what the error message calls it.
+    """``text`` with ``table`` between the two markers; ``path`` is its name in messages.
 
     Raises:
-        InputError: the markers are not there exactly once and in order.
+        InputError: the text does not have both markers once and in order.
     """
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end or START in rest or END in after:
-        raise InputError(f"{path} needs the lines '{START}' and '{END}' once and in this order: the table goes there.")
+        raise InputError(f"{path} needs the lines '{START}' and '{END}' once and in this order, around the table.")
     return f"{before}{START}\n{table}\n{END}{after}"
 
 
@@ -164,7 +164,7 @@ def _fill(runs: list[Run], arguments: argparse.Namespace, console: Console) -> l
 
 
 def _fit(method: str, seed: int, root: Path) -> Run:
-    """One run, in a process of its own that writes to this terminal; returns its ``results.json``.
+    """One run, in a new process that writes to this terminal; returns its ``results.json``.
 
     Raises:
         InputError: the run failed or did not finish.
@@ -180,7 +180,7 @@ def _fit(method: str, seed: int, root: Path) -> Run:
     if results is None:
         raise InputError(f"{method} with seed {seed} left no results in {root / name}: start it again.")
     if not results["complete"]:
-        raise InputError(f"{method} with seed {seed} was stopped before its last task: start it again to go on.")
+        raise InputError(f"{method} with seed {seed} was stopped before its last task: start it again to resume.")
     return results
 
 

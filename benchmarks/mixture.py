@@ -53,8 +53,8 @@ def sparse(x: Tensor, chosen: Tensor, gates: Tensor, weights: list[Tensor]) -> T
     for index in range(EXPERTS):
         rows, places = (chosen == index).nonzero(as_tuple=True)
         if len(rows):
-            own = gates[rows, places, None, None] * expert(x[rows], weights, index)
-            result = result.index_add(0, rows, own)
+            shares = gates[rows, places, None, None] * expert(x[rows], weights, index)
+            result = result.index_add(0, rows, shares)
     return result
 
 

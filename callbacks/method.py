@@ -15,6 +15,7 @@ from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
 
 Learning: TypeAlias = Literal["steps", "analytic", "none"]
+"""How a method learns, see ``Method.learning``."""
 
 
 class Method(LightningModule, TaskEvents, ABC):

@@ -130,7 +130,7 @@ class Task(Candidates, LightningDataModule):
             self.setup("fit")
         except InputError as error:
             return Inspection(self.name, "missing", str(error))
-        return Inspection(self.name, "present", found=(len(self.train_set), len(self.test_set)))
+        return Inspection(self.name, "present", counts=(len(self.train_set), len(self.test_set)))
 
     def download(self, report: Report) -> None:
         """Fetch the data, as a ``Source`` does, if ``inspect`` says that it can be fetched."""
@@ -179,10 +179,14 @@ class ReplayedSequence(Protocol):
     trainer: Trainer | None
 
     @property
-    def num_tasks(self) -> int: ...
+    def num_tasks(self) -> int:
+        """The length of the sequence."""
+        ...
 
     @property
-    def names(self) -> list[str]: ...
+    def names(self) -> list[str]:
+        """The names of the tasks."""
+        ...
 
     def train_set(self, task: int) -> ImageSet:
         """The training images of ``task`` in a run."""

@@ -53,6 +53,7 @@ class ClassIncremental(Task):
 
     @property
     def root(self) -> Path | None:  # type: ignore[override]
+        """The root of the data set that is cut."""
         return self.source.root
 
     @root.setter

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from lightning import Trainer
 
 from datamodules.base import Task
-from datamodules.decoded import decoded_bytes, decoded_images
 from datamodules.faults import ImageFaults
+from datamodules.image_cache import cache_bytes, cached_images
 from datamodules.images.damage import damaged_paths
 from datamodules.preprocessing import Preprocessing
 from datamodules.shard import TestShard
@@ -17,7 +17,7 @@ class EvaluationShards:
     """This rank's part of each test set, images ``rank::world_size``, made when it is first asked for.
 
     The way of a test image: ``Task.test_set`` reads it from disk (``datamodules.images.sets``); ``test_geometry``
-    resizes and crops it, once in a run (``TestShard``) or once for all runs with this cache (``decoded_images``); the
+    resizes and crops it, once in a run (``TestShard``) or once for all runs with this cache (``cached_images``); the
     method normalises and encodes it in each evaluation (``ContinualCLIP.evaluate``); ``AccuracyMatrix`` counts it.
 
     Args:
@@ -50,7 +50,7 @@ class EvaluationShards:
         """
         if task.name not in self._shards:
             is_cached = self._cache is not None and limit is None
-            if is_cached and decoded_bytes(task, self._preprocessing.test_geometry):
+            if is_cached and cache_bytes(task, self._preprocessing.test_geometry):
                 self._shards[task.name] = self._from_cache(task, report)
             else:
                 self._shards[task.name] = self._decode(task, limit)
@@ -65,7 +65,7 @@ class EvaluationShards:
     def _from_cache(self, task: Task, report: Callable[[str], None] | None) -> TestShard:
         trainer, model = self._trainer, self._preprocessing
         folder = path_of(str(self._cache))
-        images, labels, damage = decoded_images(trainer, folder, task, model.test_geometry, self._num_workers, report)
+        images, labels, damage = cached_images(trainer, folder, task, model.test_geometry, self._num_workers, report)
         self._faults.add_damaged(task.name, damaged_paths(task.test_set, damage))
         share = slice(trainer.global_rank, None, trainer.world_size)
         return TestShard.of(images[share], labels[share], model.normalize, trainer.strategy.root_device)

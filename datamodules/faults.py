@@ -27,7 +27,9 @@ class ReadSequence(Protocol):
     trainer: Trainer | None
 
     @property
-    def names(self) -> list[str]: ...
+    def names(self) -> list[str]:
+        """The names of the tasks."""
+        ...
 
     def steps(self, task: int) -> int:
         """Optimiser steps of ``task``."""

@@ -8,7 +8,7 @@ import yaml
 
 from datamodules.base import Task
 from datamodules.images.layout import find_layout
-from datamodules.images.listing import Passed, class_folders, list_images, note_of_passed
+from datamodules.images.listing import Skipped, class_folders, list_images, note_of_skipped
 from datamodules.images.notes import notes_of_copies, notes_of_folders
 from datamodules.images.sets import ImageFiles, Sample, samples_hash
 from gift_lightning.errors import InputError, first_line, nearest
@@ -21,30 +21,29 @@ from gift_lightning.sources import Inspection
 class ImageFolderTask(Task):
     """Images in folders named after their classes.
 
-    Either ``<folder>/train/<class>/...`` and ``<folder>/test/<class>/...``, or ``<folder>/<class>/...``, of which a
-    part of each class is kept for testing. ``Train``, ``training`` or ``train_set`` will do as well, and ``val`` is the
-    test set where there is no other; a number may follow (``train2017``). Images are known by the ends of their names:
-    the formats that the installed Pillow reads, but for icons (ICO, CUR), documents (PDF, EPS), films and measurements
-    (FITS, PFM). Other files are passed over and counted in ``notes``, but for hidden ones and those of systems
-    (``@eaDir``).
+    Either ``<folder>/train/<class>/...`` and ``<folder>/test/<class>/...``, or ``<folder>/<class>/...`` with a random
+    test set. ``Train``, ``training`` and ``train_set`` are read as ``train``, and without a ``test`` folder, ``val`` is
+    the test set; a number may follow (``train2017``). Images are recognised by their suffix: the formats of the
+    installed Pillow, except icons (ICO, CUR), documents (PDF, EPS), films and measurements (FITS, PFM). Other files are
+    skipped and counted in ``notes``, except hidden files and those of operating systems (``@eaDir``).
 
     Args:
-        folder: where the images are.
-        name: what the task is called; the folder's name if not given.
-        class_names: what the classes are called in prompts, by folder name, or a YAML file that says so
-            (``n02099601: golden retriever``); for the others, the folder's name with spaces for underscores.
+        folder: of the images.
+        name: of the task; the folder's name if not given.
+        class_names: names of the classes in prompts, by folder name, or a YAML file with them (``n02099601: golden
+            retriever``). A class without an entry has the folder's name, with spaces for underscores.
         templates: prompts with one ``{}`` for the class name. The first is the training prompt; testing averages all.
-        test_share: part of each class that is kept for testing where there is no folder ``test``; at least one image.
-        split_seed: of the choice; the seed of a run does not change it.
+        test_share: share of each class in the random test set, at least one image; without effect beside a test folder.
+        split_seed: of the random test set; the seed of a run does not change it.
         shots: training images of each class; ``data.shots`` if not given.
 
     Raises:
-        InputError: in ``setup``, a folder is missing or empty, its layout is ambiguous, a class name is none or is that
-            of two classes; when an image is asked for that does not decode.
+        InputError: in ``setup``, a folder is missing or empty, its layout is ambiguous, a class name is invalid or that
+            of two classes; at access, an image does not decode.
     """
 
     INDIFFERENT = frozenset({"folder"})
-    """See ``gift_lightning.runs.same_run``; what is in it has a fingerprint."""
+    """See ``gift_lightning.runs.same_run``: the fingerprint covers the images."""
 
     train_set: ImageFiles
     test_set: ImageFiles
@@ -69,7 +68,11 @@ class ImageFolderTask(Task):
         self._notes: list[str] | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files, once."""
+        """List the files, once.
+
+        Raises:
+            InputError: see the class.
+        """
         if hasattr(self, "train_set"):
             return
         if not self.folder.is_dir():
@@ -78,7 +81,7 @@ class ImageFolderTask(Task):
             self._layout = find_layout(self.folder)
         except InputError as error:
             raise InputError(f"Task '{self.name}': {error}") from None
-        self._folders, self._passed = self._classes(self._layout.train), list[Passed]()
+        self._folders, self._skipped = self._classes(self._layout.train), list[Skipped]()
         listed = self._one_folder() if self._layout.test is None else self._two_folders(self._layout.test)
         self.class_names = self._class_names()
         self._samples = _labelled(listed)
@@ -90,17 +93,17 @@ class ImageFolderTask(Task):
         return replace(super().inspect(), where=self.folder)
 
     def notes(self) -> list[str]:
-        """What was decided about the folders, what was passed over, and which images are there twice.
+        """Sentences on the layout of the folders, on skipped files, and on copies of images; after ``setup``.
 
-        Of more than 50 000 images it says that copies were not looked for.
+        Among more than 50 000 images, copies are not searched: one sentence says so.
         """
         if not hasattr(self, "train_set"):
             return []
         if self._notes is None:  # once: it reads files
             task, (train, test) = f"Task '{self.name}'", self._samples
-            found = [*self._layout.notes, *notes_of_folders(self._layout, self._folders, train, test)]
-            told = [f"{task}: {sentence}." for sentence in [*found, *notes_of_copies(self.folder, train, test)]]
-            self._notes = told + note_of_passed(self._passed, task, self.folder)
+            layout = [*self._layout.notes, *notes_of_folders(self._layout, self._folders, train, test)]
+            notes = [f"{task}: {sentence}." for sentence in [*layout, *notes_of_copies(self.folder, train, test)]]
+            self._notes = notes + note_of_skipped(self._skipped, task, self.folder)
         return self._notes
 
     @property
@@ -129,23 +132,23 @@ class ImageFolderTask(Task):
                     f"Task '{self.name}': {self.folder / name} holds {len(images)} images: give at least two, one of"
                     " them for testing."
                 )
-            kept = min(max(1, round(self.test_share * len(images))), len(images) - 1)
-            chosen = set(Random(stream_seed(self.split_seed, "split", name)).sample(images, kept))
+            count = min(max(1, round(self.test_share * len(images))), len(images) - 1)
+            chosen = set(Random(stream_seed(self.split_seed, "split", name)).sample(images, count))
             listed.append(([path for path in images if path not in chosen], sorted(chosen)))
         return listed
 
     def _classes(self, folder: Path) -> list[str]:
         classes = class_folders(folder)
         if not classes:
-            raise InputError(f"Task '{self.name}': {folder} holds no folders: give each class a folder of its own.")
+            raise InputError(f"Task '{self.name}': {folder} holds no folders: make one folder for each class.")
         return classes
 
     def _images(self, folder: Path) -> list[str]:
-        """Paths below the task's folder, in an order that no file system changes."""
+        """Paths below the task's folder, sorted as text."""
         if not folder.is_dir():
             return []
         listing = list_images(folder).below(folder.relative_to(self.folder).as_posix())
-        self._passed += listing.passed
+        self._skipped += listing.skipped
         return listing.images
 
     def _class_names(self) -> list[str]:
@@ -184,7 +187,7 @@ class ImageFolderTask(Task):
 
 
 def _both(one: str, other: str) -> str:
-    """Two names that are alike, and why; one if they are equal."""
+    """Two similar names and their similarity, for messages; one name if they are equal."""
     if one == other:
         return f"'{one}'"
     why = "differ only in case" if one.lower() == other.lower() else "a CLIP reads alike"

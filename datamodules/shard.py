@@ -1,4 +1,4 @@
-"""Images decoded once and kept: one rank's part of a test set for all evaluations, a replay set for all its steps."""
+"""Resized images in memory: one rank's part of a test set for all evaluations, a replay set for all its steps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -9,20 +9,33 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from datamodules.images.sets import ImageSet
 
-KEPT_IMAGES = 10_000
-"""Images that a set may have to be kept decoded: 1.5 GB at 224 pixels. Those of larger ones are read at each use."""
+MOST_IN_MEMORY = 10_000
+"""Largest set that is resized into memory: 1.5 GB at 224 pixels. Images of a larger one are read at each use."""
 
 
 class TestShard:
     """Images ``rank::world_size`` of a set, as in testing, indexable, without padding.
 
     ``shard[index]`` gives normalised images ``[n, 3, H, W]`` on ``device`` for a slice or an index tensor. Images are
-    stored after resizing and cropping, as uint8 where the transform allows it: the parts of the transform that cost
-    time run once, not once for each of the evaluations of a run.
+    stored after resizing and cropping, as uint8 where the transform allows it: the slow part of the transform runs
+    once in a run, not once in each evaluation.
+
+    Args:
+        test_set: the images of all ranks.
+        geometry: the first part of the test transform (``CLIP.test_geometry``), run once on each image.
+        normalize: its second part (``CLIP.normalize``), run on ``[n, 3, H, W]`` at each use.
+        rank: of this process.
+        world_size: number of ranks.
+        num_workers: processes that decode.
+        limit: number of images from the start of the set, of all ranks together; ``None`` for all.
+        device: of the images that ``shard[index]`` returns.
 
     Attributes:
-        labels: ``[n]`` class of each image of this shard.
-        features: of all its images by a model that does not change, for a method that asks for them again and again.
+        labels: ``[n]``, the class of each image of this shard.
+        features: ``[n, D]`` of all its images by a frozen model, for a method that needs them at each evaluation.
+
+    Raises:
+        InputError: an image does not decode.
     """
 
     features: Tensor | None = None
@@ -40,7 +53,7 @@ class TestShard:
         device: torch.device | str = "cpu",
     ) -> None:
         indices = range(rank, len(test_set) if limit is None else min(limit, len(test_set)), world_size)
-        samples = Subset(Decoded(test_set, geometry), indices)
+        samples = Subset(ResizedImages(test_set, geometry), indices)
         batches = list(DataLoader(samples, batch_size=256, num_workers=num_workers, collate_fn=default_collate))
         if batches:
             self._images = torch.cat([images for images, _ in batches])
@@ -58,7 +71,7 @@ class TestShard:
     def of(
         cls, images: Tensor, labels: Tensor, normalize: Callable[[Tensor], Tensor], device: torch.device | str = "cpu"
     ) -> "TestShard":
-        """A shard of images ``[n, 3, H, W]`` that are decoded already."""
+        """A shard of resized images ``[n, 3, H, W]`` with labels ``[n]``."""
         shard = cls([], torch.as_tensor, normalize, device=device)
         shard._images, shard.labels = images, labels
         return shard
@@ -74,12 +87,16 @@ class TestShard:
         return self[index : index + 1][0], int(self.labels[index])
 
     def batches(self, indices: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The chosen images and their labels, ``size`` at a time."""
+        """Images ``[size, 3, H, W]`` and labels ``[size]`` of ``indices``, ``size`` at a time."""
         return ((self[part], self.labels[part]) for part in indices.split(size))
 
 
 class LazyShard:
-    """Images as in testing that are too many to be kept, with what ``TestShard`` offers: decoded at each use."""
+    """Images as in testing of a set too large for memory: decoded at each use, with the interface of ``TestShard``.
+
+    Args:
+        images, geometry, normalize, num_workers: as those of ``TestShard``.
+    """
 
     def __init__(
         self,
@@ -88,46 +105,58 @@ class LazyShard:
         normalize: Callable[[Tensor], Tensor],
         num_workers: int = 0,
     ) -> None:
-        self._decoded, self._normalize, self._num_workers = Decoded(images, geometry), normalize, num_workers
+        self._resized, self._normalize, self._num_workers = ResizedImages(images, geometry), normalize, num_workers
 
     def __len__(self) -> int:
-        return len(self._decoded)
+        return len(self._resized)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         indices = torch.arange(len(self))[index].tolist()
-        return self._normalize(torch.stack([self._decoded[position][0] for position in indices]))
+        return self._normalize(torch.stack([self._resized[position][0] for position in indices]))
 
     def sample(self, index: int) -> tuple[Tensor, int]:
-        image, label = self._decoded[index]
+        """One image ``[3, H, W]`` and its label."""
+        image, label = self._resized[index]
         return self._normalize(image[None])[0], label
 
     def batches(self, indices: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        chosen = Subset(self._decoded, indices.tolist())
+        """Images ``[size, 3, H, W]`` and labels ``[size]`` of ``indices``, ``size`` at a time."""
+        chosen = Subset(self._resized, indices.tolist())
         loader = DataLoader(chosen, batch_size=size, num_workers=self._num_workers, collate_fn=default_collate)
         return ((self._normalize(images), labels) for images, labels in loader)
 
 
 ReplayImages: TypeAlias = TestShard | LazyShard
+"""The images of a replay set, resized: in memory, or read at each use."""
 
 
 def replay_images(
     images: ImageSet, geometry: Callable[[Any], Tensor], normalize: Callable[[Tensor], Tensor], num_workers: int = 0
 ) -> ReplayImages:
-    """A whole set, for all the steps of a task; decoded now if it can be kept."""
-    if len(images) > KEPT_IMAGES:
+    """A whole set for all the steps of a task, in memory if it has at most ``MOST_IN_MEMORY`` images.
+
+    Args:
+        images, geometry, normalize, num_workers: as those of ``TestShard``.
+    """
+    if len(images) > MOST_IN_MEMORY:
         return LazyShard(images, geometry, normalize, num_workers)
     return TestShard(images, geometry, normalize, num_workers=num_workers)
 
 
-class Decoded(Dataset[tuple[Tensor, int]]):
-    """A set whose images went through the part of a transform that runs once."""
+class ResizedImages(Dataset[tuple[Tensor, int]]):
+    """The images of a set after the first part of a transform, which resizes and crops: ``(image, label)`` pairs.
 
-    def __init__(self, test_set: ImageSet, geometry: Callable[[Any], Tensor]) -> None:
-        self.test_set, self.geometry = test_set, geometry
+    Args:
+        images: the set.
+        geometry: the first part of the transform (``CLIP.test_geometry``), PIL image to ``[3, H, W]``, mostly uint8.
+    """
+
+    def __init__(self, images: ImageSet, geometry: Callable[[Any], Tensor]) -> None:
+        self.images, self.geometry = images, geometry
 
     def __len__(self) -> int:
-        return len(self.test_set)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.test_set[index]
+        image, label = self.images[index]
         return self.geometry(image), label

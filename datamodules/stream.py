@@ -133,8 +133,10 @@ class StepLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
+        """The task, and the number of batches delivered."""
         return {"task": self.task, "delivered": self.delivered}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches that the saved loader delivered, if it is of the same task."""
         if state["task"] == self.task:
             self._resume_at = self.delivered = state["delivered"]

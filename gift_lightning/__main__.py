@@ -8,30 +8,37 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from gift_lightning.commands.outlet import close_outlets, open_outlets
-from gift_lightning.console import tell
+from gift_lightning.console import print_styled
 from gift_lightning.errors import InputError, naming_keys, nearest
 from gift_lightning.stray import stray_package
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 2 after bad input, 130 or 143 if stopped by a signal."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    words = [word for word in given if word != "--debug"]
+    """Run a command.
+
+    Args:
+        argv: its words; those of the process if not given.
+
+    Returns:
+        The exit status: 0, 2 after bad input, 130 or 143 after a signal.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    words = [word for word in arguments if word != "--debug"]
     name = next((word for word in words if not word.startswith("-")), None)
     fault = stray_package() or _fault_of_text(words) or _fault_of_command(name, words)
     if fault:
-        tell(f"error: {fault}", "red")
+        print_styled(f"error: {fault}", "red")
         return 2
     if "--download" in words:
         os.environ["HF_HUB_OFFLINE"] = "0"
     else:  # a run in a queue asks no hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with naming_keys():
-        return COMMANDS.get(name or "", _configured)(words, "--debug" in given)
+        return COMMANDS.get(name or "", _configured)(words, "--debug" in arguments)
 
 
 def program() -> NoReturn:
-    """Run a command in a process of its own; the exit status is 2 as well if its output cannot be written."""
+    """The entry point of the process: run a command and exit, with status 2 also if its output cannot be written."""
     outlets = open_outlets()
     try:
         status = main()
@@ -49,7 +56,7 @@ def _configured(words: list[str], debug: bool) -> int:
 
 @contextmanager
 def _no_search_for_garbage(module: str) -> Iterator[None]:
-    """Where a module is imported for the first time: what stays is not searched for garbage, which takes seconds."""
+    """Import a module without garbage collection, and exempt its objects from later ones: they take seconds."""
     if module in sys.modules:
         yield
         return
@@ -82,7 +89,7 @@ def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str]
     except InputError as error:
         if debug:
             raise
-        tell(f"error: {error}", "red")
+        print_styled(f"error: {error}", "red")
         return 2
     return 0
 
@@ -95,14 +102,14 @@ COMMANDS = {
     "report": _report,
     "export": _export,
 }
-"""What each command runs. Imports are inside, after the cheap checks: those of the whole stack take seconds."""
+"""The function of each command. It imports the stack itself, after the cheap checks: the import takes seconds."""
 
 
 def _fault_of_command(name: str | None, words: Sequence[str]) -> str:
-    """Say that no command is named, or one that does not exist; empty if all is well, or help is asked for."""
+    """The fault of a command line without a command or with an unknown one, as a sentence; empty without a fault."""
     names = ", ".join(COMMANDS)
     if not words:
-        return f"Name a command, one of {names}; --help tells what they do."
+        return f"Name a command, one of {names}; --help describes them."
     if words[0] in ("-h", "--help"):
         return ""
     if words[0].startswith("-") and COMMANDS.keys() & {*words}:
@@ -113,10 +120,10 @@ def _fault_of_command(name: str | None, words: Sequence[str]) -> str:
 
 
 def _fault_of_text(words: Sequence[str]) -> str:
-    """Say which argument is no text that a config can hold, as a path on a disk may be; empty if all are."""
+    """The fault of an argument that a config cannot hold, as some paths on disk, as a sentence; empty without one."""
     for word in words:
         if any("\ud800" <= letter <= "\udfff" for letter in word):
-            return f"The argument {word[:80]!r} is no text in UTF-8: rename the file or folder."
+            return f"The argument {word[:80]!r} is not UTF-8 text: rename the file or folder."
         if "\0" in word:
             return f"The argument {word[:80]!r} has a NUL byte: remove it."
     return ""

@@ -1,4 +1,4 @@
-"""What is printed: text is data, never markup, an emoji's code or a command to the terminal."""
+"""Printing to the terminal: text is data, never markup, an emoji's code or a command to the terminal."""
 
 import logging
 import unicodedata
@@ -9,27 +9,27 @@ from rich.console import Console
 
 
 def plain_console(stderr: bool = False, **options: Any) -> Console:
-    """A console that prints each text as it is, also where a library makes a cell of a table of it."""
+    """A console that prints every text verbatim, also in the cells of a table."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 def note(sentence: str) -> None:
-    """Print what a user should know of a run that goes on: an assumption, or images that are left out."""
-    tell(f"note: {sentence}", "yellow")
+    """Print a note on standard error: an assumption of the run, or images that it leaves out."""
+    print_styled(f"note: {sentence}", "yellow")
 
 
 def warn(sentence: str) -> None:
-    """Print what may make a result wrong."""
-    tell(f"warning: {sentence}", "yellow")
+    """Print a warning on standard error: a circumstance that may make a result wrong."""
+    print_styled(f"warning: {sentence}", "yellow")
 
 
-def tell(line: str, style: str) -> None:
-    """Print one line on standard error, without a line break of ours."""
+def print_styled(line: str, style: str) -> None:
+    """Print one line on standard error, in a style of rich, without line breaks."""
     plain_console(stderr=True, soft_wrap=True).print(visible(line), style=style)
 
 
 def visible(text: str) -> str:
-    r"""A text on one line, what a terminal would obey or cannot write as an escape.
+    r"""A text on one line, with control characters and unprintable ones as escapes.
 
     >>> visible("a\nb [v2]")
     'a\\nb [v2]'
@@ -38,7 +38,7 @@ def visible(text: str) -> str:
 
 
 def quiet_libraries() -> None:
-    """Silence what the libraries say about things that are as they should be here."""
+    """Silence the libraries' warnings about settings that are intended here."""
     logging.raiseExceptions = False  # a log file of a library that cannot be written, as on a full disk
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

@@ -10,10 +10,10 @@ _names_keys = ContextVar("_names_keys", default=False)
 
 
 class InputError(ValueError):
-    """Bad input, told in one sentence: what is wrong, where, and what to do.
+    """Bad input. One sentence names the fault, its place and its remedy.
 
     The command line prints the sentence and exits with status 2; every other exception keeps its traceback, because it
-    is a defect of the program and not of what the user gave it.
+    is a defect of the program.
 
     Args:
         sentence: a setting stands in it between backquotes, by its key in a config, as in "`model.l2` is -1.0: it
@@ -47,12 +47,12 @@ def naming_keys() -> Iterator[None]:
 
 
 class ImageInputError(InputError):
-    """An image that does not decode, now or ever."""
+    """An image that does not decode: its file is damaged, is no image, or has an unsuitable format."""
 
-    # what a worker process raises arrives as text, in which its sentence is found by "InputError: "
+    # its name ends in "InputError": the exception of a worker process arrives as text, searched for "InputError: "
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, candidates: Iterable[str]) -> str:
     """A hint `` (did you mean 'x'?)`` for a misspelt ``name``, or an empty string.
 
     >>> nearest("Digit", ["Digits", "Flags"])
@@ -60,12 +60,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("zzz", ["Digits"])
     ''
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name, list(candidates), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of a library says, cut to one sentence.
+    """The message of an exception, cut to its first line, as a sentence; the name of its class if it has none.
 
     >>> first_line(ValueError("no such model\\n  (see the docs)"))
     'no such model.'

@@ -1,4 +1,4 @@
-"""Files that are either the old version or the new one, never half of it."""
+"""Atomic writing of files, checked reading, and paths as users write them."""
 
 import contextlib
 import errno
@@ -19,14 +19,14 @@ from gift_lightning.errors import InputError
 def atomic_write(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it onto ``path``.
 
-    The temporary file lies in the same folder, so that the rename never crosses a file system. Each write has a name of
-    its own, so that processes which write the same file at the same time never write into one another's. What a killed
-    process leaves behind, ``remove_unfinished`` removes.
+    The temporary file lies in the same folder, so that the rename never crosses a file system. Its name is unique, so
+    that two processes may write the same file at the same time. ``remove_unfinished`` removes the temporary files of
+    killed processes.
 
     Args:
         path: the file.
-        durable: ``False`` does not wait for the disk, which costs milliseconds: for files that are checked and made
-            again if the machine itself goes down.
+        durable: wait until the disk has the file, which costs milliseconds; ``False`` for files that are checked, and
+            made again after a crash of the machine.
 
     Raises:
         InputError: the file cannot be written (disk full, read-only folder); the old version is untouched.
@@ -49,21 +49,25 @@ def atomic_write(path: str | Path, durable: bool = True) -> Iterator[Path]:
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise InputError(
-                f"{path} cannot be written: {reason}. What was written before is whole; after a remedy a run goes on"
-                " with --ckpt_path last."
+                f"{path} cannot be written: {reason}. Earlier files are whole: after a remedy, resume the run with"
+                " --ckpt_path last."
             ) from error
         raise
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in ``folder``; nobody may be writing there."""
-    for left in folder.glob(f".*.{'[0-9a-f]' * 12}.tmp*"):
+    """Remove the temporary files of killed processes in ``folder``; no process may be writing into it."""
+    for leftover in folder.glob(f".*.{'[0-9a-f]' * 12}.tmp*"):
         with contextlib.suppress(OSError):
-            left.unlink()
+            leftover.unlink()
 
 
 def file_hash(path: Path, algorithm: str) -> str:
-    """Hash of a file of any size, in hexadecimal digits; ``algorithm`` is one of hashlib's (``sha256``)."""
+    """Hash of a file of any size, in hexadecimal digits; ``algorithm`` is one of hashlib's (``sha256``).
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -81,10 +85,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def path_of(text: str | Path) -> Path:
-    """The path that a user means: ``~`` at its beginning is the home folder, as in a shell; ``./~`` is not.
+    """A path as a shell reads it: ``~`` at its beginning is the home folder; in ``./~`` it is not.
 
     Raises:
-        InputError: it begins with ``~name``, and there is no such user.
+        InputError: it begins with ``~name``, and this user does not exist.
     """
     if str(text).startswith("."):
         return Path.cwd() / text if str(Path(text)).startswith("~") else Path(text)
@@ -95,14 +99,14 @@ def path_of(text: str | Path) -> Path:
 
 
 def package_file(name: str, setting: str) -> Path:
-    """The path that a name means: ``package:<module>`` or ``package:<module>/<file>`` lies in an installed package.
+    """The path of ``package:<module>`` or ``package:<module>/<file>``, a file of an installed package.
 
     Args:
-        name: any other name is a path, see ``path_of``.
-        setting: the config key that has this name, for messages.
+        name: such a name; any other one is a path, see ``path_of``.
+        setting: the config key of the name, for messages.
 
     Raises:
-        InputError: there is no such package.
+        InputError: the package cannot be imported.
     """
     if not name.startswith("package:"):
         return path_of(name)
@@ -115,18 +119,18 @@ def package_file(name: str, setting: str) -> Path:
 
 
 def require_regular(path: str | Path) -> None:
-    """See that reading a file will end: that of a pipe waits for whoever writes into it, that of a device may not end.
+    """Refuse files whose reading may never end: a pipe waits for its writer, a device may be endless.
 
     Raises:
-        OSError: ``path`` is not there, or is a pipe, a socket or a device.
+        OSError: ``path`` does not exist, or is a pipe, a socket or a device.
     """
     mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder, the system says so itself
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # for a folder, the system raises an error
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", os.fspath(path))
 
 
 def read_lines(path: Path, setting: str) -> list[str]:
-    """The lines of a text file in UTF-8, without their ends; a byte order mark at its beginning is none of the text.
+    """The lines of a text file in UTF-8, without line ends and without a byte order mark.
 
     Args:
         path: the file.
@@ -138,24 +142,32 @@ def read_lines(path: Path, setting: str) -> list[str]:
     try:
         require_regular(path)
         with open(path, encoding="utf-8-sig") as file:
-            # not splitlines: what it takes for the end of a line may stand within a sentence
+            # not splitlines: it also splits at characters that may stand within a sentence
             return [line.rstrip("\n") for line in file]
     except FileNotFoundError:
         raise InputError(f"{setting}: {path} does not exist.") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{setting}: {path} is no text in UTF-8.") from error
+        raise InputError(f"{setting}: {path} is not UTF-8 text.") from error
     except OSError as error:
         raise InputError(f"{setting}: {path} cannot be read: {error.strerror}.") from error
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically."""
+    """Write ``text`` to ``path`` in UTF-8, atomically.
+
+    Raises:
+        InputError: see ``atomic_write``.
+    """
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON to ``path`` atomically."""
+    """Write ``value`` as indented JSON to ``path``, atomically.
+
+    Raises:
+        InputError: see ``atomic_write``.
+    """
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Random numbers as a function of what they are for, not of what was drawn before."""
+"""Seeds as a function of their purpose, independent of earlier draws."""
 
 import hashlib
 import random
@@ -22,7 +22,7 @@ def stream_seed(*key: int | str) -> int:
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the generators that image transforms draw from: Python's, NumPy's and torch's on every device."""
+    """Seed the global generators, from which image transforms draw: Python's, NumPy's and torch's on every device."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What a run needs on this machine: its state here, and how it is fetched."""
+"""Sources: the files that a run needs on this machine, their state, and their download."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,28 +9,29 @@ from gift_lightning.fetch import Report, fetch
 from gift_lightning.files import path_of
 
 Status = Literal["present", "missing", "incomplete", "wrong layout", "left to fit"]
+"""The state of a source, see ``Inspection``."""
 
 ON_ITS_PAGE = "on its page"
-"""The licence of what has a page of its own that names it."""
+"""The licence of data or weights whose page names it."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """The verdict on a source: the data of a task, weights, images that are replayed.
+    """The state of a source: the data of a task, weights, replayed images.
 
     Attributes:
         name: of the source.
-        status: ``present`` (a run can begin), ``missing``, ``incomplete`` (something of it lacks), ``wrong layout`` (it
-            is there, but not in the folders where it is looked for), or ``left to fit`` (which makes it).
-        detail: one sentence on what is amiss; empty if nothing is.
-        found: training and test images that are there, if they were counted.
-        expected: those of the whole data set, if they are known beforehand.
-        where: the file or folder in which it must lie.
-        source: a page about it.
+        status: ``present`` (a run can begin), ``missing``, ``incomplete`` (files are missing or damaged), ``wrong
+            layout`` (the files lie in other folders), or ``left to fit`` (the run makes it).
+        detail: one sentence on the fault; empty without one.
+        counts: training and test images on disk; ``None`` if not counted.
+        expected: training and test images of the whole data set; ``None`` if unspecified.
+        where: the file or folder of the source on this machine.
+        url: of the download, or of a page about the source.
         bytes: size of the download.
         licence: of the data or the weights.
         automatic: whether ``download`` can fetch it.
-        by_hand: one sentence on what to do if not.
+        by_hand: one sentence on how to fetch it by hand.
         into: the folder that ``download`` fills, if it is not ``where``.
         to_write: about how many bytes a run itself writes in ``where``.
     """
@@ -38,10 +39,10 @@ class Inspection:
     name: str
     status: Status
     detail: str = ""
-    found: tuple[int, int] | None = None
+    counts: tuple[int, int] | None = None
     expected: tuple[int, int] | None = None
     where: Path | None = None
-    source: str | None = None
+    url: str | None = None
     bytes: int | None = None
     licence: str | None = None
     automatic: bool = False
@@ -51,14 +52,15 @@ class Inspection:
 
     @property
     def can_be_fetched(self) -> bool:
-        """Whether it is not all right here, and ``download`` can fetch it."""
+        """Whether the source is not present and ``download`` can fetch it."""
         return self.status != "present" and self.automatic
 
 
 class Source(Protocol):
-    """Something that a run needs, and where it comes from.
+    """Files that a run needs on this machine, with their state and their download.
 
-    Tasks, replays, generators and methods name theirs in ``sources()``; ``doctor`` asks these and knows no other.
+    Tasks, replays, generators and methods return theirs from ``sources()``; the command ``doctor`` shows and fetches
+    these.
 
     Attributes:
         name: a few words for tables, as ``CLIP`` or the name of a task.
@@ -67,31 +69,31 @@ class Source(Protocol):
     name: str
 
     def inspect(self) -> Inspection:
-        """Its state on this machine; the network is not asked."""
+        """Its state on this machine, without the network."""
 
     def download(self, report: Report) -> None:
-        """Fetch it, whole or not at all; what is there already is left as it is. A broken download goes on.
+        """Fetch the files, whole or not at all; existing files stay unchanged. A broken download resumes.
 
-        Called only if the inspection says that it can be fetched.
+        Called only if ``Inspection.can_be_fetched``.
 
         Args:
-            report: shows one line of text on how far it is.
+            report: shows one line of text on the progress.
 
         Raises:
-            InputError: it cannot be fetched, or is not what it should be.
+            InputError: the files cannot be fetched, or have another checksum or content.
         """
 
 
 class WebFile:
-    """A file that lies at an address of the web; a ``Source``.
+    """A file on the web; a ``Source``.
 
     Args:
         name: of the source.
-        file: where it is, or is to be, on this machine.
+        file: its path on this machine.
         url: its address.
         size: bytes of the download.
         sha256: its SHA-256, or the first digits of it.
-        licence: of what is in it.
+        licence: of its content.
     """
 
     def __init__(self, name: str, file: str, url: str, size: int, sha256: str, licence: str = ON_ITS_PAGE) -> None:
@@ -99,6 +101,7 @@ class WebFile:
         self.url, self.size, self.sha256, self.licence = url, size, sha256, licence
 
     def inspect(self) -> Inspection:
+        """Whether the file exists."""
         if self.file.is_file():
             return Inspection(self.name, "present", where=self.file)
         return Inspection(
@@ -106,13 +109,21 @@ class WebFile:
             "missing",
             f"{self.file} does not exist.",
             where=self.file,
-            source=self.url,
+            url=self.url,
             bytes=self.size,
             licence=self.licence,
             automatic=True,
         )
 
     def download(self, report: Report) -> None:
+        """Fetch the file, see ``fetch``.
+
+        Args:
+            report: shows one line of text on the progress.
+
+        Raises:
+            InputError: it cannot be fetched or written, or has another checksum.
+        """
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Tensors in files: written whole or not at all, with a checksum, and read without running code."""
+"""Files of tensors: written atomically with a checksum, read without running code."""
 
 import contextlib
 import errno
@@ -21,20 +21,33 @@ _CHECKSUM = "crc32"
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
-    """Write what ``torch.save`` can write, atomically."""
+    """Write a mapping with ``torch.save``, atomically.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     with atomic_write(path) as temporary, _as_os_error(RuntimeError):
         torch.save(checkpoint, temporary)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors by name, a state dict for instance, as safetensors with metadata and a checksum, atomically."""
+    """Write tensors by name, a state dict for instance, as safetensors with metadata and a checksum, atomically.
+
+    Args:
+        tensors: of any shapes, on any device.
+        path: the file.
+        metadata: texts for the header of the file.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary, _as_os_error(SafetensorError):
         save_file(state, temporary, {"format": "pt", **(metadata or {}), _CHECKSUM: _checksum(state)})
 
 
 def _checksum(state: Mapping[str, Tensor]) -> str:
-    """The format has none of its own, and a flipped bit is another weight."""
+    """CRC-32 of all tensors, in the order of their names: safetensors has no checksum."""
     value = 0
     for name in sorted(state):
         value = crc32_of(state[name], value)
@@ -42,31 +55,33 @@ def _checksum(state: Mapping[str, Tensor]) -> str:
 
 
 def crc32_of(tensor: Tensor, value: int = 0) -> int:
-    """CRC-32 of the bytes of a tensor, which a change of any entry or of their order changes; an eighth of a second
-    for 150 million parameters on a CPU.
+    """CRC-32 of the bytes of a tensor ``[...]``; an eighth of a second for 150 million parameters on a CPU.
 
     Args:
-        tensor: on any device.
-        value: the CRC-32 of what comes before it.
+        tensor: of any shape, on any device.
+        value: the CRC-32 of the bytes before it, to continue.
     """
     return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, value)
 
 
 @contextlib.contextmanager
 def _as_os_error(kind: type[Exception]) -> Iterator[None]:
-    """torch and safetensors tell of a full disk by errors of their own."""
+    """Turn the errors of torch and safetensors about a full disk into an ``OSError``."""
     try:
         yield
     except kind as error:
         if kind is not RuntimeError:
             raise OSError(errno.EIO, str(error).split("\n")[0]) from error
         if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):
-            raise OSError(errno.EIO, "only a part of it could be written, as on a full disk") from error
+            raise OSError(errno.EIO, "the end of it could not be written, as on a full disk") from error
         raise
 
 
 def hash_of(weights: Iterable[Tensor]) -> Tensor:
-    """Hash of weights as float32, 32 bytes: what is kept beside them belongs to them. An outline has none to hash."""
+    """SHA-256 of weights as float32, uint8 ``[32]``. Stored beside derived tensors, it names the weights they are from.
+
+    Weights on the meta device are left out.
+    """
     digest = sha256()
     for weight in weights:
         if weight.is_meta:
@@ -76,10 +91,10 @@ def hash_of(weights: Iterable[Tensor]) -> Tensor:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file.
+    """The tensors ``[...]`` in a safetensors file, by name, on the CPU.
 
     Raises:
-        InputError: the file is missing or damaged, as far as a checksum is in it.
+        InputError: the file is missing or damaged; without a checksum in it, some damage goes unnoticed.
     """
     expected = checksum_in(path)
     try:
@@ -92,7 +107,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def checksum_in(path: Path) -> str | None:
-    """The checksum that ``save_tensors`` wrote into a file; ``None`` if other programs wrote it.
+    """The checksum that ``save_tensors`` wrote into a file; ``None`` for a file of another program.
 
     Raises:
         InputError: the file is missing or damaged.

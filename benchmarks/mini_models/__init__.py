@@ -1,1 +1,1 @@
-"""How the models of MiniMTIL were made: nothing here runs when they are used."""
+"""The training of MiniMTIL's models: no module here is needed to use them."""

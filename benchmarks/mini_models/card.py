@@ -36,9 +36,9 @@ def zero_shot(clip: CLIP, test_size: int = 800) -> dict[str, float]:
 _CARD = """# Mini CLIP
 
 The pre-trained model of MiniMTIL, an embedded benchmark for continual learning of vision-language models: an open_clip
-model of {parameters:.2f} M parameters for 32 x 32 pictures, with a vocabulary of its own ({vocabulary} tokens, 16 per
+model of {parameters:.2f} M parameters for 32 x 32 pictures, with its vocabulary ({vocabulary} tokens, 16 per
 text). It knows a procedurally drawn world of shapes, objects, letters, digits, textures, counts, land uses and flags,
-and nothing else. It is there to be fine-tuned and to forget.
+and nothing else. Its purpose is to be fine-tuned and to forget.
 
 ```python
 import open_clip

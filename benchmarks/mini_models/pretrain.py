@@ -115,14 +115,14 @@ def save_half(clip: CLIP, path: Path, facts: dict[str, str]) -> None:
 def _save_snapshot(
     path: Path, clip: CLIP, optimizer: torch.optim.Optimizer, step: int, steps: int, seconds: float
 ) -> None:
-    """All that a stopped run needs to go on."""
+    """The state from which a stopped run resumes."""
     state = {"model": clip.model.state_dict(), "optimizer": optimizer.state_dict()}
     with atomic_write(path) as temporary:
         torch.save({**state, "step": step, "steps": steps, "seconds": seconds}, temporary)
 
 
 def _resume(path: Path, steps: int, clip: CLIP, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Load a snapshot that lies on the way of a run of ``steps`` steps: the next step and the seconds used so far."""
+    """Load a snapshot of an earlier step than ``steps``: the next step and the seconds used so far."""
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)
@@ -138,7 +138,7 @@ def _resume(path: Path, steps: int, clip: CLIP, optimizer: torch.optim.Optimizer
 
 
 def pretrain(steps: int, seed: int, out: Path, batch: int = BATCH) -> CLIP:
-    """Train for ``steps`` steps, or what is left of them after the snapshot in ``out``, and write the weights there."""
+    """Train for ``steps`` steps, or the rest of them after the snapshot in ``out``, and write the weights into it."""
     torch.manual_seed(seed)
     clip = new_model(out)
     optimizer = new_optimizer(clip)

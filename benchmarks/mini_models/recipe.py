@@ -1,4 +1,4 @@
-"""How the small CLIP is pre-trained: what the command uses and the model card tells."""
+"""The settings of the small CLIP's pre-training, for the command and the model card."""
 
 WEIGHTS = "open_clip_model.safetensors"
 BATCH = 192

@@ -1,1 +1,1 @@
-"""Images on disk: how one is decoded, which of a folder count, sets of them with labels."""
+"""Image files: decoding, listing and layout of folders, labelled sets."""

@@ -10,8 +10,12 @@ from datamodules.images.sets import DAMAGED, ImageSet
 
 
 def damaged_among(sets: Sequence[tuple[str, ImageSet]]) -> list[tuple[str, list[str]]]:
-    """The named sets with damaged images among those that were read so far: the name, and the paths of these images."""
-    # all sub-tasks of a data set share its images: they are looked at once
+    """The sets with damaged images among those read so far: ``(name, paths of these images)`` of each.
+
+    Args:
+        sets: ``(name, set)`` of each.
+    """
+    # all sub-tasks of a data set share its images: their record is read once
     wholes = {id(whole): whole for _, samples in sets if hasattr(whole := _whole(samples), "damage")}
     damaged = {number for number, whole in wholes.items() if (whole.damage == DAMAGED).any()}
     touched = [(name, samples) for name, samples in sets if id(_whole(samples)) in damaged]
@@ -19,17 +23,17 @@ def damaged_among(sets: Sequence[tuple[str, ImageSet]]) -> list[tuple[str, list[
 
 
 def damaged_paths(samples: ImageSet, damage: Tensor | None = None) -> list[str]:
-    """The paths of the damaged images of a set, as far as it knows them.
+    """The paths of the damaged images of a set; empty for a set without a record of damage.
 
     Args:
         samples: any set.
-        damage: what is known of each image, if not by the set itself (see ``ImageFiles.damage``).
+        damage: uint8 ``[n]``, the record in the place of the set's (see ``ImageFiles.damage``).
     """
     damage = getattr(samples, "damage", None) if damage is None else damage
     indices = [] if damage is None else (damage == DAMAGED).nonzero().flatten().tolist()
     if not indices:
         return []
-    while isinstance(samples, Selection):  # whose own list of paths is made anew each time
+    while isinstance(samples, Selection):  # its property ``samples`` makes the whole list at each access
         indices = [samples.indices[index] for index in indices]
         samples = samples.whole
     listed: Any = samples
@@ -37,7 +41,7 @@ def damaged_paths(samples: ImageSet, damage: Tensor | None = None) -> list[str]:
 
 
 def _whole(samples: ImageSet) -> Any:
-    """The set of which some samples were selected."""
+    """The set below all selections."""
     while isinstance(samples, Selection):
         samples = samples.whole
     return samples

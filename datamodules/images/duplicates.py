@@ -1,4 +1,4 @@
-"""Images that are there twice, byte for byte."""
+"""Files with the same bytes."""
 
 import contextlib
 import os
@@ -11,22 +11,23 @@ _HEAD = 4096  # bytes, by which most files of one size differ
 
 
 def equal_files(files: Sequence[Path]) -> list[list[int]]:
-    """Groups of files with the same content, by their places in ``files``; empty and unreadable ones are in none.
+    """Groups of files with the same content, as indices into ``files``; without empty and unreadable files.
 
-    Only files of one size are opened, and only those read whole that begin in the same way.
+    Only files of equal size are opened, and only those with equal beginnings are read whole.
     """
     groups = [list(range(len(files)))]
     for key in (_size, _head, _content):
-        groups = [part for group in groups for part in _parts(files, group, key)]
+        groups = [smaller for group in groups for smaller in _divided(files, group, key)]
     return sorted(groups)
 
 
-def _parts(files: Sequence[Path], group: Sequence[int], key: Callable[[Path], object]) -> list[list[int]]:
-    parts: dict[object, list[int]] = {}
+def _divided(files: Sequence[Path], group: Sequence[int], key: Callable[[Path], object]) -> list[list[int]]:
+    """A group divided by the value of ``key``, without groups of one."""
+    groups: dict[object, list[int]] = {}
     for index in group:
         with contextlib.suppress(OSError):
-            parts.setdefault(key(files[index]), []).append(index)
-    return [part for value, part in parts.items() if value and len(part) > 1]
+            groups.setdefault(key(files[index]), []).append(index)
+    return [indices for value, indices in groups.items() if value and len(indices) > 1]
 
 
 def _size(file: Path) -> int:

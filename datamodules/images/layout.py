@@ -1,4 +1,4 @@
-"""Which folders of a user's images are for training, which for testing, and which are classes."""
+"""The layout of a user's image folders: training split, test split, classes."""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from datamodules.images.listing import class_folders, images_beside
 from gift_lightning.errors import InputError
 
 Split = Literal["train", "test", "val"]
+"""The splits that a folder's name may stand for."""
 
 _SPELLINGS: dict[Split, str] = {
     "train": "train|training",
@@ -18,17 +19,17 @@ _SPELLINGS: dict[Split, str] = {
 
 
 class Layout(NamedTuple):
-    """Where the folders of classes are."""
+    """The folders that hold the class folders of each split."""
 
     train: Path
     test: Path | None
-    """``None`` if a part of each class in ``train`` is to be kept for testing."""
+    """``None`` if the test set is drawn from ``train``."""
     notes: list[str]
-    """What was decided that a user may not expect: sentences without their beginning and their full stop."""
+    """Decisions that a user may not expect: sentences without their beginning and their full stop."""
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a folder's name stands for, whatever its case; a number may follow.
+    """The split that a folder's name stands for, ``None`` if none; case is ignored, a number may follow.
 
     >>> split_of("Train"), split_of("test_set"), split_of("val2017"), split_of("trains")
     ('train', 'test', 'val', None)
@@ -40,39 +41,41 @@ def split_of(name: str) -> Split | None:
 
 
 def splits_in(folder: Path) -> tuple[dict[str, Split], list[str]]:
-    """The split of each folder in ``folder`` that has a split's name, and those of them with images and no folders."""
+    """The splits among the folders in ``folder``, by folder name, and the names of those with images and no folders.
+
+    Raises:
+        InputError: ``folder`` cannot be read.
+    """
     named = {name: split for name in class_folders(folder) if (split := split_of(name))}
     return named, [name for name in named if images_beside(folder / name) and not class_folders(folder / name)]
 
 
 def find_layout(folder: Path) -> Layout:
-    """Where training and test images lie in ``folder``.
+    """The folders of training and test images in ``folder``.
 
-    A folder is a split if it is called ``train``, ``test`` or ``val`` (or ``training``, ``Test``, ``valid_set``, ...)
-    and holds folders of classes; one of such a name that holds images and no folders is a class, if it has other
-    classes and no other split beside it. Validation images are the test set where there is no other.
+    A folder is a split if its name is ``train``, ``test`` or ``val`` (or ``training``, ``Test``, ``valid_set``, ...)
+    and it holds class folders. A folder of such a name that holds images and no folders is a class, if other classes
+    and no other split lie beside it. Without a test split, the validation split is the test set.
 
     Raises:
-        InputError: a split lacks, holds images without classes, is there twice, or may as well be a class.
+        InputError: a split is missing, holds images without classes, occurs twice, or may as well be a class.
     """
     named, flat = splits_in(folder)
     others = [name for name in class_folders(folder) if name not in named]
     if len(flat) == len(named):
         if named and not others:
-            raise InputError(f"{_list(flat)} in {folder} {_holds(flat)}: give each class a folder of its own.")
+            raise InputError(f"{_list(flat)} in {folder} {_holds(flat)}: make one folder for each class.")
         if len(set(named.values())) > 1:
             raise InputError(
                 f"{_list(flat)} in {folder} {_holds(flat)}, so that the classes of these images are unknown:"
-                " give each class a folder of its own, or rename what is a class and no split."
+                " make one folder for each class, or rename the folders that are classes and not splits."
             )
         return Layout(folder, None, [f"{folder / name} is taken as a class, for it {_HOLDS_IMAGES}" for name in flat])
     splits = _splits(folder, {name: split for name, split in named.items() if name not in flat})
     test = splits.get("test") or splits.get("val")
     if "train" not in splits or test is None:
-        raise InputError(_what_lacks(folder, splits, flat, others))
-    notes = (
-        [] if "test" in splits else [f"{folder / test} is taken as the test set, for there is no other with classes"]
-    )
+        raise InputError(_missing_split(folder, splits, flat, others))
+    notes = [] if "test" in splits else [f"{folder / test} is taken as the test set, for no folder 'test' has classes"]
     unused = [*flat, *others, *([splits["val"]] if "val" in splits and "test" in splits else [])]
     if unused:
         beside = f"{_list([splits['train'], test])} in {folder}"
@@ -92,28 +95,23 @@ def _splits(folder: Path, named: dict[str, Split]) -> dict[Split, str]:
     return folders
 
 
-def _what_lacks(folder: Path, splits: dict[Split, str], flat: Sequence[str], others: Sequence[str]) -> str:
-    """The sentence for a folder whose splits are not whole."""
+def _missing_split(folder: Path, splits: dict[Split, str], flat: Sequence[str], others: Sequence[str]) -> str:
+    """The sentence for a folder without all splits."""
     if flat:
-        apart = (
-            f", or name {folder / splits['train']}, of which a part is kept for testing" if "train" in splits else ""
-        )
+        apart = f", or name {folder / splits['train']}, {_RANDOM_TEST_SET}" if "train" in splits else ""
         return (
-            f"{folder / flat[0]} {_HOLDS_IMAGES}, so that their classes are unknown: give each class a"
-            f" folder of its own{apart}."
+            f"{folder / flat[0]} {_HOLDS_IMAGES}, so that their classes are unknown: make one folder for each"
+            f" class{apart}."
         )
-    found = splits.get("train") or next(iter(splits.values()))
+    split = splits.get("train") or next(iter(splits.values()))
     missing = "train" if "train" not in splits else "test"
     if others:
         return (
-            f"{folder / found} may be a split, which has no folder '{missing}' beside it, or a class as"
+            f"{folder / split} may be a split, without a folder '{missing}' beside it, or a class as"
             f" {folder / others[0]}: add '{missing}', or put the images of the class directly into its folder."
         )
-    alone = folder / found if missing == "test" else "a folder of classes alone"
-    return (
-        f"{folder / found} has no folder '{missing}' beside it: add it, or name {alone}, of which a part is kept for"
-        " testing."
-    )
+    alone = folder / split if missing == "test" else "a folder of classes alone"
+    return f"{folder / split} has no folder '{missing}' beside it: add it, or name {alone}, {_RANDOM_TEST_SET}."
 
 
 def _list(names: Sequence[str]) -> str:
@@ -125,3 +123,4 @@ def _holds(names: Sequence[str]) -> str:
 
 
 _HOLDS_IMAGES = "holds images and no folders"
+_RANDOM_TEST_SET = "from which a random test set is drawn"

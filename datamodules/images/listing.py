@@ -1,4 +1,4 @@
-"""What lies in a folder: images, folders of classes, and files that are neither."""
+"""The content of a folder: images, class folders, and other files."""
 
 import os
 from collections import Counter
@@ -23,8 +23,8 @@ _SYSTEM_NAMES = {
 """Files and folders, in lower case, that systems leave in the folders of their users."""
 
 
-class Passed(NamedTuple):
-    """A file that is passed over."""
+class Skipped(NamedTuple):
+    """A file that is not taken as an image."""
 
     path: str
     kind: str
@@ -32,22 +32,22 @@ class Passed(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Images below a folder, and what else is there; paths from the folder, sorted as text."""
+    """The files below a folder, by paths relative to it, sorted as text."""
 
     images: list[str]
-    passed: list[Passed]
+    skipped: list[Skipped]
 
     def below(self, folder: str) -> "Listing":
-        """The same listing, as seen from further up: ``folder`` is put before each path."""
+        """The same listing with ``folder`` before each path."""
         return Listing(
             [f"{folder}/{path}" for path in self.images],
-            [Passed(f"{folder}/{path}", kind) for path, kind in self.passed],
+            [Skipped(f"{folder}/{path}", kind) for path, kind in self.skipped],
         )
 
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """The ends of names, as ``.jpg``, of all images that the installed Pillow reads, in lower case."""
+    """The suffixes, as ``.jpg``, of all image formats that the installed Pillow reads, in lower case."""
     Image.init()
     formats = {suffix: name for suffix, name in Image.registered_extensions().items() if name not in _NO_PICTURES}
     # .mpo is opened as the JPEG that it begins with; .pfm holds numbers of 32 bits
@@ -55,17 +55,17 @@ def image_suffixes() -> frozenset[str]:
 
 
 def list_images(folder: Path) -> Listing:
-    """The files below ``folder``, at any depth, that are images by their name, and those that are passed over.
+    """The files below ``folder``, at any depth: images by their suffix, and skipped files.
 
-    Hidden files and folders, and those of systems (``@eaDir``, ``Thumbs.db``), are in neither list. Links to files
-    count, links to folders do not: they may lead in circles. No file is opened or, unless it is a link, looked at: a
-    million of them take seconds.
+    Hidden files and folders, and those of operating systems (``@eaDir``, ``Thumbs.db``), are in neither list. Links to
+    files are followed, links to folders are skipped: they may lead in circles. No file is opened and only links are
+    resolved, so that a million files take seconds.
 
     Raises:
         InputError: a folder cannot be read.
     """
     images: list[str] = []
-    passed: list[Passed] = []
+    skipped: list[Skipped] = []
     pending = [""]
     while pending:
         above = pending.pop()
@@ -73,20 +73,24 @@ def list_images(folder: Path) -> Listing:
             path = above + entry.name
             if entry.is_dir(follow_symlinks=False):
                 pending.append(f"{path}/")
-            elif kind := _why_passed(entry):
-                passed.append(Passed(path, kind))
+            elif kind := _reason_to_skip(entry):
+                skipped.append(Skipped(path, kind))
             else:
                 images.append(path)
-    return Listing(sorted(images), sorted(passed))
+    return Listing(sorted(images), sorted(skipped))
 
 
 def image_paths(folder: Path) -> list[str]:
-    """Paths below ``folder``, at any depth, of the files that are images by their name: see ``list_images``."""
+    """Paths below ``folder``, at any depth, of the files with the suffix of an image: see ``list_images``.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
     return list_images(folder).images
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in ``folder`` and of the links to folders, sorted, without those of systems and hidden ones.
+    """Names of the folders, and links to folders, in ``folder``, sorted; without hidden ones and those of systems.
 
     Raises:
         InputError: ``folder`` cannot be read.
@@ -95,34 +99,42 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def images_beside(folder: Path) -> list[str]:
-    """Names of the images directly in ``folder``, sorted."""
-    return sorted(entry.name for entry in _entries(folder) if not _is_folder(entry) and not _why_passed(entry))
+    """Names of the images directly in ``folder``, sorted.
+
+    Raises:
+        InputError: ``folder`` cannot be read.
+    """
+    return sorted(entry.name for entry in _entries(folder) if not _is_folder(entry) and not _reason_to_skip(entry))
 
 
 def broken_links(folder: Path) -> list[str]:
-    """Names of the links directly in ``folder`` that lead to nothing, sorted."""
+    """Names of the links directly in ``folder`` that lead to nothing, sorted.
+
+    Raises:
+        InputError: ``folder`` cannot be read.
+    """
     return sorted(entry.name for entry in _entries(folder) if entry.is_symlink() and not os.path.exists(entry.path))
 
 
-def note_of_passed(passed: Sequence[Passed], where: str, folder: Path) -> list[str]:
-    """A sentence on the files that are not taken as images, if there are any.
+def note_of_skipped(skipped: Sequence[Skipped], where: str, folder: Path) -> list[str]:
+    """A sentence on the skipped files; empty without any.
 
     Args:
-        passed: these files.
+        skipped: these files.
         where: the beginning of the sentence, as ``Task 'birds'``.
-        folder: where their paths start.
+        folder: the start of their paths.
     """
-    if not passed:
+    if not skipped:
         return []
-    kinds = Counter(kind for _, kind in passed).most_common()
+    kinds = Counter(kind for _, kind in skipped).most_common()
     counts = ", ".join(f"{count} {kind if count == 1 else _REASONS.get(kind, kind)}" for kind, count in kinds[:_MOST])
     others = sum(count for _, count in kinds[_MOST:])
     more = f" and {others} other{'s' * (others > 1)}" if others else ""
-    one = len(passed) == 1
-    files = "1 file is not taken as an image" if one else f"{len(passed)} files are not taken as images"
+    one = len(skipped) == 1
+    files = "1 file is not taken as an image" if one else f"{len(skipped)} files are not taken as images"
     if not all(kind in _REASONS for kind, _ in kinds):
         files += ", by the end of its name" if one else ", by the end of their names"
-    return [f"{where}: {files}: {counts}{more}; the first one is {folder / passed[0].path}."]
+    return [f"{where}: {files}: {counts}{more}; the first one is {folder / skipped[0].path}."]
 
 
 _MOST = 6  # kinds of files that a sentence counts
@@ -132,7 +144,7 @@ _REASONS = {
     "link to nothing": "links to nothing",
     "pipe or device": "pipes or devices",
 }
-"""Why a file is passed over, if not by its suffix: of one file, and of several."""
+"""Reasons to skip a file beside its suffix: for one file, and for several."""
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
@@ -148,12 +160,12 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    # os.path knows of links in a circle, which an entry fails on
+    # os.path handles links in a circle, entry.is_dir raises
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
 
 
-def _why_passed(entry: "os.DirEntry[str]") -> str:
-    """What a file that is no folder is, if it is no image; else empty."""
+def _reason_to_skip(entry: "os.DirEntry[str]") -> str:
+    """The reason to skip an entry that is no folder: see ``Skipped.kind``; empty for an image."""
     suffix = os.path.splitext(entry.name)[1].lower()
     if entry.is_symlink() and not os.path.isfile(entry.path):
         if os.path.isdir(entry.path):

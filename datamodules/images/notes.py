@@ -1,4 +1,4 @@
-"""What a user should know of a folder of images: images in no class folder, classes without images, and copies."""
+"""Notes to a user on a folder of images: images in no class folder, classes without test images, copies."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from datamodules.images.listing import broken_links, images_beside
 from datamodules.images.sets import Sample
 
 COMPARED = 50_000
-"""Images of a task up to which equal ones are looked for: each file is asked for its size."""
+"""Largest number of images of a task among which copies are searched: the size of each file is read."""
 
 
 def notes_of_folders(
@@ -18,8 +18,8 @@ def notes_of_folders(
     """Sentences, without their full stops, on images in no class folder and classes without test images.
 
     Args:
-        layout: where the folders of classes are.
-        classes: their names, in the order of the labels.
+        layout: the folders of the splits.
+        classes: names of the class folders, in the order of the labels.
         train: the training images.
         test: the test images.
     """
@@ -29,7 +29,7 @@ def notes_of_folders(
         stray = images_beside(folder)
         if stray:
             notes.append(
-                f"{_count(stray, 'image')} directly in {folder} {_are(stray)} passed over, in no class"
+                f"{_count(stray, 'image')} directly in {folder} {_are(stray)} skipped, in no class"
                 f" folder; the first one is {stray[0]}"
             )
         if broken := broken_links(folder):
@@ -41,9 +41,9 @@ def notes_of_folders(
         has = "has" if len(untested) == 1 else "have"
         notes.append(f"{_count(untested, 'class', 'classes')} {has} no test images, the first one is '{untested[0]}'")
     depth = 1 if layout.test is None else 2  # of the images in <class>/ and in <split>/<class>/
-    parts = [path.split("/")[depth:-1] for path, _ in [*train, *test]]
-    nested = sorted({inner[0] for inner in parts if inner})
-    if all(parts) and len(nested) > 1:
+    inner = [path.split("/")[depth:-1] for path, _ in [*train, *test]]
+    nested = sorted({folders[0] for folders in inner if folders})
+    if all(inner) and len(nested) > 1:
         advice = ", whose names are not used"
         if layout.test is None:
             advice = f": if {' and '.join(classes[:2])} are splits, call them train and test"
@@ -52,13 +52,18 @@ def notes_of_folders(
 
 
 def notes_of_copies(folder: Path, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
-    """Sentences, without their full stops, on images that are there twice, byte for byte: in two classes, in both sets.
+    """Sentences, without their full stops, on copies of images: in two classes, or in the training and the test set.
 
-    Among more than ``COMPARED`` images, copies are not looked for; that is said.
+    Among more than ``COMPARED`` images, copies are not searched; one sentence says so.
+
+    Args:
+        folder: the start of the paths.
+        train: the training images.
+        test: the test images.
     """
     samples = [*train, *test]
     if len(samples) > COMPARED:
-        return [f"copies are not looked for among its {len(samples)} images: {COMPARED} are the most for that"]
+        return [f"copies are not searched among its {len(samples)} images: {COMPARED} are the most for that"]
     groups = equal_files([folder / path for path, _ in samples])
     torn, leaked = [], []
     for group in groups:

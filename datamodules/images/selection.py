@@ -1,4 +1,4 @@
-"""Some samples of a set."""
+"""Subsets of an image set."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from gift_lightning.seeding import stream_seed
 
 
 class Selection(Dataset[tuple[Any, int]]):
-    """Some samples of a set, with labels of their own. It tells of them what the set does.
+    """Some samples of a set, with new labels. Its properties are those of the set, for these samples.
 
     Args:
         whole: the set.
         indices: of the samples in it.
-        labels: of the samples.
+        labels: of the samples, one for each index.
     """
 
     def __init__(self, whole: ImageSet, indices: Sequence[int], labels: Sequence[int]) -> None:
@@ -26,12 +26,13 @@ class Selection(Dataset[tuple[Any, int]]):
 
     @property
     def samples(self) -> list[Sample]:
-        """Where each comes from, and its label."""
+        """Path and label of each sample."""
         whole: Any = self.whole
         return [(whole.samples[index][0], label) for index, label in zip(self.indices, self.labels, strict=True)]
 
     @property
     def damage(self) -> Any:
+        """uint8 ``[n]``, see ``ImageFiles.damage``; an ``AttributeError`` for a set without it."""
         whole: Any = self.whole
         return whole.damage[self._places]
 
@@ -41,11 +42,13 @@ class Selection(Dataset[tuple[Any, int]]):
 
     @property
     def content(self) -> Any:
+        """The method ``content`` of the whole set; an ``AttributeError`` for a set without it."""
         whole: Any = self.whole
         return whole.content
 
     @property
     def sizes(self) -> Any:
+        """A function like ``ImageFiles.sizes``; an ``AttributeError`` for a set without it."""
         whole: Any = self.whole
         of_whole = whole.sizes  # a set in memory has none
         return lambda indices: of_whole([self.indices[index] for index in indices])
@@ -63,7 +66,7 @@ class FewShot(Selection):
     Args:
         whole: the set.
         shots: samples of each class.
-        key: what the choice depends on, e.g. ``(seed, "Aircraft")``.
+        key: of the random choice, e.g. ``(seed, "Aircraft")``.
     """
 
     def __init__(self, whole: ImageSet, shots: int, key: tuple[int | str, ...]) -> None:
@@ -102,6 +105,6 @@ def hold_out(whole: ImageSet, share: float, key: tuple[int | str, ...]) -> tuple
 
 
 def labels_of(samples: ImageSet) -> list[int]:
-    """The label of each sample; images are decoded only if the set does not know its labels otherwise."""
-    known: list[int] | None = getattr(samples, "labels", None)
-    return known if known is not None else [samples[index][1] for index in range(len(samples))]
+    """The label of each sample; images are decoded only for a set without the attribute ``labels``."""
+    labels: list[int] | None = getattr(samples, "labels", None)
+    return labels if labels is not None else [samples[index][1] for index in range(len(samples))]

@@ -17,7 +17,7 @@ from datamodules.images.decoding import REPLACE, jpeg_fault, read_image
 from gift_lightning.errors import InputError
 
 UNREAD, WHOLE, DAMAGED = 0, 1, 2
-"""What is known of an image in a file: damaged are those that decode although their decoder found faults."""
+"""Values of ``ImageFiles.damage``. A damaged image is one that decodes with a warning of its decoder."""
 
 Sample = tuple[str, int]  # path below a folder, label
 
@@ -32,23 +32,27 @@ class ImageSet(Sized, Protocol):
 
 
 class Listed(Protocol):
-    """A set that can say of each image, without decoding it, where it comes from and its label."""
+    """A set with the path and label of each image, without decoding."""
 
     @property
-    def samples(self) -> Sequence[Sample]: ...
+    def samples(self) -> Sequence[Sample]:
+        """Path and label of each image."""
 
 
 class ImageFiles(Dataset[tuple[Image.Image, int]]):
-    """Images in files, decoded when they are asked for, upright and in RGB.
+    """Images in files, decoded at access, upright and in RGB: ``(PIL image, label)`` pairs.
 
     Args:
-        folder: where the paths start.
+        folder: the start of the paths.
         samples: paths and labels.
         name: of the data set, for messages.
-        remedy: what to do with an image that does not decode, for messages.
+        remedy: advice in the message about an image that does not decode.
 
     Attributes:
-        damage: ``[n]`` uint8, ``UNREAD``, ``WHOLE`` or ``DAMAGED`` for each image, found by whichever process.
+        damage: uint8 ``[n]``, ``UNREAD``, ``WHOLE`` or ``DAMAGED`` for each image; all processes of a loader write it.
+
+    Raises:
+        InputError: at access, a file is missing or an image does not decode.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
 
     @property
     def labels(self) -> list[int]:
+        """The label of each image."""
         return [label for _, label in self.samples]
 
     def __len__(self) -> int:
@@ -79,7 +84,7 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
         return image, label
 
     def content(self) -> str:
-        """Tells apart, by the sizes and times of the files, other images under the same names; none is opened.
+        """Hash of the sizes and times of the files, which differ for other images under the same names.
 
         Raises:
             InputError: a file has disappeared.
@@ -88,25 +93,22 @@ class ImageFiles(Dataset[tuple[Image.Image, int]]):
             states = [os.stat(self.folder / path) for path, _ in self.samples]
         except OSError as error:
             raise InputError(f"{error.filename} cannot be read: {error.strerror}.") from error
-        # whole seconds: what copying keeps on any file system
+        # whole seconds: copying preserves them on any file system
         facts = [(state.st_size, int(state.st_mtime)) for state in states]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def sizes(self, indices: Iterable[int]) -> list[int]:
-        """Bytes of the chosen files: other images under the same names have others.
-
-        A copy has the same, on any file system; a file that has disappeared counts as -1.
-        """
+        """Bytes of the chosen files; -1 for a missing one. A copy has the same sizes on any file system."""
         return [_size(self.folder / self.samples[index][0]) for index in indices]
 
 
 class ArrayImages(Dataset[tuple[Image.Image, int]]):
-    """Images in memory, handed out in RGB.
+    """Images in memory: ``(PIL image in RGB, label)`` pairs.
 
     Args:
         images: uint8 ``[n, H, W]`` or ``[n, H, W, 3]``.
-        labels: ``n`` of them.
-        file: where they come from.
+        labels: of the n images.
+        file: the file of the images, for their paths in ``samples``.
     """
 
     def __init__(self, images: np.ndarray, labels: list[int], file: str) -> None:
@@ -114,6 +116,7 @@ class ArrayImages(Dataset[tuple[Image.Image, int]]):
 
     @property
     def samples(self) -> list[Sample]:
+        """``(<file>/<index>, label)`` of each image."""
         return [(f"{self.file}/{index}", label) for index, label in enumerate(self.labels)]
 
     def __len__(self) -> int:
@@ -135,5 +138,5 @@ def _size(file: Path) -> int:
 
 
 def samples_hash(train: Listed, test: Listed) -> str:
-    """Identifies the samples of a task and their order; no image is decoded."""
+    """Hash of the paths and labels of a task, 16 hexadecimal digits; no image is decoded."""
     return hashlib.sha256(json.dumps([train.samples, test.samples]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""MiniMTIL: an embedded benchmark of six small tasks, with a small CLIP pre-trained on a general world of its own."""
+"""MiniMTIL: an embedded benchmark of six small tasks, with a small CLIP pre-trained on a general world of pictures."""
 
 from datamodules.mini.oracle import NoiseGenerator, OracleGenerator
 from datamodules.mini.reference import GeneralReference

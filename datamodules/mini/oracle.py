@@ -1,4 +1,4 @@
-"""Image generators that are no models, for comparison: the renderer of the general world itself, and noise."""
+"""Image generators without a model, for comparison: the renderer of the general world, and noise."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from gift_lightning.seeding import stream_seed
 
 
 class OracleGenerator(ImageGenerator):
-    """Has the renderer of the general world draw what a prompt names: what no generator can do better.
+    """The renderer of the general world draws the class in a prompt: the upper bound of a generator.
 
-    It reads the templates of MiniMTIL's tasks and the prompts in ``general_prompts.txt``. Drawings and sketches are in
-    the world's sketched style, all else looks like a photo; never like the pictures of a task.
+    It reads the templates of MiniMTIL's tasks and the prompts in ``general_prompts.txt``. Drawings and sketches have
+    the world's sketched style, all other images its photo style, never the style of a task.
 
     Args:
-        batch_size: how many images to ask for at a time; it changes none of them.
+        batch_size: images in one call; without effect on the images.
     """
 
     INDIFFERENT = frozenset({"batch_size"})
@@ -28,25 +28,33 @@ class OracleGenerator(ImageGenerator):
         self.batch_size = batch_size
 
     def identity(self) -> dict[str, Any]:
-        """What the images depend on, beside prompt and seed."""
+        """The settings that the images depend on, beside prompt and seed."""
         return {"name": type(self).__name__, "world": WORLD_VERSION}
 
     def check(self, prompts: list[str]) -> None:
-        """Raise an ``InputError`` if one of ``prompts`` cannot be read."""
+        """Check that all prompts can be read.
+
+        Raises:
+            InputError: a prompt of another form.
+        """
         for prompt in prompts:
             read_prompt(prompt)
 
     def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
-        """One 32 x 32 image for each prompt and its seed; an ``InputError`` for a prompt that cannot be read."""
+        """One 32 x 32 image for each prompt and its seed.
+
+        Raises:
+            InputError: a prompt of another form.
+        """
         return [_image(_draw(prompt, seed)) for prompt, seed in zip(prompts, seeds, strict=True)]
 
 
 class NoiseGenerator(ImageGenerator):
-    """Makes images of uniform noise whatever the prompt, to see what a method gains from what is on the images.
+    """Images of uniform noise for any prompt: a baseline that shows the gain from the content of the images.
 
     Args:
         size: width and height in pixels.
-        batch_size: how many images to ask for at a time; it changes none of them.
+        batch_size: images in one call; without effect on the images.
     """
 
     INDIFFERENT = frozenset({"batch_size"})
@@ -55,7 +63,7 @@ class NoiseGenerator(ImageGenerator):
         self.size, self.batch_size = size, batch_size
 
     def identity(self) -> dict[str, Any]:
-        """What the images depend on, beside the seed."""
+        """The settings that the images depend on, beside the seed."""
         return {"name": type(self).__name__, "size": self.size}
 
     def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
@@ -68,7 +76,7 @@ class NoiseGenerator(ImageGenerator):
 
 
 def _draw(prompt: str, seed: int) -> Tensor:
-    """One picture at a time: in a batch, it would depend on its neighbours."""
+    """One picture, drawn alone: in a batch, it would depend on its neighbours."""
     kind, name = read_prompt(prompt)
     style = SKETCH if prompt.startswith(("a drawing of ", "a sketch of ")) else PHOTO
     return draw(kind, [name], _random(seed, "oracle"), style)[0]
@@ -79,5 +87,5 @@ def _random(seed: int, name: str) -> Generator:
 
 
 def _image(picture: Tensor) -> Image.Image:
-    """A uint8 picture (3, H, W) as an RGB image."""
+    """A uint8 picture ``[3, H, W]`` as an RGB image."""
     return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())

@@ -6,7 +6,15 @@ from torch.utils.data import Dataset
 
 
 class Pictures(Dataset[tuple[Image.Image, int]]):
-    """Labelled pictures: uint8 (N, 3, H, W) and N labels, handed out as RGB PIL images."""
+    """Labelled pictures as ``(PIL image in RGB, label)`` pairs.
+
+    Args:
+        images: uint8 ``[N, 3, H, W]``.
+        labels: of the N pictures.
+
+    Raises:
+        ValueError: the numbers of pictures and labels differ.
+    """
 
     def __init__(self, images: Tensor, labels: list[int]) -> None:
         if len(images) != len(labels):

@@ -1,6 +1,6 @@
-"""Prompts for the classes of the general world: those of the tasks, and those a model knew before any task.
+"""Prompts for the classes of the general world: those of the tasks, and those of the pre-training alone.
 
-The second are kept in ``general_prompts.txt``, one a line; ``python -m datamodules.mini.prompts`` writes it.
+The latter are in ``general_prompts.txt``, one a line; ``python -m datamodules.mini.prompts`` writes it.
 """
 
 from functools import cache
@@ -13,6 +13,7 @@ from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import write_text
 
 GENERAL_PROMPTS = Path(__file__).with_name("general_prompts.txt")
+"""The file of the prompts of classes that no task has."""
 
 _TASKS: dict[str, type[MiniTask]] = {
     "sprite": Shapes,
@@ -22,11 +23,11 @@ _TASKS: dict[str, type[MiniTask]] = {
     "land": LandUse,
     "flag": Flags,
 }
-"""The task whose classes are of a kind; letters have none."""
+"""The task with classes of a kind; letters have none."""
 
 
-def class_prompts() -> dict[str, dict[str, str]]:
-    """``{kind: {class name: prompt}}`` for everything the world can show.
+def prompts_by_kind() -> dict[str, dict[str, str]]:
+    """``{kind: {class name: prompt}}`` for all classes of the world.
 
     A class of a task has the prompt of that task's first template, any other one the prompt in ``general_prompts.txt``.
     """
@@ -34,28 +35,28 @@ def class_prompts() -> dict[str, dict[str, str]]:
 
 
 def general_prompts() -> list[str]:
-    """The prompts of all classes of the world that no task has, as ``general_prompts.txt`` holds them."""
+    """The prompts of all classes of the world that no task has, in the order of ``general_prompts.txt``."""
     return [
         prompt
-        for kind, prompts in class_prompts().items()
+        for kind, prompts in prompts_by_kind().items()
         for name, prompt in prompts.items()
         if not _is_of_a_task(kind, name)
     ]
 
 
 def read_prompt(prompt: str) -> tuple[str, str]:
-    """The kind and the class name that a prompt asks for, in any template of the tasks.
+    """The kind and the class name in a prompt, of any template of the tasks.
 
     Raises:
-        InputError: a prompt of another form, or of a class that the world cannot show.
+        InputError: a prompt of another form, or with a class that the world lacks.
     """
-    known = _readings()
-    if prompt not in known:
+    readings = _readings()
+    if prompt not in readings:
         raise InputError(
-            f"OracleGenerator cannot read the prompt '{prompt}'{nearest(prompt, known)}: it draws the classes of"
-            f" MiniMTIL's tasks and what datamodules/mini/{GENERAL_PROMPTS.name} names."
+            f"OracleGenerator cannot read the prompt '{prompt}'{nearest(prompt, readings)}: it draws the classes of"
+            f" MiniMTIL's tasks and those in datamodules/mini/{GENERAL_PROMPTS.name}."
         )
-    return known[prompt]
+    return readings[prompt]
 
 
 def _is_of_a_task(kind: str, name: str) -> bool:
@@ -76,14 +77,14 @@ def _templates(kind: str) -> list[str]:
 
 @cache
 def _readings() -> dict[str, tuple[str, str]]:
-    """What each prompt means that can be read."""
-    known = {}
+    """Kind and class name of each readable prompt."""
+    readings = {}
     for kind, family in KINDS.items():
         for template in _templates(kind):
             for name in family.names:
-                known[template.format(name)] = (kind, name)
-                known[template.replace(" a {}", " an {}").format(name)] = (kind, name)
-    return known
+                readings[template.format(name)] = (kind, name)
+                readings[template.replace(" a {}", " an {}").format(name)] = (kind, name)
+    return readings
 
 
 if __name__ == "__main__":

@@ -9,13 +9,16 @@ from gift_lightning.seeding import stream_seed
 
 
 class GeneralReference(Replay):
-    """Captioned pictures of the general world, of the kind that the small CLIP was pre-trained on.
+    """Captioned pictures of the general world, from the distribution of the small CLIP's pre-training.
 
-    Other pictures than those of its pre-training, and the same in every task. What ZSCL distils on.
+    No picture of the pre-training is among them, and they are the same in every task. ZSCL distils on them.
 
     Args:
-        size: pictures.
+        size: number of pictures.
         batch_size: pictures in one optimiser step, over all devices and accumulated batches.
+
+    Raises:
+        InputError: ``size`` or ``batch_size`` is below 1.
     """
 
     def __init__(self, size: int = 1000, batch_size: int = 64) -> None:

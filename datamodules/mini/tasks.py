@@ -1,4 +1,4 @@
-"""The six tasks of MiniMTIL: real digits, and five drawn ones, each in a manner the general world does not have."""
+"""The six tasks of MiniMTIL: real digits, and five drawn ones, each in a style that the general world lacks."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from datamodules.base import Task
 from datamodules.mini.pictures import Pictures
 from gift_lightning.errors import InputError
 
-TASKS_VERSION = 1  # raised whenever a task would come out with other pictures or labels
+TASKS_VERSION = 1  # raised whenever the pictures or labels of a task change
 _CHUNK = 200  # pictures drawn at a time; a seed belongs to a chunk, so a smaller set is a prefix of a larger one
 
 
@@ -24,21 +24,21 @@ def _seed(*key: object) -> int:
 
 
 def _photocopy(images: Tensor) -> Tensor:
-    """Shades of gray, stretched so that every picture keeps its contrast: float (n, 3, H, W)."""
+    """Shades of gray, stretched so that every picture keeps its contrast: float ``[n, 3, H, W]``."""
     gray = images.mean(1, keepdim=True)
     low, high = gray.amin((2, 3), keepdim=True), gray.amax((2, 3), keepdim=True)
     return (0.15 + 0.7 * (gray - low) / (high - low).clamp(min=0.05)).expand_as(images)
 
 
 def _relief(images: Tensor, share: float) -> Tensor:
-    """Embossed, with light from the upper left: float (n, 3, H, W)."""
+    """Embossed, with light from the upper left: float ``[n, 3, H, W]``."""
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     slope = padded[:, :, 2:, 2:] - padded[:, :, :-2, :-2]
     return (1 - share) * images + share * (0.5 + 1.2 * slope)
 
 
 def _behind_blinds(images: Tensor, strength: float, generator: Generator) -> Tensor:
-    """With the light and shade of blinds on everything: float (n, 3, H, W)."""
+    """With the light and shade of blinds on everything: float ``[n, 3, H, W]``."""
     from datamodules.mini.world.canvas import any_direction, uniform
 
     n = len(images)
@@ -48,7 +48,7 @@ def _behind_blinds(images: Tensor, strength: float, generator: Generator) -> Ten
 
 
 def _old_print(images: Tensor, share: float) -> Tensor:
-    """Colours faded towards sepia: float (n, 3, H, W)."""
+    """Colours faded towards sepia: float ``[n, 3, H, W]``."""
     gray = images.mean(1, keepdim=True)
     sepia = torch.cat([1.05 * gray + 0.05, 0.85 * gray + 0.03, 0.6 * gray], 1)
     return (1 - share) * images + share * sepia
@@ -58,9 +58,12 @@ class MiniTask(Task):
     """A small task that needs no download: 32 x 32 pictures, made in ``setup``.
 
     Args:
-        train_size: training images; fewer are a prefix of more.
-        test_size: test images, likewise.
+        train_size: number of training images; a smaller set is a prefix of a larger one.
+        test_size: number of test images, likewise.
         shots: training images of each class; ``data.shots`` if not given.
+
+    Raises:
+        InputError: a set would be empty.
     """
 
     train_set: Pictures
@@ -82,7 +85,7 @@ class MiniTask(Task):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the pictures are made from, not of pixels: equal on every machine."""
+        """Hash of the pictures' name, version, class names and labels, not of pixels: equal on every machine."""
         labels = [self._labels("train", self.train_size), self._labels("test", self.test_size)]
         facts = [self.name, TASKS_VERSION, self.class_names, *labels]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -95,11 +98,11 @@ class MiniTask(Task):
 
 
 class DrawnTask(MiniTask):
-    """A task whose pictures a renderer draws: balanced classes, each chunk from a seed of its own."""
+    """A task whose pictures a renderer draws: balanced classes, each chunk from another seed."""
 
     @abstractmethod
     def draw(self, names: list[str], generator: Generator) -> Tensor:
-        """Pictures of the named classes in the manner of the task: uint8 (n, 3, 32, 32)."""
+        """Pictures of the named classes in the style of the task: uint8 ``[n, 3, 32, 32]``."""
 
     def _labels(self, split: str, size: int) -> list[int]:
         rng = Random(_seed(self.name, split, "labels"))
@@ -119,7 +122,7 @@ class DrawnTask(MiniTask):
 
 
 class Counting(DrawnTask):
-    """How many things there are: mixed things on a cluttered ground, each with a shadow."""
+    """The number of things: mixed things on a cluttered ground, each with a shadow."""
 
     name = "Counting"
     class_names = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
@@ -134,7 +137,16 @@ class Counting(DrawnTask):
 
 
 class Digits(MiniTask):
-    """Real handwritten digits: the 1797 of scikit-learn (8 x 8, UCI), in a fixed order."""
+    """Real handwritten digits: the 1797 of scikit-learn (8 x 8, UCI), in a fixed order.
+
+    Args:
+        train_size: at most 1000.
+        test_size: at most 797.
+        shots: training images of each class; ``data.shots`` if not given.
+
+    Raises:
+        InputError: a set would be empty or larger.
+    """
 
     name = "Digits"
     class_names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -169,7 +181,7 @@ class Digits(MiniTask):
 
 
 class Flags(DrawnTask):
-    """Whose flag it is: strongly waving, in faded old prints."""
+    """The country of a flag: strongly waving, in faded old prints."""
 
     name = "Flags"
     class_names = [
@@ -203,7 +215,7 @@ class Flags(DrawnTask):
 
 
 class LandUse(DrawnTask):
-    """What the land is used for, seen from above in the near infrared."""
+    """The land use, seen from above in the near infrared."""
 
     name = "LandUse"
     class_names = [
@@ -221,7 +233,7 @@ class LandUse(DrawnTask):
 
 
 class Shapes(DrawnTask):
-    """Which shape it is: filled or contoured, in any colour, in the light and shade of blinds."""
+    """The shape of a thing: filled or contoured, in any colour, in the light and shade of blinds."""
 
     name = "Shapes"
     class_names = [
@@ -240,7 +252,7 @@ class Shapes(DrawnTask):
 
 
 class Textures(DrawnTask):
-    """Which texture it is: colourless, as a relief in low light."""
+    """The texture of a surface: colourless, as a relief in low light."""
 
     name = "Textures"
     class_names = [

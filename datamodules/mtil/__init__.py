@@ -2,7 +2,7 @@
 
 from datamodules.mtil.arrays import CIFAR100, MNIST
 from datamodules.mtil.folders import SUN397, Caltech101, EuroSAT, TinyImageNet
-from datamodules.mtil.listed import DTD, Aircraft, Flowers, Food, OxfordPet, StanfordCars
+from datamodules.mtil.label_files import DTD, Aircraft, Flowers, Food, OxfordPet, StanfordCars
 
 __all__ = [
     "CIFAR100",

@@ -20,12 +20,12 @@ class CIFAR100(MTILTask):
     markers = ("meta", "train", "test")
 
     def _contents(self) -> Contents:
-        source, root = datasets.CIFAR100, os.fspath(self._root)
-        for file, md5 in (*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])):
+        dataset, root = datasets.CIFAR100, os.fspath(self._root)
+        for file, md5 in (*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"])):
             _check_file(self.where / file)
             if not check_md5(self.where / file, md5):
                 raise DataError("incomplete", f"{self.where / file} is damaged: unpack its archive again.")
-        train, test = source(root, train=True), source(root, train=False)
+        train, test = dataset(root, train=True), dataset(root, train=False)
         return Contents(
             train.classes,
             ArrayImages(train.data, train.targets, "train"),
@@ -55,12 +55,12 @@ class MNIST(MTILTask):
 def _check_file(path: Path) -> None:
     if not path.is_file():
         packed = path.with_name(path.name + ".gz")
-        remedy = f"{packed.name} lies there: unpack it" if packed.is_file() else "unpack its archive again"
+        remedy = f"unpack {packed.name} beside it" if packed.is_file() else "unpack its archive again"
         raise DataError("incomplete", f"{path} is missing: {remedy}.")
 
 
 def _check_idx(path: Path, dimensions: int, count: int) -> None:
-    """See whether a file of MNIST holds ``count`` things, and is as long as it says at its beginning."""
+    """Check that a file of MNIST holds ``count`` images or labels, and has the length that its header gives."""
     _check_file(path)
     first = 4 + 4 * dimensions
     with open(path, "rb") as file:

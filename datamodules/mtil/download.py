@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile
 
-from datamodules.mtil.facts import Source
+from datamodules.mtil.facts import Download
 from gift_lightning.errors import InputError, first_line
 from gift_lightning.fetch import Report, fetch
 
@@ -17,18 +17,18 @@ _CHUNK = 1 << 20
 _DAMAGED = (EOFError, BadZipFile, gzip.BadGzipFile, tarfile.TarError, zlib.error)
 
 
-def install(name: str, files: Sequence[Source], target: Path, check: Callable[[Path], None], report: Report) -> None:
+def install(name: str, files: Sequence[Download], target: Path, check: Callable[[Path], None], report: Report) -> None:
     """Download the files of a data set and unpack them in a hidden folder beside ``target``, then rename that onto it.
 
-    A killed process leaves nothing in ``target``; called again, this goes on from what was already downloaded.
+    A killed process leaves nothing in ``target``; the next call resumes the download.
 
     Args:
         name: of the data set.
-        files: what to download. Each belongs into a folder below the parent of ``target``.
+        files: to download. Each belongs into a folder below the parent of ``target``.
         target: the folder that holds all of the data set; missing or empty.
-        check: called with the folder that stands for the parent of ``target`` before it is put in place; raises if
-            what was unpacked is not the data set.
-        report: shows one line of text on how far it is.
+        check: called with the unpacked folder, in the place of the parent of ``target``, before the rename; raises an
+            ``InputError`` if the unpacked files are not the data set.
+        report: shows one line of text on the progress.
 
     Raises:
         InputError: a file cannot be fetched, has another checksum, is damaged, or cannot be written.
@@ -60,7 +60,7 @@ def install(name: str, files: Sequence[Source], target: Path, check: Callable[[P
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Extract a tar or zip archive into ``folder``, decompress a ``.gz`` into it, or copy any other file there.
+    """Extract a tar or zip archive into ``folder``, decompress a ``.gz`` into it, or copy any other file into it.
 
     Raises:
         InputError: the archive is damaged, in which case it is removed, or has files that would lie elsewhere.
@@ -79,8 +79,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 while stream.read(_CHUNK):  # tarfile stops before the checksum, which is read at the very end
                     pass
         elif archive.suffix == ".gz":
-            with gzip.open(archive) as source, open(folder / archive.stem, "wb") as file:
-                shutil.copyfileobj(source, file, _CHUNK)
+            with gzip.open(archive) as content, open(folder / archive.stem, "wb") as file:
+                shutil.copyfileobj(content, file, _CHUNK)
         else:
             shutil.copy(archive, folder)
     except tarfile.FilterError as error:
@@ -98,5 +98,5 @@ def _checked(check: Callable[[Path], None], unpacked: Path, work: Path) -> None:
         raise
 
 
-def _file_name(file: Source) -> str:
+def _file_name(file: Download) -> str:
     return file.url.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What is known of each data set: class names, prompts, counts, and where it comes from."""
+"""Constants of each data set: class names, prompts, counts, licence, and addresses to download from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from gift_lightning.files import read_json
 
 
 @dataclass(frozen=True)
-class Source:
+class Download:
     """A file to download.
 
     Attributes:
@@ -26,18 +26,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a data set before a file of it is read.
+    """The constants of a data set, fixed before a file of it is read.
 
     Attributes:
-        classes, train, test: numbers of classes and images.
+        classes, train, test: numbers of classes, training images and test images.
         templates: prompts with one ``{}`` for the class name; the first trains, all test.
-        class_names: in the order of the labels; ``None`` for those that come with the data.
-        source: a page about it.
-        bytes: of all files to download; ``None`` where nobody says.
-        licence: ``None`` where its authors name none.
-        files: what to download; empty if it has to be fetched by hand.
-        by_hand: what to do then.
-        folders: names of the class folders in the order of the labels, where it is not that of the alphabet.
+        class_names: in the order of the labels; ``None`` if they come with the data.
+        url: of a page about the data set.
+        bytes: of all files to download; ``None`` if unpublished.
+        licence: ``None`` if its authors name none.
+        files: to download; empty if the data set has to be fetched by hand.
+        by_hand: one sentence on how to fetch it by hand.
+        folders: names of the class folders in the order of the labels, if that is not the alphabetical order.
     """
 
     classes: int
@@ -45,10 +45,10 @@ class Facts:
     test: int
     templates: tuple[str, ...]
     class_names: tuple[str, ...] | None
-    source: str
+    url: str
     bytes: int | None
     licence: str | None
-    files: tuple[Source, ...]
+    files: tuple[Download, ...]
     by_hand: str | None = None
     folders: tuple[str, ...] | None = None
 
@@ -56,7 +56,7 @@ class Facts:
 def _read(path: Path) -> dict[str, Facts]:
     facts: dict[str, Facts] = {}
     for name, values in read_json(path).items():
-        files = tuple(Source(**file) for file in values.pop("files"))
+        files = tuple(Download(**file) for file in values.pop("files"))
         frozen: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
@@ -65,4 +65,4 @@ def _read(path: Path) -> dict[str, Facts]:
 
 
 FACTS = _read(Path(__file__).with_name("facts.json"))
-"""By the names that the benchmark gives its data sets."""
+"""The constants of each data set, by its name in the benchmark."""

@@ -1,4 +1,4 @@
-"""Data sets that are listed nowhere: what lies in a folder belongs to its class."""
+"""Data sets without label files: the folder of an image is its class."""
 
 import os
 from abc import abstractmethod
@@ -15,8 +15,8 @@ from datamodules.mtil.checks import DataError, check_label_file, check_listed, c
 from datamodules.mtil.task import Contents, MTILTask
 
 
-class FolderTask(MTILTask):
-    """A data set with a folder for each class, of which a random fifth is for testing.
+class ClassFolderTask(MTILTask):
+    """A data set with a folder for each class and no split: a random fifth of all images is the test set.
 
     The draw is over the sorted paths, so that it does not depend on the file system.
     """
@@ -24,41 +24,41 @@ class FolderTask(MTILTask):
     def _contents(self) -> Contents:
         folders, paths = self._class_folders(), self._paths()
         size = int(0.8 * len(paths))
-        found = (size, len(paths) - size)
-        self._check_folders(folders, paths, found)
-        check_total(self.where, paths, self.facts.train + self.facts.test, found)
+        counts = (size, len(paths) - size)
+        self._check_folders(folders, paths, counts)
+        check_total(self.where, paths, self.facts.train + self.facts.test, counts)
         labels = {folder: label for label, folder in enumerate(folders)}
         samples = [(path, labels[os.path.dirname(path)]) for path in paths]
         generator = torch.Generator().manual_seed(42)
-        parts: list[Any] = random_split(samples, found, generator)  # type: ignore[arg-type]
-        train, test = ([samples[index] for index in part.indices] for part in parts)
+        subsets: list[Any] = random_split(samples, counts, generator)  # type: ignore[arg-type]
+        train, test = ([samples[index] for index in subset.indices] for subset in subsets)
         return Contents(self._names(folders), self._files(train), self._files(test))
 
-    def _check_folders(self, folders: Sequence[str], paths: Sequence[str], found: tuple[int, int]) -> None:
-        number, expected, known = len(folders), self.facts.classes, set(folders)
+    def _check_folders(self, folders: Sequence[str], paths: Sequence[str], counts: tuple[int, int]) -> None:
+        number, expected, classes = len(folders), self.facts.classes, set(folders)
         if number < expected:
             sentence = f"{self.where} has folders of {number} classes, not {expected}: unpack its archive again."
-            raise DataError("incomplete", sentence, found)
+            raise DataError("incomplete", sentence, counts)
         if number > expected:
-            sentence = f"{self.where} has {number} folders for {expected} classes: remove those that are of none."
-            raise DataError("wrong layout", sentence, found)
-        stray = next((path for path in paths if os.path.dirname(path) not in known), None)
+            sentence = f"{self.where} has {number} folders for {expected} classes: remove those that are no class."
+            raise DataError("wrong layout", sentence, counts)
+        stray = next((path for path in paths if os.path.dirname(path) not in classes), None)
         if stray:
-            raise DataError("wrong layout", f"{self.where / stray} is in the folder of no class: remove it.", found)
+            raise DataError("wrong layout", f"{self.where / stray} is in the folder of no class: remove it.", counts)
 
     def _names(self, folders: Sequence[str]) -> Sequence[str]:
         return folders
 
     def _paths(self) -> list[str]:
-        """Of all images, sorted."""
+        """Paths of all images, sorted."""
         return image_paths(self.where)
 
     @abstractmethod
     def _class_folders(self) -> list[str]:
-        """The folders that hold the images of each class, in the order of the labels."""
+        """The folder of each class, in the order of the labels."""
 
 
-class Caltech101(FolderTask):
+class Caltech101(ClassFolderTask):
     """Caltech 101: 101 kinds of things, without the folder of background images that comes with them."""
 
     name = "Caltech101"
@@ -73,7 +73,7 @@ class Caltech101(FolderTask):
         return [path for path in super()._paths() if not path.startswith(f"{self._background}/")]
 
 
-class EuroSAT(FolderTask):
+class EuroSAT(ClassFolderTask):
     """EuroSAT: ten uses of land, seen by a satellite."""
 
     name = "EuroSAT"
@@ -84,7 +84,7 @@ class EuroSAT(FolderTask):
         return class_folders(self.where)
 
 
-class SUN397(FolderTask):
+class SUN397(ClassFolderTask):
     """SUN397: 397 kinds of places."""
 
     name = "SUN397"
@@ -115,7 +115,7 @@ class TinyImageNet(MTILTask):
         stray = next((path for path in paths if os.path.dirname(path) not in folders), None)
         if stray:
             wanted = self.where / "train" / "<class>" / "images"
-            raise DataError("wrong layout", f"{self.where / stray} is looked for in {wanted}: move such images there.")
+            raise DataError("wrong layout", f"{self.where / stray} has to lie in {wanted}: move such images.")
         train = [(path, folders[os.path.dirname(path)]) for path in paths]
         check_listed(self.where, train, test)
         check_total(self.where, paths, self.facts.train, (len(train), len(test)))

@@ -1,4 +1,4 @@
-"""What the data sets of MTIL have in common."""
+"""The base class of the data sets of MTIL."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,9 +17,10 @@ from gift_lightning.sources import Inspection
 
 
 class Contents(NamedTuple):
-    """What a data set holds; class names as they come with the data, in the order of the labels."""
+    """Class names and images of a data set on disk."""
 
     class_names: Sequence[str]
+    """As they come with the data, in the order of the labels."""
     train: ImageFiles | ArrayImages
     test: ImageFiles | ArrayImages
 
@@ -28,20 +29,20 @@ class MTILTask(Task):
     """A data set of the MTIL benchmark, with the split, the class names and the prompts of that benchmark.
 
     Args:
-        root: the folder where the data sets lie, as torchvision keeps them; ``data.root`` if not given.
+        root: the folder of all data sets, in the layout of torchvision; ``data.root`` if not given.
         shots: training images of each class; ``data.shots`` if not given.
 
     Attributes:
-        folder: where this one lies, below the root.
-        markers: files, and folders with a slash at the end, by which it is known if it lies elsewhere.
-        lookalikes: folders with another data set that has the same markers.
+        folder: of this data set, below the root.
+        markers: files, and folders with a slash at the end, that identify the data set in any folder.
+        lookalikes: folders of another data set with the same markers.
 
     Raises:
-        InputError: in ``setup``, the data is missing or not whole; when an image is asked for that does not decode.
+        InputError: in ``setup``, the data is missing or incomplete; at access, an image does not decode.
     """
 
     INDIFFERENT = frozenset({"root"})
-    """See ``gift_lightning.runs.same_run``; what is in it has a fingerprint."""
+    """See ``gift_lightning.runs.same_run``: the fingerprint covers the data."""
 
     folder: str
     markers: tuple[str, ...]
@@ -57,6 +58,7 @@ class MTILTask(Task):
 
     @property
     def facts(self) -> Facts:
+        """The constants of the data set: counts, prompts, licence."""
         return FACTS[self.name]
 
     @property
@@ -70,11 +72,15 @@ class MTILTask(Task):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the paths, or places in a file, and labels of both sets, in their order."""
+        """Hash of the paths (or indices in a file) and labels of both sets, in their order."""
         return self._fingerprint
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the lists of images, once."""
+        """Read the lists of images, once.
+
+        Raises:
+            InputError: the data is missing or incomplete.
+        """
         if hasattr(self, "train_set"):
             return
         inspection, contents = self._look()
@@ -85,19 +91,19 @@ class MTILTask(Task):
         self._fingerprint = samples_hash(contents.train, contents.test)
 
     def inspect(self) -> Inspection:
-        """What is found of the data; no image is opened."""
+        """The state of the data on this machine; no image is opened."""
         return self._look()[0]
 
     def download(self, report: Report) -> None:
-        """Fetch the data and put it in place, whole or not at all; what is there already is left as it is.
+        """Fetch the data and put it in place, whole or not at all; existing files stay unchanged.
 
-        An interrupted download goes on where it stopped.
+        An interrupted download resumes.
 
         Args:
-            report: shows one line of text on how far it is.
+            report: shows one line of text on the progress.
 
         Raises:
-            InputError: it cannot be fetched, is not what it should be, or something is in its place.
+            InputError: it cannot be fetched, is not the data set, or other files are in its place.
         """
         inspection = self.inspect()
         if inspection.status == "present":
@@ -114,7 +120,7 @@ class MTILTask(Task):
     def _check_download(self, root: Path) -> None:
         inspection = type(self)(str(root)).inspect()
         if inspection.status != "present":
-            raise InputError(f"What {self.facts.source} offers is no longer {self.name} as known: {inspection.detail}")
+            raise InputError(f"{self.facts.url} now offers other data than {self.name}: {inspection.detail}")
 
     def _look(self) -> tuple[Inspection, Contents | None]:
         facts = self.facts
@@ -131,10 +137,10 @@ class MTILTask(Task):
             self.name,
             fault.status if fault else "present",
             str(fault) if fault else "",
-            found=fault.found if fault else expected,
+            counts=fault.counts if fault else expected,
             expected=expected,
             where=self.where,
-            source=facts.source,
+            url=facts.url,
             bytes=facts.bytes,
             licence=facts.licence,
             automatic=bool(facts.files),
@@ -147,8 +153,8 @@ class MTILTask(Task):
 
     @abstractmethod
     def _contents(self) -> Contents:
-        """List what is there.
+        """List the classes and images on disk.
 
         Raises:
-            DataError: something is amiss with it.
+            DataError: the data set is missing, incomplete or in another layout.
         """

@@ -17,6 +17,7 @@ from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write, read_json, require_regular
 
 CSV_NAME, MANIFEST_NAME = "image_text.csv", "manifest.json"
+"""Files of a folder: the text of each image, as the authors have it; and what made the images, with their hashes."""
 SCHEMA = 1
 """Version of the manifest; raised when a field changes its meaning."""
 

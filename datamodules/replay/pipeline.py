@@ -13,6 +13,7 @@ from gift_lightning.hub import HOW_TO_FETCH, cached_file, is_offline, not_cached
 from gift_lightning.sources import Inspection
 
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+"""The text-to-image model of GIFT's authors, on the Hugging Face hub."""
 
 COMMITS = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}
 """Versions of repositories that images are drawn with unless another is named: the same for everybody, at any time."""
@@ -49,6 +50,7 @@ class Pipeline:
         self.place, self.revision = place, revision or COMMITS.get(place)
 
     def inspect(self) -> Inspection:
+        """Its state on this machine."""
         try:
             folder = self.find()
         except InputError as error:
@@ -58,6 +60,7 @@ class Pipeline:
         return Inspection(self.name, "present", where=folder)
 
     def download(self, report: Report) -> None:
+        """Fetch the files of the pipeline from the hub, and check their hashes."""
         for file in self.get().rglob("*.safetensors"):
             verify(file)
 

@@ -12,7 +12,7 @@ import torch
 
 from datamodules.base import Replay, is_template
 from datamodules.images.layout import splits_in
-from datamodules.images.listing import Passed, class_folders, list_images, note_of_passed
+from datamodules.images.listing import Skipped, class_folders, list_images, note_of_skipped
 from datamodules.images.sets import ImageFiles
 from datamodules.preprocessing import Vocabulary
 from gift_lightning.errors import InputError, nearest
@@ -76,7 +76,7 @@ class Reference(Replay):
         self.images, self.sentences = path_of(images), sentences
         self.num_images, self.num_sentences = num_images, num_sentences
         self.template = template
-        self._passed: list[Passed] = []
+        self._skipped: list[Skipped] = []
         self._check_arguments()
 
     def setup(self, stage: str | None = None) -> None:
@@ -103,14 +103,14 @@ class Reference(Replay):
         except InputError as error:
             detail = str(error)
         status: Status = "present" if not detail else "incomplete" if count else "missing"
-        return Inspection(self.name, status, detail, found=(count, 0), where=self.images)
+        return Inspection(self.name, status, detail, counts=(count, 0), where=self.images)
 
     def sources(self) -> list[Source]:
         return [self]
 
     def notes(self) -> list[str]:
-        """The files of the folder that were passed over."""
-        return note_of_passed(self._passed, _IMAGES.strip("`"), self.images)
+        """The files of the folder that were skipped."""
+        return note_of_skipped(self._skipped, _IMAGES.strip("`"), self.images)
 
     def prepare_task(self, task: int) -> None:
         """Nothing: the set is that of all tasks."""
@@ -129,7 +129,7 @@ class Reference(Replay):
         """Where the paths start, and all paths, sorted."""
         if self.images.is_dir():
             self._check_splits()
-            (paths, self._passed), folder = _list_by_class(self.images), self.images
+            (paths, self._skipped), folder = _list_by_class(self.images), self.images
         elif self.images.exists():
             lines = (line.strip() for line in read_lines(self.images, _IMAGES))
             folder, paths = self.images.parent, sorted({line for line in lines if line})
@@ -233,13 +233,13 @@ class Reference(Replay):
             )
 
 
-def _list_by_class(folder: Path) -> tuple[list[str], list[Passed]]:
+def _list_by_class(folder: Path) -> tuple[list[str], list[Skipped]]:
     """Images below a folder, those of classes that are links to folders too, unless they lead back up."""
     names = [name for name in class_folders(folder) if (folder / name).is_symlink()]
     linked = [name for name in names if not folder.resolve().is_relative_to((folder / name).resolve())]
     listings = [list_images(folder), *(list_images(folder / name).below(name) for name in linked)]
     images = sorted(path for listing in listings for path in listing.images)
-    return images, sorted(each for listing in listings for each in listing.passed if each.path not in linked)
+    return images, sorted(each for listing in listings for each in listing.skipped if each.path not in linked)
 
 
 def _read_sentences(file: Path) -> list[str]:

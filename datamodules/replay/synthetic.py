@@ -91,7 +91,7 @@ class SyntheticReplay(Replay):
             self.name,
             status,
             "" if count == expected else fault or left,
-            found=(count, 0),
+            counts=(count, 0),
             expected=(expected, 0),
             where=self.root,
             to_write=None if one is None else one * (expected - count),

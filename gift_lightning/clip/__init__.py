@@ -1,4 +1,4 @@
-"""The CLIP that the methods train: an open_clip model, where it and its weights come from, text at its true length."""
+"""The CLIP that the methods train: an open_clip model, the loading of its weights, text without padding."""
 
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP, TEST_LOGIT_SCALE, cosine

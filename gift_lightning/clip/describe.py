@@ -1,4 +1,4 @@
-"""Image transforms in words that are the same in every process, and differ if the transforms do."""
+"""Descriptions of image transforms: equal in every process, different for different transforms."""
 
 import collections
 import contextlib
@@ -33,7 +33,7 @@ _PRINTED: dict[str, dict[str, tuple[Any, ...]]] = {
     "open_clip.transform.CenterCropOrPad": {"fill": (0,)},
     "open_clip.transform.ResizeKeepRatio": {"longest": (0, 1), "random_scale_prob": (0,), "random_aspect_prob": (0,)},
 }
-"""What the transforms of CLIPs consist of, with the usual values of what is not in their print, or is rounded there."""
+"""The transforms of CLIPs, with the default values of the settings that their ``repr`` omits or rounds."""
 
 _BUILTIN = (dict, list, tuple, set, frozenset, str, bytes, bool, int, float, complex)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, re.Pattern, type(Ellipsis))
@@ -41,7 +41,7 @@ _TORCH = (torch.dtype, torch.device, torch.Size, torch.layout, np.dtype, np.gene
 _MAPPINGS = (dict, collections.OrderedDict, types.MappingProxyType)
 
 _HIDING = (collections.deque, collections.defaultdict, functools.partial)
-"""Classes of C in modules of Python, whose subclasses keep more than their attributes show."""
+"""Classes of C in modules of Python, whose subclasses have state beside their attributes."""
 
 _COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, np.ufunc)
 
@@ -49,20 +49,23 @@ _CONTENT = (
     *("torch", "torchvision", "open_clip"),
     *("builtins", "collections", "functools", "numpy", "pathlib", "PIL", "re"),
 )
-"""Packages whose objects are described where a function uses them from outside; of others the class is named."""
+"""Packages whose objects are described if a function uses them as globals; for other packages the class is named."""
 
 _LIBRARIES = tuple(sysconfig.get_paths()[place] for place in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def describe(transform: Any) -> str:
-    """A transform by what it does, without addresses in memory.
+    """The content of a transform as text, without addresses in memory.
 
-    What the transforms of CLIPs consist of as it prints itself. Of others: the class, all attributes, and a hash of the
-    code of functions and methods with the values outside that they use; of libraries the names alone.
+    The usual transforms of CLIPs are described by their ``repr``. Others by their class, all attributes, and a hash of
+    the code of functions and methods with the global values that they use; classes and functions of libraries by name.
+
+    Args:
+        transform: a callable, PIL image to ``[3, H, W]``.
 
     Raises:
-        InputError: it holds something that cannot be told from another by its content: a source of random numbers, an
-            open file, an object of a compiled library.
+        InputError: it holds an object without describable content: a generator of random numbers, an open file, an
+            object of a compiled library.
     """
     if _is_printed(transform):
         return repr(transform)
@@ -70,7 +73,7 @@ def describe(transform: Any) -> str:
 
 
 def can_be_described(transform: Any) -> bool:
-    """Whether ``describe`` can tell this transform from others."""
+    """Whether ``describe`` accepts this transform."""
     try:
         describe(transform)
     except InputError:
@@ -79,7 +82,7 @@ def can_be_described(transform: Any) -> bool:
 
 
 def _is_printed(value: Any) -> bool:
-    """Whether a transform's print shows all its settings but those that have their usual values."""
+    """Whether a transform's ``repr`` shows all its settings, except those with their default values."""
     if type(value) in (list, tuple):
         return all(map(_is_printed, value))
     usual = _PRINTED.get(_path(type(value)))
@@ -88,12 +91,12 @@ def _is_printed(value: Any) -> bool:
     settings = vars(value)
     if any(settings.get(name) not in values for name, values in usual.items()):
         return False
-    # the other attributes of a module of torch are empty, unless it has hooks or parts
-    return all(_is_printed(part) for part in settings.values() if type(part) not in (*_MAPPINGS, set) or part)
+    # the other attributes of a module of torch are empty, unless it has hooks or submodules
+    return all(_is_printed(entry) for entry in settings.values() if type(entry) not in (*_MAPPINGS, set) or entry)
 
 
 class _Description:
-    """Describes values as what JSON can hold; an object that occurs again is named by its number."""
+    """Describes values as JSON; a repeated object is described by its number."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
@@ -107,7 +110,7 @@ class _Description:
             return f"{_path(type(value))}.{value.name}"
         if isinstance(value, types.ModuleType):
             return value.__name__
-        if isinstance(value, logging.Logger):  # it knows all others of the process
+        if isinstance(value, logging.Logger):  # it refers to all others of the process
             return f"logger {value.name}"
         if id(value) in self._seen:
             return f"#{self._seen[id(value)]}"
@@ -161,13 +164,13 @@ class _Description:
         return ["function", name, outside, _code(function.__code__), values]
 
     def _used(self, value: Any) -> Any:
-        """A value outside a function that its code may use, or only mention."""
+        """A global value whose name is in the code of a function."""
         kind, before = type(value), dict(self._seen)
         try:
             is_open = not _is_library(kind.__module__) or kind.__module__.partition(".")[0] in _CONTENT
             return self.of(value) if is_open or isinstance(value, (type, enum.Enum, logging.Logger)) else _path(kind)
         except InputError:
-            self._seen = before  # what was met on the way may differ from process to process
+            self._seen = before  # the objects met on the way may differ from process to process
             return _path(kind)
 
     def _class(self, kind: type) -> Any:
@@ -224,7 +227,7 @@ def _constant(part: Any) -> str:
 
 
 def _is_library(module: str | None) -> bool:
-    """Whether a module is installed, and no code of the user's or of this program."""
+    """Whether a module belongs to an installed library, and not to the user or this program."""
     name = (module or "").partition(".")[0]
     if name in sys.stdlib_module_names and name != "__main__":
         return True
@@ -233,7 +236,7 @@ def _is_library(module: str | None) -> bool:
 
 
 def _is_compiled(base: type) -> bool:
-    """Whether a class may keep more than its attributes show, as those of C do."""
+    """Whether a class may have state beside its attributes, as classes of C have."""
     module = sys.modules.get(base.__module__)
     file = getattr(module, "__file__", None) or ""
     return base is not object and module is not None and base.__module__ != "__main__" and not file.endswith(".py")

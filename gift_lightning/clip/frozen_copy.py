@@ -15,7 +15,7 @@ class FrozenCopy(nn.Module, Generic[_Module]):
     Its weights are parameters and not buffers, because DDP sends all buffers to all ranks at every step.
 
     Args:
-        module: what is copied.
+        module: the module to copy.
     """
 
     def __init__(self, module: _Module) -> None:
@@ -27,7 +27,7 @@ class FrozenCopy(nn.Module, Generic[_Module]):
         return super().train(False)
 
     def pairs(self, module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        """The trained parameters of ``module`` and their frozen counterparts, in the same order."""
+        """The trained parameters of ``module`` and, in the same order and shapes, their frozen counterparts."""
         both = [
             pair for pair in zip(module.parameters(), self.module.parameters(), strict=True) if pair[0].requires_grad
         ]
@@ -35,15 +35,15 @@ class FrozenCopy(nn.Module, Generic[_Module]):
 
     @torch.no_grad()
     def copy_from(self, module: nn.Module) -> None:
-        """Take over the weights of ``module``."""
+        """Copy the weights of ``module`` into this copy."""
         torch._foreach_copy_(list(self.module.parameters()), list(module.parameters()))
 
     @torch.no_grad()
     def fill(self, values: list[Tensor], module: nn.Module) -> None:
-        """Take over values for the trained parameters of ``module``, in their order."""
+        """Copy values for the trained parameters of ``module`` into this copy, in their order and shapes."""
         torch._foreach_copy_(self.pairs(module)[1], values)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
-        """Write these weights into ``module``, in place."""
+        """Copy the weights of this copy into ``module``."""
         torch._foreach_copy_(list(module.parameters()), list(self.module.parameters()))

@@ -1,4 +1,4 @@
-"""CLIPs without weights, on the meta device: what has no numbers can still be counted."""
+"""Outlines of CLIPs: models on the meta device, without weights, for counting parameters."""
 
 import json
 import logging
@@ -20,12 +20,15 @@ def outline_name(name: str) -> str | None:
         name: ``model.clip.name``.
 
     Returns:
-        ``None`` if there is no such model, or what describes it is on the hub alone and not in its cache here.
+        ``None`` if the model does not exist, or if its config is not on this machine.
+
+    Raises:
+        InputError: ``name`` is a package that cannot be imported.
     """
     scheme, _, place = name.partition(":")
     if not place:
-        known = open_clip.get_model_config(name.replace("/", "-"))
-        return name if known and _is_described(known) else None
+        model_config = open_clip.get_model_config(name.replace("/", "-"))
+        return name if model_config and _is_described(model_config) else None
     folder = package_file(name, "`model.clip.name`") if scheme == "package" else Path(place)
     config = cached_file(place, HUB_CONFIG) if scheme == "hf-hub" else folder / HUB_CONFIG
     if config is None or not config.is_file():
@@ -34,17 +37,17 @@ def outline_name(name: str) -> str | None:
 
 
 def _is_described(config: dict[str, Any]) -> bool:
-    """Whether a text tower of transformers, which has a config of its own, can be made too."""
+    """Whether the config of the text tower, if it is one of transformers, is on this machine too."""
     text = config["text_cfg"].get("hf_model_name")
     return text is None or cached_file(text, "config.json") is not None
 
 
 def outline(name: str) -> nn.Module:
-    """The model of that name on the meta device, in a moment and without memory."""
+    """The model of a name (see ``outline_name``) on the meta device, in a moment and without memory."""
     disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # that there are no weights
+    logging.disable(logging.WARNING)  # open_clip warns of a model without weights
     try:
-        with torch.device("meta"):  # else it would first be made in memory
+        with torch.device("meta"):  # without it, the model is first built in memory
             model: nn.Module = open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta")
         return model
     finally:

@@ -1,4 +1,4 @@
-"""Where a CLIP comes from: open_clip's own models and tags, model folders, packages, the Hugging Face hub, files."""
+"""Loading of CLIPs: models and tags of open_clip, model folders, packages, the Hugging Face hub, weights files."""
 
 import contextlib
 import json
@@ -20,8 +20,8 @@ from gift_lightning.hub import HOW_TO_FETCH, HUB_CONFIG, HUB_WEIGHTS, cached_fil
 _HUB_SECONDS = 10.0
 
 
-class Parts(NamedTuple):
-    """What a CLIP is made of."""
+class Pretrained(NamedTuple):
+    """A pre-trained model with its transforms and tokenizer: the arguments of ``CLIP``, see there."""
 
     model: nn.Module
     train_transform: Callable[[Any], Tensor]
@@ -30,40 +30,44 @@ class Parts(NamedTuple):
     origin: Origin
 
 
-def open_parts(name: str, pretrained: str | None, weights: str | None, origin: str | None = None) -> Parts:
-    """The parts of a CLIP in float32 on the CPU; the arguments are those of ``gift_lightning.clip.source.CLIPSource``.
+def load_pretrained(name: str, pretrained: str | None, weights: str | None, origin: str | None = None) -> Pretrained:
+    """A model in float32 on the CPU; the arguments are those of ``gift_lightning.clip.source.CLIPSource``.
 
     Raises:
-        InputError: no such model, weights that are missing, cannot be downloaded, or do not fit the model.
+        InputError: the model does not exist, or its weights are missing, cannot be downloaded, or do not fit it.
     """
-    source, found = check(name, pretrained, weights), find_origin(name, pretrained, weights, origin)
-    if source.startswith("hf-hub:"):
-        _check_hub(source.removeprefix("hf-hub:"), needs_weights=pretrained is None and weights is None)
-    is_tag = pretrained is not None and pretrained in tags_of(source)
+    model_name, model_origin = check(name, pretrained, weights), find_origin(name, pretrained, weights, origin)
+    if model_name.startswith("hf-hub:"):
+        _check_hub(model_name.removeprefix("hf-hub:"), needs_weights=pretrained is None and weights is None)
+    is_tag = pretrained is not None and pretrained in tags_of(model_name)
     file = weights or (None if is_tag else pretrained)
-    of_tag = _tag_file(source, pretrained or "") if is_tag and file is None else None
+    of_tag = _tag_file(model_name, pretrained or "") if is_tag and file is None else None
     try:
         with _quiet():
-            # a folder or a hub id has weights of its own; open_clip would only warn if it found none
-            own = file is None and of_tag is None
+            # a folder or a hub id comes with weights; without require_pretrained, open_clip only warns if they lack
+            bundled = file is None and of_tag is None
             model, train_transform, test_transform = open_clip.create_model_and_transforms(
-                source, load_weights=own, require_pretrained=own, pretrained_text=own, **settings(name, found.tag)
+                model_name,
+                load_weights=bundled,
+                require_pretrained=bundled,
+                pretrained_text=bundled,
+                **settings(name, model_origin.tag),
             )
             if of_tag is not None:
                 open_clip.load_checkpoint(model, of_tag)
-            tokenizer = open_clip.get_tokenizer(source, **_tokenizer_files(source))
-    except Exception as error:  # of many kinds: no network, a damaged file
+            tokenizer = open_clip.get_tokenizer(model_name, **_tokenizer_files(model_name))
+    except Exception as error:  # any: without a network, with a damaged file
         raise InputError(f"CLIP '{name}' cannot be loaded: {first_line(error)}") from error
     if file is not None:
         load_weights(model, Path(file))
-    return Parts(model, train_transform, test_transform, tokenizer, found)
+    return Pretrained(model, train_transform, test_transform, tokenizer, model_origin)
 
 
 def check(name: str, pretrained: str | None, weights: str | None) -> str:
-    """The name as open_clip takes it; the arguments are those of ``gift_lightning.clip.source.CLIPSource``.
+    """The name as an argument of open_clip; the arguments are those of ``gift_lightning.clip.source.CLIPSource``.
 
     Raises:
-        InputError: no such model, no such tag of it, or a file that is missing.
+        InputError: the model, its tag, or a file does not exist.
     """
     # importing the package may register the model's vision tower with timm
     name = f"local-dir:{package_file(name, 'model.clip.name')}" if name.startswith("package:") else name
@@ -73,14 +77,14 @@ def check(name: str, pretrained: str | None, weights: str | None) -> str:
     if ":" in name:
         folder = Path(name.removeprefix("local-dir:"))
         if name.startswith("local-dir:") and not (folder / HUB_CONFIG).is_file():
-            raise InputError(f"`model.clip.name` is '{name}', but there is no {folder / HUB_CONFIG}.")
+            raise InputError(f"`model.clip.name` is '{name}', but {folder / HUB_CONFIG} does not exist.")
         if is_missing:
-            told = _not_a_file(str(pretrained))
-            raise InputError(f"`model.clip.pretrained` '{pretrained}' {told}: give a weights file or null.")
+            fault = _not_a_file(str(pretrained))
+            raise InputError(f"`model.clip.pretrained` '{pretrained}' {fault}: give a weights file or null.")
         return name
-    known, name = open_clip.list_models(), name.replace("/", "-")
-    if name not in known:
-        raise InputError(f"`model.clip.name` '{name}' is not a model of open_clip{nearest(name, known)}.")
+    models, name = open_clip.list_models(), name.replace("/", "-")
+    if name not in models:
+        raise InputError(f"`model.clip.name` '{name}' is not a model of open_clip{nearest(name, models)}.")
     tags = tags_of(name)
     if pretrained is None and weights is None:
         raise InputError(
@@ -97,7 +101,7 @@ def _not_a_file(name: str) -> str:
 
 
 def _tokenizer_files(name: str) -> dict[str, str]:
-    """A merges file named in the config of a model folder lies in that folder."""
+    """The tokenizer's arguments: a merges file named in the config of a model folder lies in that folder."""
     if not name.startswith("local-dir:"):
         return {}
     folder = Path(name.removeprefix("local-dir:"))
@@ -117,7 +121,7 @@ def _tag_file(name: str, tag: str) -> str:
             _ask(repository)
             path = open_clip.download_pretrained(open_clip.get_pretrained_cfg(name.replace("/", "-"), tag))
         return path
-    except Exception as error:  # of many kinds
+    except Exception as error:  # the hub's library raises any exception
         raise InputError(
             f"`model.clip.pretrained` '{tag}' {_absent(error)}, or get {files[0]} from https://huggingface.co/{repository}"
             " by other means and name the file with --model.clip.weights."
@@ -128,7 +132,7 @@ def _check_hub(repository: str, needs_weights: bool) -> None:
     try:
         if not _cached(repository, (HUB_CONFIG,)) or (needs_weights and not _cached(repository, HUB_WEIGHTS)):
             _ask(repository)
-    except Exception as error:  # of many kinds
+    except Exception as error:  # as above
         raise InputError(
             f"`model.clip.name` 'hf-hub:{repository}' {_absent(error)}, or get {HUB_CONFIG} and {HUB_WEIGHTS[0]} from"
             f" https://huggingface.co/{repository} by other means and name their folder with"
@@ -137,18 +141,18 @@ def _check_hub(repository: str, needs_weights: bool) -> None:
 
 
 def _cached(repository: str, files: tuple[str, ...]) -> str | None:
-    """The first of ``files`` that was downloaded before."""
-    found = (cached_file(repository, file) for file in files)
-    return next((str(path) for path in found if path), None)
+    """The path of the first of ``files`` in the cache; ``None`` if it has none of them."""
+    paths = (cached_file(repository, file) for file in files)
+    return next((str(path) for path in paths if path), None)
 
 
 def _ask(repository: str) -> None:
-    """Ask the hub for a repository, once: a download would go on asking for a minute if there is no network."""
+    """Request a repository from the hub, once: without a network, a download would retry for a minute."""
     model_info(repository, timeout=_HUB_SECONDS)
 
 
 def _absent(error: Exception) -> str:
-    """What is amiss with something that is not in the cache, and what to do."""
+    """Fault and remedy of a file that the cache lacks, as the middle of a sentence."""
     if is_offline():
         return f"is not on this machine: {HOW_TO_FETCH}"
     return f"is not on this machine and cannot be downloaded ({first_line(error).rstrip('.')}): try again"
@@ -156,7 +160,7 @@ def _absent(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what open_clip says of models that it makes without weights, and of errors that it raises anyway."""
+    """Silence open_clip's messages about models without weights, and about errors that it also raises."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""The tensors in a TorchScript archive, the form of OpenAI's own CLIP files, without running the code in it."""
+"""The tensors in a TorchScript archive, the form of OpenAI's CLIP files, without running the code in it."""
 
 import pickle
 import struct
@@ -27,7 +27,7 @@ _DTYPES = {
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive; a damaged archive is none."""
+    """Whether a file is a whole TorchScript archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
@@ -38,12 +38,12 @@ def is_torchscript(path: Path) -> bool:
 def read_torchscript(path: Path) -> dict[str, Tensor]:
     """Parameters, buffers and other tensors of the module in the archive, by the names of a state dict.
 
-    ``torch.jit.load`` would run what the file says. Here its modules become objects with attributes and no methods, and
-    nothing can be called but what makes a tensor of bytes in the archive.
+    ``torch.jit.load`` would run code in the file. Here its modules become objects with attributes and no methods, and
+    the only functions called make a tensor from bytes in the archive.
 
     Raises:
-        pickle.UnpicklingError: the archive refers to anything beyond modules and tensors.
-        Exception: of other kinds, if it is damaged.
+        pickle.UnpicklingError: the archive refers to other objects than modules and tensors.
+        Exception: the archive is damaged.
     """
     with zipfile.ZipFile(path) as archive:
         data = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
@@ -57,7 +57,7 @@ class _Reader(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(BytesIO(archive.read(f"{root}data.pkl")))
         self._archive, self._root = archive, root
-        self._module = type("Module", (_Module,), {})  # of this file: what it does to its classes ends with it
+        self._module = type("Module", (_Module,), {})  # a class for this file alone: unpickling may change it
         self._storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -65,10 +65,10 @@ class _Reader(pickle.Unpickler):
             return self._module
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        known = {("torch._utils", "_rebuild_tensor_v2"): _tensor, ("collections", "OrderedDict"): OrderedDict}
-        if (module, name) not in known:
+        allowed = {("torch._utils", "_rebuild_tensor_v2"): _tensor, ("collections", "OrderedDict"): OrderedDict}
+        if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"Unsupported: GLOBAL {module}.{name}")  # in the words of torch.load
-        return known[module, name]
+        return allowed[module, name]
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, dtype, key, *_ = pid
@@ -79,7 +79,7 @@ class _Reader(pickle.Unpickler):
 
 
 class _Module:
-    """What stands for a module: its attributes."""
+    """The attributes of a module, in its place."""
 
 
 def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:

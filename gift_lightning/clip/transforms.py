@@ -1,4 +1,4 @@
-"""The transform of test images in two parts: what runs once on an image, and what runs on every batch."""
+"""The test transform in two steps: one runs once on an image, the other on every batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,20 +9,24 @@ from torchvision.transforms import Compose, Normalize, PILToTensor
 
 
 def split_transform(transform: Callable[[Any], Tensor]) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Tensor]]:
-    """Split a test transform into what runs once on an image and what runs on every batch of it.
+    """Split a test transform into a step for single images and a step for batches.
 
-    The first part ends in uint8, the second does what ``ToTensor`` and ``Normalize`` do, in the same order. A transform
-    of another form is all first part.
+    Args:
+        transform: PIL image to ``[3, H, W]``.
+
+    Returns:
+        The geometry, PIL image to uint8 ``[3, H, W]``, and ``ToTensor`` with ``Normalize``, uint8 ``[n, 3, H, W]`` to
+        float32. A transform that does not end in these two is returned whole, with the identity.
     """
-    parts = list(getattr(transform, "transforms", []))
-    if len(parts) < 2 or not isinstance(parts[-1], Normalize) or "ToTensor" not in type(parts[-2]).__name__:
+    steps = list(getattr(transform, "transforms", []))
+    if len(steps) < 2 or not isinstance(steps[-1], Normalize) or "ToTensor" not in type(steps[-2]).__name__:
         return transform, lambda images: images
-    return Compose([*parts[:-2], PILToTensor()]), _FromBytes(parts[-1])
+    return Compose([*steps[:-2], PILToTensor()]), _FromBytes(steps[-1])
 
 
 @dataclass
 class _FromBytes:
-    """What ``ToTensor`` and ``Normalize`` do, on uint8 images; not a lambda, which no worker process could be sent."""
+    """``ToTensor`` and ``Normalize`` on uint8 images; a class, because a lambda cannot be sent to worker processes."""
 
     normalize: Normalize
 

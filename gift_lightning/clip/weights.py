@@ -1,4 +1,4 @@
-"""Weights of a CLIP in files, whoever wrote them: this package, open_clip, OpenAI, or the authors of a method."""
+"""Files with the weights of a CLIP, written by this package, open_clip, OpenAI, or the authors of a method."""
 
 import re
 import zipfile
@@ -16,23 +16,23 @@ from gift_lightning.errors import InputError
 from gift_lightning.tensors import load_tensors
 
 _RUN = "clip.model."
-"""Where the CLIP is in the state dict of a run's checkpoint."""
+"""Prefix of the CLIP in the state dict of a run's checkpoint."""
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "module")
-"""Where programs keep a state dict beside other things; an average of the weights (EMA) has other names."""
+"""Keys of a state dict beside other content; an average of the weights (EMA) has other keys."""
 
 _WITHIN = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What torch.compile and others put into names, also in their middle."""
+"""Parts of names that torch.compile and other wrappers insert, also in their middle."""
 
 _TOWERS = ("visual", "text", "transformer")
 
 SIZES = frozenset({"input_resolution", "context_length", "vocab_size"})
-"""What OpenAI's own files keep among the weights, and the architecture says anyway."""
+"""Entries of OpenAI's state dicts that are no weights but sizes of the architecture."""
 
 _NO_WEIGHTS = re.compile(rf"{'|'.join(sorted(SIZES))}|(.*\.)?attn_mask")
 
 _TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
-"""Parts of the text tower, which OpenAI's models have beside ``visual``, and others of open_clip in ``text``."""
+"""Beginnings of the text tower's names: beside ``visual`` in OpenAI's models, below ``text`` in others of open_clip."""
 
 _BLOCK = r"resblocks\.\d+\.(attn\.(in_proj_|out_proj\.)|ln_[12]\.|mlp\.c_(fc|proj)\.)(weight|bias)"
 _OPENAI = re.compile(
@@ -43,24 +43,28 @@ _OPENAI = re.compile(
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is safetensors, whatever its name is: a header in JSON follows its own length in eight bytes."""
+    """Whether a file is safetensors, by its content: a JSON header follows the eight bytes of its length.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with open(path, "rb") as file:
         return file.read(9)[8:] == b"{"
 
 
 def read_file(path: Path, device: str = "cpu") -> Any:
-    """The content of safetensors, of a TorchScript archive, or of what ``torch.save`` wrote; no code in it is run.
+    """The content of a file of safetensors, TorchScript or ``torch.save``; no code in it is run.
 
     Args:
         path: the file.
-        device: ``meta`` reads no tensor of what ``torch.save`` wrote, only what there is.
+        device: of the tensors in a file of ``torch.save``; ``meta`` reads their names and shapes alone.
 
     Raises:
         InputError: the file is missing or damaged, or cannot be read without running code.
     """
     if not path.is_file():
-        amiss = "is a folder: name a file in it" if path.is_dir() else "does not exist"
-        raise InputError(f"Weights file {path} {amiss}.")
+        fault = "is a folder: name a file in it" if path.is_dir() else "does not exist"
+        raise InputError(f"Weights file {path} {fault}.")
     try:
         if is_safetensors(path):
             return load_tensors(path)
@@ -70,7 +74,7 @@ def read_file(path: Path, device: str = "cpu") -> Any:
             _check_sums(path)
         with torch.serialization.safe_globals([Namespace]):  # the arguments of a program: values alone
             return torch.load(path, device, weights_only=True)
-    except Exception as error:  # of many kinds
+    except Exception as error:  # a damaged file raises any exception
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code:
             raise InputError(
@@ -81,7 +85,7 @@ def read_file(path: Path, device: str = "cpu") -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare what ``torch.save`` wrote with the checksums in it, which ``torch.load`` does not."""
+    """Verify the checksums in a file of ``torch.save``, which ``torch.load`` ignores."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
@@ -89,11 +93,11 @@ def _check_sums(path: Path) -> None:
 
 
 def state_in(content: Any) -> dict[str, Tensor]:
-    """The state dict in the content of a file; empty if there is none.
+    """The state dict in the content of a file; empty if it has none.
 
-    It may lie beside other things (the state of an optimiser, the arguments of a program) under ``state_dict``,
-    ``model`` or another usual name, in any nesting. Of a run's checkpoint it is that of its CLIP. What a wrapper puts
-    before every name (``module.``) or into names (``_orig_mod.``) is left out.
+    It may be nested under ``state_dict``, ``model`` or another usual key, beside other content (the state of an
+    optimiser, the arguments of a program). From a run's checkpoint it is that of its CLIP. The prefixes and inserts of
+    wrappers (``module.``, ``_orig_mod.``) are removed from the names.
     """
     while isinstance(content, Mapping):
         inner = (content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping))
@@ -118,62 +122,70 @@ def _common_prefix(names: Iterable[str]) -> str:
 
 
 def weights_in(content: Any) -> dict[str, Tensor]:
-    """The weights of a CLIP in the content of a file, with the names of open_clip or OpenAI; empty if there are none.
+    """The weights of a CLIP in the content of a file, with the names of open_clip or OpenAI; empty if it has none.
 
-    See ``state_in``; what is no weight is left out.
+    See ``state_in``; entries that are no weights are left out.
     """
     return {name: tensor for name, tensor in state_in(content).items() if not _NO_WEIGHTS.fullmatch(name)}
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load the weights in a file into ``model``, which keeps its own precision.
+    """Load the weights in a file into ``model``, in the model's precision.
 
     Raises:
-        InputError: see ``read_file``; or the weights are not those of this model, all of them and no others.
+        InputError: see ``read_file``; or the file lacks a weight of the model, or has others.
     """
-    state, own = weights_in(read_file(path)), model.state_dict()
+    state, expected = weights_in(read_file(path)), model.state_dict()
     if not state:
         raise InputError(
             f"Weights file {path} holds no weights: give a state dict, plain or under 'state_dict' or 'model'."
         )
-    if "text.positional_embedding" in own and "positional_embedding" in state:
+    if "text.positional_embedding" in expected and "positional_embedding" in state:
         state = {f"text.{name}" if name.startswith(_TEXT) else name: tensor for name, tensor in state.items()}
-    if "logit_scale" in state and state["logit_scale"].numel() == 1 and "logit_scale" in own:
-        state["logit_scale"] = state["logit_scale"].reshape(own["logit_scale"].shape)
-    misfit = mismatch(state, own)
+    if "logit_scale" in state and state["logit_scale"].numel() == 1 and "logit_scale" in expected:
+        state["logit_scale"] = state["logit_scale"].reshape(expected["logit_scale"].shape)
+    misfit = mismatch(state, expected)
     if misfit:
         raise InputError(
-            f"Weights file {path} does not fit the model: {misfit}; give the weights of this model, or name theirs"
-            " in model.clip.name."
+            f"Weights file {path} does not fit the model: {misfit}; give weights of this model, or the model of these"
+            " weights in `model.clip.name`."
         )
     model.load_state_dict(state)
 
 
-def mismatch(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> str:
-    """What tells the weights in a file from those of a model; empty if they have the same names and shapes."""
-    for name in here:
-        if name in there and here[name].shape != there[name].shape:
-            return f"{name} has the shape {list(there[name].shape)} there and {list(here[name].shape)} here"
-    missing, unknown = [name for name in here if name not in there], [name for name in there if name not in here]
+def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """The difference of two state dicts in names or shapes, as a clause; empty without one.
+
+    Args:
+        state: of a file.
+        expected: of a model.
+    """
+    for name in expected:
+        if name in state and expected[name].shape != state[name].shape:
+            return f"{name} has the shape {list(state[name].shape)} and not {list(expected[name].shape)}"
+    missing = [name for name in expected if name not in state]
+    additional = [name for name in state if name not in expected]
     if missing:
-        return f"it lacks {len(missing)} of {len(here)} tensors, the first is {missing[0]}"
-    return f"it has {len(unknown)} tensors that the model has not, the first is {unknown[0]}" if unknown else ""
+        return f"it lacks {len(missing)} of {len(expected)} tensors, the first is {missing[0]}"
+    if additional:
+        return f"it has {len(additional)} tensors that the model has not, the first is {additional[0]}"
+    return ""
 
 
 def openai_names(model: nn.Module) -> dict[str, Tensor]:
     """The weights of an open_clip model as the state dict of the same model in OpenAI's code.
 
     Raises:
-        InputError: OpenAI's code has no such model; it knows ViTs with QuickGELU and heads of 64.
+        InputError: OpenAI's code lacks this model: it has ViTs with QuickGELU and heads of 64 channels.
     """
     state = {name.removeprefix("text."): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     other = next((name for name in state if not _OPENAI.fullmatch(name)), None)
-    heads = [part for part in model.modules() if isinstance(part, nn.MultiheadAttention)]
+    heads = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
     if other is not None:
-        difference = f"{other} is no part of it"
-    elif not any(isinstance(part, QuickGELU) for part in model.modules()):
+        difference = f"it has no {other}"
+    elif not any(isinstance(module, QuickGELU) for module in model.modules()):
         difference = "it computes with QuickGELU, this one does not"
-    elif any(part.head_dim != 64 for part in heads):
+    elif any(head.head_dim != 64 for head in heads):
         difference = "its attention heads have 64 channels, those of this one others"
     else:
         return state

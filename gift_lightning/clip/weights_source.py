@@ -1,4 +1,4 @@
-"""The weights of a CLIP as a ``Source``: on this machine, or on the Hugging Face hub, from which they are fetched."""
+"""The weights of a CLIP as a ``Source``: a file on this machine, or a download from the Hugging Face hub."""
 
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,10 @@ _SMALL = 5_000_000  # bytes of a tokenizer, a config and the like, at most
 
 
 class CLIPWeights:
-    """The weights of a CLIP, and the files of its text tower and tokenizer if they are on the hub.
+    """The weights of a CLIP, and the files of its text tower and tokenizer if they come from the hub; a ``Source``.
 
     Args:
-        clip: the CLIP as a config names it.
+        clip: the choice of a config.
     """
 
     name = "CLIP"
@@ -33,18 +33,19 @@ class CLIPWeights:
         self.clip = clip
 
     def inspect(self) -> Inspection:
+        """Their state on this machine, without the network."""
         try:
             name = self.clip.check()
         except InputError as error:
             return Inspection(self.name, "missing", str(error))
-        given = self.clip.weights or self.clip.pretrained
-        weights = Path(given) if given and Path(given).is_file() else None
+        file = self.clip.weights or self.clip.pretrained
+        weights = Path(file) if file and Path(file).is_file() else None
         scheme, _, place = name.partition(":")
         if scheme == "local-dir":
             folder = Path(place)
             weights = weights or next((path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES), None)
             if weights is None:
-                detail = f"model.clip.name: there are no weights in {folder}."
+                detail = f"model.clip.name: {folder} holds no weights."
                 return Inspection(self.name, "missing", detail, where=folder)
             return self._with_text_tower(weights, _text_config(folder / HUB_CONFIG), has_tokenizer=True)
         is_on_hub = scheme == "hf-hub"
@@ -54,30 +55,38 @@ class CLIPWeights:
             if weights is None:
                 return not_cached(self.name, repository, self._size)
         if not is_on_hub:
-            return self._with_text_tower(weights, open_clip.get_model_config(name)["text_cfg"])  # type: ignore[index]
+            return self._with_text_tower(weights, open_clip.get_model_config(name)["text_cfg"])
         config = cached_file(place, HUB_CONFIG)
         return self._with_text_tower(weights, _text_config(config)) if config else not_cached(self.name, place)
 
     def _with_text_tower(self, weights: Path, text: dict[str, Any], has_tokenizer: bool = False) -> Inspection:
-        """The verdict on a CLIP whose weights are there: its text tower and its tokenizer may be other repositories."""
-        parts = {"hf_model_name": ("config.json",)} | ({} if has_tokenizer else {"hf_tokenizer_name": TOKENIZER_FILES})
-        for key, files in parts.items():
+        """The inspection of a CLIP with weights: its text tower and its tokenizer may be in other repositories."""
+        needed = {"hf_model_name": ("config.json",)} | ({} if has_tokenizer else {"hf_tokenizer_name": TOKENIZER_FILES})
+        for key, files in needed.items():
             if text.get(key) and not any(cached_file(text[key], file) for file in files):
                 return not_cached(self.name, text[key], _SMALL)
         return Inspection(self.name, "present", where=weights)
 
     @cached_property
     def _size(self) -> int | None:
-        """Bytes of the weights in float32; ``None`` if what describes the CLIP is on the hub too."""
+        """Bytes of the weights in float32; ``None`` if the config of the CLIP is not on this machine either."""
         if outline_name(self.clip.name) is None:
             return None
         with torch.device("meta"):
             return sum(weight.nbytes for weight in self.clip.load().parameters())
 
     def download(self, report: Report) -> None:
+        """Fetch the missing files into the cache of the hub.
+
+        Args:
+            report: unused: the hub's library shows its progress itself.
+
+        Raises:
+            InputError: a file cannot be fetched, or has another checksum.
+        """
         try:
             self.clip.load()
-        finally:  # what is damaged may not be loaded
+        finally:  # also if a damaged file cannot be loaded
             if file := self.inspect().where:
                 verify(file)
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gift_lightning.config.parsing import late_refusal
 from gift_lightning.config.sentences import find_input_error
-from gift_lightning.console import tell
+from gift_lightning.console import print_styled
 
 
 def status_of(command: Callable[[], object], debug: bool) -> int:
@@ -51,4 +51,4 @@ def _tell(sentence: str) -> None:
     if first or torch.distributed.is_initialized():
         sentence = re.sub(r"\S{400,}", lambda word: f"{word[0][:60]} ...", sentence)
         sentence = sentence if len(sentence) <= 800 else f"{sentence[:760]} ..."
-        tell(sentence if first else f"rank {ranks[0]}: {sentence}", "red")
+        print_styled(sentence if first else f"rank {ranks[0]}: {sentence}", "red")

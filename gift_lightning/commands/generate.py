@@ -14,7 +14,7 @@ from rich.text import Text
 from datamodules import SyntheticReplay, TaskSequence
 from datamodules.replay.drawing import Progress, follow, lines, print_line
 from datamodules.stream import Split
-from gift_lightning.console import plain_console, tell
+from gift_lightning.console import plain_console, print_styled
 from gift_lightning.errors import InputError
 
 
@@ -39,7 +39,7 @@ def generate(sequence: TaskSequence) -> None:
             rows = [_generate(replay, task, split, bars) for task in range(sequence.num_tasks)]
     except InputError as error:
         if split.rank > 0:  # what is wrong on the first process, or on all of them, the command line tells
-            tell(f"error in process {split.rank}: {error}", "red")
+            print_styled(f"error in process {split.rank}: {error}", "red")
         raise
     _summarise(replay, rows, console)
 

@@ -12,6 +12,10 @@ _MOVED = {
     "gift_lightning.logger.MetricsCSV": "gift_lightning.records.MetricsCSV",
     "gift_lightning.low_rank.LoRA": "gift_lightning.numerics.low_rank.LoRA",
     "gift_lightning.wandb_logger.SequenceWandbLogger": "gift_lightning.records.SequenceWandbLogger",
+    **{
+        f"datamodules.mtil.listed.{name}": f"datamodules.{name}"
+        for name in ("Aircraft", "DTD", "Flowers", "Food", "OxfordPet", "StanfordCars")
+    },
 }
 """Path of a class in version 0.1.0 -> its path now."""
 

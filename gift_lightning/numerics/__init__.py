@@ -1,4 +1,4 @@
-"""The numbers of the methods: pure functions on tensors, and the few modules that are no more than their formula.
+"""The formulas of the methods: pure functions on tensors, and a few small ``nn.Module`` classes.
 
-They know torch, numpy and ``InputError``, and nothing else of this program.
+They import torch, numpy and ``InputError``, and nothing else of this program.
 """

@@ -1,4 +1,4 @@
-"""Penalties that pull weights to an anchor, as values and as gradients, and the importance of weights."""
+"""Penalties that pull weights to an anchor, as value and gradient, and the importance of weights."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,20 @@ UNTOUCHED = 1e-6
 
 @torch.no_grad()
 def normalised_fisher(squares: Sequence[Tensor | None], shapes: Sequence[Tensor]) -> list[Tensor]:
-    """Importance of each weight: its squared gradient, divided by the mean of the squares within its tensor.
+    """Importance ``F`` of each weight: its squared gradient, divided by the mean of the squares within its tensor.
 
-    So every tensor has the mean importance 1, whatever the scale of its gradient (GIFT, "adaptive weight
-    consolidation").
+    Every tensor has the mean importance 1, whatever the scale of its gradient. A tensor without a gradient has the
+    importance ``UNTOUCHED``.
+
+    Reference: Wu et al., "Synthetic Data is an Elegant GIFT for Continual Vision-Language Models" (adaptive weight
+    consolidation), CVPR 2025, arXiv 2503.04229.
 
     Args:
-        squares: squared gradients, or their mean over batches; ``None`` for a tensor without gradient.
-        shapes: tensors whose shapes and dtypes the importances take, the parameters for instance.
+        squares: squared gradients, or their mean over batches, of any shapes; ``None`` for a tensor without gradient.
+        shapes: as many tensors with the shapes and dtypes of the result, the parameters for instance.
+
+    Returns:
+        A tensor for each of ``shapes``.
 
     >>> normalised_fisher([torch.tensor([1.0, 3.0])], [torch.empty(2)])
     [tensor([0.5000, 1.5000])]
@@ -43,10 +49,13 @@ def pull_to_anchor(
     A parameter without a gradient gets one. No graph is built: the gradient of a quadratic needs no backward pass.
 
     Args:
-        parameters: theta.
+        parameters: theta, tensors of any shapes.
         anchors: as many tensors of the same shapes.
         weight: of the penalty.
         importance: F, likewise, taken as constant; 1 if not given.
+
+    Returns:
+        The penalty, a scalar ``[]`` without graph.
 
     >>> theta = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     >>> pull_to_anchor([theta], [torch.tensor([0.0, 0.0])], weight=0.5)
@@ -62,7 +71,14 @@ def pull_to_anchor(
 
 
 def gradients_of(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients of parameters, to be changed in place; a parameter without one gets zeros."""
+    """The gradients of parameters, for changes in place; a parameter without one gets zeros.
+
+    >>> theta = torch.nn.Parameter(torch.ones(2))
+    >>> gradients_of([theta])[0].add_(3)
+    tensor([3., 3.])
+    >>> theta.grad
+    tensor([3., 3.])
+    """
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

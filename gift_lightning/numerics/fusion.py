@@ -1,4 +1,4 @@
-"""Weights made of the weights of several models."""
+"""Interpolation, running means and fusion of the weights of several models."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,8 @@ from torch.nn import functional as F
 def interpolate(start: Sequence[Tensor], trained: Sequence[Tensor], alpha: float) -> list[Tensor]:
     """``(1 - alpha) * start + alpha * trained``, tensor by tensor: ``alpha`` is the weight of ``trained``.
 
+    Reference: Wortsman et al., "Robust fine-tuning of zero-shot models" (WiSE-FT), CVPR 2022, arXiv 2109.01903.
+
     >>> interpolate([torch.tensor([0.0])], [torch.tensor([10.0])], alpha=0.8)
     [tensor([8.])]
     """
@@ -23,7 +25,7 @@ def interpolate(start: Sequence[Tensor], trained: Sequence[Tensor], alpha: float
 
 @torch.no_grad()
 def running_mean_(mean: Sequence[Tensor], weights: Sequence[Tensor], count: int) -> None:
-    """Take ``weights`` into the mean of ``count`` others, in place: ``(count * mean + weights) / (count + 1)``.
+    """Add ``weights`` to the mean of ``count`` others, in place: ``(count * mean + weights) / (count + 1)``.
 
     >>> mean = [torch.tensor([2.0])]
     >>> running_mean_(mean, [torch.tensor([5.0])], count=2)
@@ -34,25 +36,35 @@ def running_mean_(mean: Sequence[Tensor], weights: Sequence[Tensor], count: int)
 
 
 Delta: TypeAlias = Mapping[str, Tensor]
-"""A delta model: how far the weights of a fine-tuned model are from those it started from, by name."""
+"""A delta model: the differences of a fine-tuned model's weights from its starting weights, by name."""
 
 
 def delta_of(start: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``trained - start``, tensor by tensor (ConDU, delta model)."""
+    """``trained - start``, tensor by tensor (ConDU, delta model).
+
+    >>> delta_of({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([1.5, 2.0])})
+    {'w': tensor([0.5000, 0.0000])}
+    """
     return {name: trained[name].detach() - weight.detach() for name, weight in start.items()}
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Several delta models in one, with what brings each back: its *task trigger*, a mask and a rescaler.
+    """Several delta models in one, with a *task trigger* for each: a mask and a rescaler that restore it.
 
-    It lies in the memory of the host, and what is asked of it is computed where it is needed, some entries at a time.
+    The tensors lie in the memory of the host. Deltas are computed on the device of their use, some entries at a time.
+
+    Reference: Gao et al., "Enhanced Continual Learning of Vision-Language Models with Model Fusion", arXiv 2503.10705.
 
     Attributes:
-        unified: the unified delta model.
-        masks: for each task, which entries of the unified delta point the way that the task's own did; packed, eight
-            entries to a byte, tensors one after the other (``pack_mask``).
+        unified: the unified delta model, ``N`` entries in all.
+        masks: for each task uint8 ``[ceil(N / 8)]``: the entries whose sign in the task's delta is that of the unified
+            one, packed by ``pack_mask``, tensors one after the other.
         rescalers: for each task a factor.
+
+    >>> fusion = unify([{"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([3.0, 1.0])}])
+    >>> len(fusion), unpack_mask(fusion.masks[1], 0, 2)
+    (2, tensor([ True, False]))
     """
 
     unified: dict[str, Tensor]
@@ -64,13 +76,17 @@ class Fusion:
 
 
 class Decoupled(Mapping[str, Tensor]):
-    """The delta model of one task, brought back tensor by tensor: ``unified * mask * rescaler`` (ConDU, decoupling).
+    """The delta model of one task, restored tensor by tensor: ``unified * mask * rescaler`` (ConDU, decoupling).
 
-    No more than what is asked for is ever in memory.
+    Only the requested tensor is in memory.
 
     Args:
-        fusion: what holds the task.
-        task: its place among the fused ones.
+        fusion: of several tasks.
+        task: index of the task among them.
+
+    >>> delta = Decoupled(unify([{"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([3.0, 1.0])}]), task=1)
+    >>> delta["w"], delta.entries("w", 0, 1, torch.device("cpu"))
+    (tensor([4., -0.]), tensor([4.]))
     """
 
     def __init__(self, fusion: Fusion, task: int) -> None:
@@ -89,7 +105,7 @@ class Decoupled(Mapping[str, Tensor]):
         return len(self._unified)
 
     def entries(self, name: str, first: int, last: int, device: torch.device) -> Tensor:
-        """Entries ``first`` to ``last - 1`` of a tensor, counted through all its dimensions, on a device."""
+        """Entries ``first`` to ``last - 1`` of a flattened tensor, ``[last - first]``, on a device."""
         begin, end = self._first[name] + first, self._first[name] + last
         packed = self._packed[begin // 8 : (end + 7) // 8].to(device)
         values = self._unified[name].flatten()[first:last].to(device)
@@ -98,13 +114,23 @@ class Decoupled(Mapping[str, Tensor]):
 
 @torch.no_grad()
 def write_expert_(weights: Mapping[str, Tensor], start: Mapping[str, Tensor], delta: Decoupled) -> None:
-    """Make ``weights`` those of a task's expert, ``start + delta``, in place; those that no task changed stay.
+    """Set ``weights`` to those of a task's expert, ``start + delta``, in place; weights without a delta stay.
 
-    Beside the two models next to nothing is in memory, however large the largest tensor.
+    The working memory is that of 2^18 entries, however large the largest tensor.
+
+    Args:
+        weights: of the model, by name.
+        start: of the pre-trained model, with the names of ``delta``.
+        delta: of the task.
+
+    >>> weights, start = {"w": torch.zeros(2)}, {"w": torch.tensor([1.0, 1.0])}
+    >>> write_expert_(weights, start, Decoupled(unify([{"w": torch.tensor([0.5, -0.5])}]), task=0))
+    >>> weights
+    {'w': tensor([1.5000, 0.5000])}
     """
     for name in delta:
         weight, begin = weights[name].view(-1), start[name].view(-1)
-        for first, last in _parts(weight):
+        for first, last in _ranges(weight):
             change = delta.entries(name, first, last, weight.device)
             torch.add(begin[first:last], change, out=weight[first:last])
 
@@ -113,13 +139,18 @@ def write_expert_(weights: Mapping[str, Tensor], start: Mapping[str, Tensor], de
 def unify(deltas: Sequence[Delta]) -> Fusion:
     """Fuse delta models into one (ConDU, unifying).
 
-    sign = that of the mean of the deltas (of 0: negative)
+    sign = sign of the mean of the deltas (negative for 0)
     mask_i = delta_i has this sign
-    unified = sign * max_i |delta_i|, over those that have it
+    unified = sign * max_i |delta_i|, over the deltas with this sign
     rescaler_i = sum_n mean |delta_i,n| / sum_n mean |mask_i,n * unified_n|, over tensors n
 
-    Small tensors weigh as much in a rescaler as large ones, as in the authors' code. A delta without any entry gets the
-    rescaler 1. Computed on the device of the last delta, some entries at a time.
+    Small tensors weigh as much in a rescaler as large ones, as in the authors' code. A delta with an empty mask gets
+    the rescaler 1, with a warning. Computed on the device of the last delta, some entries at a time.
+
+    Reference: as ``Fusion``.
+
+    Args:
+        deltas: of the tasks, with the same names and shapes.
 
     >>> fusion = unify([{"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([3.0, 1.0])}])
     >>> fusion.unified["w"], fusion.rescalers
@@ -130,41 +161,49 @@ def unify(deltas: Sequence[Delta]) -> Fusion:
     unified: dict[str, Tensor] = {}
     sample = next(iter(deltas[-1].values()))
     dtype = torch.promote_types(sample.dtype, torch.float32)  # sums in half precision would lose the small tensors
-    own, kept = (sample.new_zeros(len(deltas), dtype=dtype) for _ in range(2))
+    full, masked = (sample.new_zeros(len(deltas), dtype=dtype) for _ in range(2))  # mean sizes, summed over tensors
     masks = _MaskWriter(sample.new_zeros(len(deltas), 0, dtype=torch.bool))
     for name, last_delta in deltas[-1].items():
         whole = torch.empty(last_delta.shape, dtype=last_delta.dtype)
-        for first, last in _parts(last_delta):
+        for first, last in _ranges(last_delta):
             stacked = torch.stack([_entries(delta, name, first, last, sample.device) for delta in deltas])
-            own += torch.linalg.vector_norm(stacked, 1, dim=1, dtype=dtype) / whole.numel()
+            full += torch.linalg.vector_norm(stacked, 1, dim=1, dtype=dtype) / whole.numel()
             sign = stacked.mean(0).gt(0).to(stacked.dtype).mul_(2).sub_(1)
             stacked.mul_(sign)
             size = stacked.amax(0).clamp_(min=0)
             mask = stacked > 0
-            kept += (stacked.sign_().clamp_(min=0).to(dtype) @ size.to(dtype)) / whole.numel()
+            masked += (stacked.sign_().clamp_(min=0).to(dtype) @ size.to(dtype)) / whole.numel()
             part = size.mul_(sign)
             masks.add(mask)
             whole.view(-1)[first:last] = part
         unified[name] = whole
-    empty = kept == 0
+    empty = masked == 0
     if empty.any():
-        warnings.warn("A delta model has no entry that the fusion keeps: its rescaler is set to 1.", stacklevel=2)
-    rescalers = torch.where(empty, torch.ones_like(own), own / kept).tolist()
+        warnings.warn("The mask of a delta model is empty: its rescaler is set to 1.", stacklevel=2)
+    rescalers = torch.where(empty, torch.ones_like(full), full / masked).tolist()
     return Fusion(unified, masks.packed(), rescalers)
 
 
 def fuse(fusion: Fusion | None, delta: Delta) -> Fusion:
-    """Take in a further delta model (ConDU, iterative update): the earlier ones are decoupled, and all unified anew.
+    """Add a delta model (ConDU, iterative update): the earlier ones are decoupled, and all are unified again.
 
-    What the earlier fusions lost is not brought back, so the result depends on the order, and differs from ``unify`` of
-    all deltas at once.
+    Entries lost in earlier fusions stay lost, so the result depends on the order of the tasks, and differs from
+    ``unify`` of all deltas at once.
+
+    Args:
+        fusion: of the earlier tasks; ``None`` before the first one.
+        delta: of the new task.
+
+    >>> fusion = fuse(fuse(None, {"w": torch.tensor([1.0, -2.0])}), {"w": torch.tensor([3.0, 1.0])})
+    >>> fusion.unified, len(fusion)
+    ({'w': tensor([ 3., -2.])}, 2)
     """
     earlier = [] if fusion is None else [Decoupled(fusion, task) for task in range(len(fusion))]
     return unify([*earlier, delta])
 
 
-def _parts(tensor: Tensor) -> Iterator[tuple[int, int]]:
-    """The entries of a tensor in ranges: what is computed of each is small beside a model, and stays in the caches."""
+def _ranges(tensor: Tensor) -> Iterator[tuple[int, int]]:
+    """Ranges of a tensor's entries, small enough for the caches of a CPU."""
     size = tensor.numel()
     return ((first, min(first + 2**18, size)) for first in range(0, size, 2**18))
 
@@ -199,11 +238,11 @@ def unpack_mask(packed: Tensor, first: int, count: int) -> Tensor:
 
 
 _EIGHTS = (torch.arange(256)[:, None] >> torch.arange(7, -1, -1) & 1).bool().view(torch.int64).flatten()
-"""What each byte of a packed mask stands for: eight booleans, seen as one number."""
+"""The eight booleans of each byte of a packed mask, viewed as one number."""
 
 
 class _MaskWriter:
-    """Packs the masks of several tasks, ``[T, n]`` at a time, as if they came in one piece."""
+    """Packs the masks of several tasks, added in pieces of ``[T, n]``."""
 
     def __init__(self, rest: Tensor) -> None:
         self._rest, self._bytes = rest, [rest.cpu().to(torch.uint8)]
@@ -216,4 +255,4 @@ class _MaskWriter:
 
     def packed(self) -> list[Tensor]:
         rows = torch.cat([*self._bytes, pack_mask(self._rest).cpu()], dim=1)
-        return [row.clone() for row in rows]  # each a tensor of its own, as files of tensors want them
+        return [row.clone() for row in rows]  # without shared storage: safetensors refuses it

@@ -1,4 +1,4 @@
-"""Which images stand best for many."""
+"""Herding: the choice of exemplars whose mean is closest to that of all images."""
 
 import torch
 from torch import Tensor
@@ -8,18 +8,21 @@ from torch import Tensor
 def herding(features: Tensor, count: int) -> list[int]:
     """Indices of ``count`` of the features ``[N, D]``, or all, chosen one after the other.
 
-    Each is the one that brings the mean of those chosen closest to the mean of all (iCaRL, algorithm 4).
+    Each choice brings the mean of the chosen features closest to the mean of all.
+
+    Reference: Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning" (algorithm 4), CVPR 2017,
+    arXiv 1611.07725.
 
     >>> herding(torch.tensor([[0.0], [1.0], [5.0]]), 2)
     [1, 2]
     """
     mean, total = features.mean(0), torch.zeros_like(features[0])
-    left, chosen = torch.ones(len(features), dtype=torch.bool, device=features.device), list[int]()
+    unchosen, chosen = torch.ones(len(features), dtype=torch.bool, device=features.device), list[int]()
     for size in range(1, min(count, len(features)) + 1):
         distances = (mean - (total + features) / size).norm(dim=1)
-        best = int(distances.masked_fill(~left, torch.inf).argmin())
+        best = int(distances.masked_fill(~unchosen, torch.inf).argmin())
         total = total + features[best]
-        left[best] = False
+        unchosen[best] = False
         chosen.append(best)
     return chosen
 
@@ -27,8 +30,8 @@ def herding(features: Tensor, count: int) -> list[int]:
 def herding_by_class(features: Tensor, labels: Tensor, count: int) -> list[int]:
     """Indices of ``count`` features ``[N, D]`` with labels ``[N]``, chosen by herding within each class.
 
-    In turns: the first of each class, then the second of each, and within a turn those nearest to the mean of their
-    class first. So any beginning of the list has as many of each class, give or take one.
+    In turns: the first choice of each class, then the second of each, and within a turn by their distance from the mean
+    of their class. So any beginning of the list has as many of each class, give or take one.
 
     >>> herding_by_class(torch.tensor([[0.0], [1.0], [5.0], [7.0], [8.0]]), torch.tensor([0, 0, 0, 1, 1]), 3)
     [3, 1, 4]

@@ -11,12 +11,18 @@ from gift_lightning.errors import InputError
 
 @dataclass
 class LoRA:
-    """What low-rank adaptation trains.
+    """Settings of low-rank adaptation.
 
     Attributes:
-        rank: r, columns of the one matrix and rows of the other; a smaller weight has what rank it can.
-        scale: factor of their product; alpha / r where alpha is what others name it by.
-        targets: which weights, by patterns of their names in the model (``visual.*``, ``*.attn.*``).
+        rank: r, columns of ``B`` and rows of ``A``; at most the sides of a weight.
+        scale: factor of ``B A``; other programs set alpha = scale * r.
+        targets: patterns of the names of the adapted weights (``visual.*``, ``*.attn.*``).
+
+    Raises:
+        InputError: the rank is below 1.
+
+    >>> LoRA(rank=4, targets=["visual.*"])
+    LoRA(rank=4, scale=1.0, targets=['visual.*'])
     """
 
     rank: int = 16
@@ -29,26 +35,30 @@ class LoRA:
 
 
 class LowRank(nn.Module):
-    """What LoRA adds to weights of a model: ``scale * B A``, ``B [out, r]`` of zeros at first and ``A [r, in]``.
+    """The additions of LoRA to the weights of a model: ``scale * B A``, with ``B [out, r]`` of zeros and ``A [r, in]``.
 
-    It adapts the matrices that activations are multiplied with: those of linear layers, of convolutions (as matrices
-    ``[out, in * height * width]``, the patch embedding among them), and the fused projection of an attention, whose
-    query, key and value share one ``A``. In these a low rank is known to suffice; embedding tables are looked up, not
-    multiplied, and biases and norms are too small to be worth it. Nor does it adapt the last projections of open_clip's
-    transformers, which are parameters of no layer.
+    It adapts the weight matrices of linear layers, of convolutions (as matrices ``[out, in * height * width]``, the
+    patch embedding among them), and the fused projection of an attention, whose query, key and value share one ``A``.
+    It adapts no embedding tables, biases and norms, and not the last projections of open_clip's transformers, which
+    belong to no layer.
 
-    The model is not touched: whoever uses it puts ``weight + addition`` in the place of a weight
-    (``torch.func.functional_call``). So its parameters keep their names, and an attention that reads its weights
-    itself instead of calling its layers is served as well.
+    The model does not change: its user puts ``weight + addition`` in the place of a weight
+    (``torch.func.functional_call``). So parameters keep their names, and it also works for an attention that reads its
+    weights without calling its layers.
 
     Reference: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
 
     Args:
-        model: whose weights.
+        model: the model with these weights.
         settings: rank, scale and targets.
 
     Raises:
-        InputError: a pattern names no weight.
+        InputError: a pattern matches no weight.
+
+    >>> additions = LowRank(nn.Linear(3, 2), LoRA(rank=1))
+    >>> additions.reset(Generator().manual_seed(0))
+    >>> additions()["weight"].shape, additions()["weight"].abs().max().item()
+    (torch.Size([2, 3]), 0.0)
     """
 
     def __init__(self, model: nn.Module, settings: LoRA) -> None:
@@ -56,7 +66,7 @@ class LowRank(nn.Module):
         weights = _matrices(model)
         for pattern in settings.targets:
             if not any(fnmatchcase(name, pattern) for name in weights):
-                raise InputError(f"LoRA finds no weight named '{pattern}': one of them is '{next(iter(weights))}'.")
+                raise InputError(f"LoRA has no weight '{pattern}' to adapt: one of them is '{next(iter(weights))}'.")
         matched = (name for name in weights if any(fnmatchcase(name, pattern) for pattern in settings.targets))
         self.shapes = {name: weights[name].shape for name in matched}
         self.scale = settings.scale
@@ -68,13 +78,13 @@ class LowRank(nn.Module):
             self.up.append(nn.Parameter(torch.zeros(rows, rank)))
 
     def forward(self) -> dict[str, Tensor]:
-        """What is added to each weight, by its name and in its shape."""
+        """The addition to each weight, by the name and in the shape of the weight."""
         pairs = zip(self.shapes.items(), self.down, self.up, strict=True)
         return {name: self.scale * (up @ down).view(shape) for (name, shape), down, up in pairs}
 
     @torch.no_grad()
     def reset(self, generator: Generator) -> None:
-        """Add nothing again: zeros, and matrices drawn anew as those of a linear layer; the generator is on the CPU."""
+        """Set ``B`` to zeros and draw ``A`` as the weights of a linear layer, with a generator on the CPU."""
         for down, up in zip(self.down, self.up, strict=True):
             bound = down.shape[1] ** -0.5
             drawn = torch.empty(down.shape, dtype=down.dtype).uniform_(-bound, bound, generator=generator)
@@ -84,12 +94,12 @@ class LowRank(nn.Module):
 
 def _matrices(model: nn.Module) -> dict[str, Tensor]:
     """Weights of linear layers, convolutions and fused attention projections, by name."""
-    found = {}
+    weights: dict[str, Tensor] = {}
     for path, module in model.named_modules():
         names = []
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             names = ["weight"]
         elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
             names = ["in_proj_weight"]
-        found.update({f"{path}.{name}" if path else name: getattr(module, name) for name in names})
-    return found
+        weights.update({f"{path}.{name}" if path else name: getattr(module, name) for name in names})
+    return weights

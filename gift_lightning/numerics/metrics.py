@@ -1,10 +1,10 @@
-"""What an accuracy matrix says about a continual learner, in the numbers the papers print.
+"""Metrics of continual learning from the accuracy matrix, as the papers print them.
 
-``R[i, j]`` is the accuracy on task ``j`` after learning task ``i`` (both from 0), in any unit: the metrics keep it.
-``R`` is an array, a tensor or a list of rows. It may be *unfinished*: fewer rows ``k`` than columns ``n``, for a run in
-progress. Single cells may be *unknown* (``None`` or NaN), like those above the diagonal when classes that were not seen
-yet cannot be predicted. Every metric is then the mean over what is known, as its docstring says, and NaN where nothing
-is. All arithmetic is in float64.
+``R[i, j]`` is the accuracy on task ``j`` after learning task ``i`` (both from 0), in any unit: the metrics have the
+same one. ``R`` is an array, a tensor or a list of rows. It may be *unfinished*: fewer rows ``k`` than columns ``n``,
+for a run in progress. Single cells may be *empty* (``None`` or NaN), like those above the diagonal when unseen classes
+cannot be predicted. A metric is then the mean over the other cells, as its docstring says, and NaN without any. All
+arithmetic is in float64.
 """
 
 import math
@@ -18,24 +18,24 @@ if TYPE_CHECKING:  # importing torch takes longer than all else that a table nee
     from torch import Tensor
 
 Matrix: TypeAlias = Union[NDArray[np.float64], "Tensor", Sequence[Sequence[float | None]]]
-"""An accuracy matrix as the functions of this module take it, shape [k, n] with k <= n."""
+"""An accuracy matrix, argument of the functions of this module: ``[k, n]`` with k <= n."""
 
 METRICS = ("transfer", "avg", "last", "forgetting", "backward_transfer")
 """The keys of :func:`summary`, in order."""
 
 
 def transfer(R: Matrix) -> float:
-    """Zero-shot ability that is left: accuracy on a task before it was learned, averaged over tasks.
+    """Remaining zero-shot ability: accuracy on a task before it was learned, averaged over tasks.
 
     Transfer = mean over columns j = 1 .. n-1 of ( mean over rows i < j of R[i, j] ).
 
     The inner mean is taken **per column**, so that every task weighs the same however often it was tested before its
     turn. Averaging the rows first gives another number (40.4 instead of the published 44.6 for fine-tuning on MTIL
-    Order I). In an unfinished matrix, the rows that exist count. A column without a known cell above the diagonal is
-    left out; NaN if that leaves none (one task, or no zero-shot prediction at all).
+    Order I). In an unfinished matrix, the existing rows count. A column without a number above the diagonal is left
+    out; NaN if that leaves none (one task, or no zero-shot prediction at all).
 
-    Source: Zheng et al., "Preventing Zero-Shot Transfer Degradation in Continual Learning of Vision-Language Models",
-    ICCV 2023, arXiv 2303.06628.
+    Reference: Zheng et al., "Preventing Zero-Shot Transfer Degradation in Continual Learning of Vision-Language
+    Models", ICCV 2023, arXiv 2303.06628.
 
     >>> transfer([[90, 60, 50], [80, 95, 40], [70, 85, 99]])
     52.5
@@ -47,12 +47,12 @@ def transfer(R: Matrix) -> float:
 def avg(R: Matrix, sizes: Sequence[float] | None = None) -> float:
     """Accuracy over the whole sequence: mean over rows of the mean of the row.
 
-    Avg = mean over i of ( mean over j of R[i, j] ); on a complete matrix simply the mean of all cells. Where cells are
-    unknown above the diagonal, this is the average incremental accuracy of the class-incremental literature (each
-    row counts once): with ``sizes``, the numbers of test images, that over all images seen, however many each task has.
-    In an unfinished matrix, the rows that exist count.
+    Avg = mean over i of ( mean over j of R[i, j] ); on a complete matrix the mean of all cells. With empty cells above
+    the diagonal this is the average incremental accuracy of the class-incremental literature, in which each row counts
+    once; with ``sizes``, the numbers of test images, the mean of a row is that over all its images. In an unfinished
+    matrix, the existing rows count.
 
-    Source: as :func:`transfer`.
+    Reference: as :func:`transfer`.
 
     >>> avg([[90, 60], [80, 70]])
     75.0
@@ -65,11 +65,11 @@ def avg(R: Matrix, sizes: Sequence[float] | None = None) -> float:
 
 
 def last(R: Matrix, sizes: Sequence[float] | None = None) -> float:
-    """What the learner can do in the end: mean of the last row (of the newest one in an unfinished matrix).
+    """Accuracy after the last task: mean of the last row (of the newest one in an unfinished matrix).
 
     With ``sizes`` the tasks count by their numbers of test images.
 
-    Source: as :func:`transfer`.
+    Reference: as :func:`transfer`.
 
     >>> last([[90, 60], [80, 70]])
     75.0
@@ -79,14 +79,14 @@ def last(R: Matrix, sizes: Sequence[float] | None = None) -> float:
 
 
 def forgetting(R: Matrix) -> float:
-    """How far the learned tasks have fallen from their best: positive means forgetting.
+    """Loss of the learned tasks from their best accuracy: positive means forgetting.
 
     Forgetting = mean over j < m of ( max over i < m of R[i, j] - R[m, j] ), with m the last row.
 
     Only tasks learned before the last one count. The best may lie above the diagonal (zero-shot better than learned);
-    the value is negative where the end is better than everything before it. NaN before the second task.
+    the value is negative if the last row is better than all before it. NaN before the second task.
 
-    Source: Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, arXiv 1801.10112.
+    Reference: Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, arXiv 1801.10112.
 
     >>> forgetting([[90, 60, 50], [80, 95, 40], [70, 85, 99]])
     15.0
@@ -97,13 +97,13 @@ def forgetting(R: Matrix) -> float:
 
 
 def backward_transfer(R: Matrix) -> float:
-    """What later tasks did to the accuracy a task had when it was learned: **negative means forgetting**.
+    """Change of a task's accuracy by later tasks, averaged over tasks: **negative means forgetting**.
 
     Backward transfer = sum over tasks j of ( R[m, j] - R[j, j] ) / m, with m the last row. The last task adds 0 to the
-    sum, hence the division by m = T - 1 for T learned tasks. NaN before the second task; unknown cells are left out of
+    sum, hence the division by m = T - 1 for T learned tasks. NaN before the second task; empty cells are left out of
     sum and count.
 
-    Source: Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017, arXiv 1706.08840
+    Reference: Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017, arXiv 1706.08840
     (the authors' code of GIFT prints it as "Forget").
 
     >>> backward_transfer([[90, 60, 50], [80, 95, 40], [70, 85, 99]])
@@ -115,7 +115,7 @@ def backward_transfer(R: Matrix) -> float:
 
 
 def summary(R: Matrix, sizes: Sequence[float] | None = None) -> dict[str, float | None]:
-    """All metrics of one matrix, ready for JSON: the keys of :data:`METRICS`, and None where a metric is undefined.
+    """All metrics of one matrix, for JSON: the keys of :data:`METRICS`, and None for an undefined metric.
 
     Args:
         R: the accuracy matrix.
@@ -132,7 +132,7 @@ def summary(R: Matrix, sizes: Sequence[float] | None = None) -> dict[str, float 
 
 
 def _as_array(R: Matrix) -> NDArray[np.float64]:
-    """``R`` as a float64 array [k, n], unknown cells as NaN; an empty list becomes [0, 0].
+    """``R`` as a float64 array ``[k, n]``, empty cells as NaN; an empty list becomes ``[0, 0]``.
 
     Raises:
         ValueError: ``R`` is not a matrix of numbers with at most as many rows as columns.
@@ -144,7 +144,7 @@ def _as_array(R: Matrix) -> NDArray[np.float64]:
             array = np.asarray(R, dtype=np.float64)  # None becomes NaN
         except (TypeError, ValueError):
             raise ValueError(
-                "The accuracy matrix has rows of different lengths or cells that are no numbers: "
+                "The accuracy matrix has rows of different lengths or cells that are not numbers: "
                 "every row needs one number (or None) per task."
             ) from None
     if array.size == 0:
@@ -160,20 +160,20 @@ def _as_array(R: Matrix) -> NDArray[np.float64]:
             "a sequence of n tasks has at most n rows, one after each task."
         )
     if np.isinf(array).any():
-        raise ValueError("The accuracy matrix holds an infinite value: an unknown cell is None or NaN.")
+        raise ValueError("The accuracy matrix holds an infinite value: an empty cell is None or NaN.")
     return array
 
 
 def _mean(values: NDArray[np.float64] | Sequence[float], weights: Sequence[float] | None = None) -> float:
-    """Mean of the known values; NaN (and no warning) where there is none."""
+    """Mean of the values that are not NaN; NaN (and no warning) without any."""
     array = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(array)
-    if not known.any():
+    finite = ~np.isnan(array)
+    if not finite.any():
         return math.nan
-    return float(np.average(array[known], weights=None if weights is None else np.asarray(weights)[known]))
+    return float(np.average(array[finite], weights=None if weights is None else np.asarray(weights)[finite]))
 
 
 def _max(values: NDArray[np.float64]) -> float:
-    """Largest known value; NaN where there is none."""
-    known = values[~np.isnan(values)]
-    return float(known.max()) if known.size else math.nan
+    """Largest value that is not NaN; NaN without any."""
+    finite = values[~np.isnan(values)]
+    return float(finite.max()) if finite.size else math.nan

@@ -1,4 +1,4 @@
-"""Which tasks an image belongs to, told by prototypes of their classes."""
+"""Class prototypes, the tasks that an image is similar to, and the aggregation of their experts' logits (ConDU)."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ def class_prototypes(images: Tensor, labels: Tensor, texts: Tensor) -> Tensor:
 
     Args:
         images: unit features ``[N, D]`` of training images.
-        labels: the class of each, ``[N]``. A class without images has the mean of its prompts.
+        labels: the class of each image, ``[N]``. A class without images has the mean of its prompts.
         texts: unit features of each class's prompts in all templates, ``[C, P, D]``.
 
     >>> class_prototypes(torch.eye(2), torch.tensor([0, 1]), torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]]))
@@ -27,19 +27,23 @@ def class_prototypes(images: Tensor, labels: Tensor, texts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def task_similarities(images: Tensor, prototypes: Sequence[Tensor]) -> Tensor:
-    """How close images come to each task, ``[n, T]``: the cosine with the nearest of its prototypes ``[C_t, D]``.
+    """Similarity of images to each task, ``[n, T]``: the cosine with the nearest of its prototypes.
+
+    Args:
+        images: unit features ``[n, D]``.
+        prototypes: unit vectors ``[C_t, D]`` of each task.
 
     >>> task_similarities(torch.eye(2), [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0]])])
     tensor([[1.0000, 0.6000],
             [0.0000, 1.0000]])
     """
     with torch.autocast(images.device.type, enabled=False):  # in half precision near tasks would tie
-        return torch.stack([(images @ own.T).amax(1) for own in prototypes], dim=1)
+        return torch.stack([(images @ classes.T).amax(1) for classes in prototypes], dim=1)
 
 
 @torch.no_grad()
 def nearest_tasks(similarities: Tensor, count: int) -> Tensor:
-    """Boolean ``[n, T]``: the ``count`` tasks that each image comes closest to, all of them if there are fewer.
+    """Boolean ``[n, T]``: the ``count`` tasks with the largest similarities ``[n, T]`` to each image, or all tasks.
 
     >>> nearest_tasks(torch.tensor([[0.1, 0.3, 0.2]]), 2)
     tensor([[False,  True,  True]])
@@ -52,16 +56,21 @@ def nearest_tasks(similarities: Tensor, count: int) -> Tensor:
 def aggregate(logits: Tensor, expert: Callable[[int, Tensor], Tensor], weights: Tensor) -> Tensor:
     """Weighted mean of the logits ``[n, C]`` of the pre-trained model, with weight 1, and of experts (ConDU).
 
-    An expert is asked only for the images that give it a weight, one expert after the other.
+    An expert runs only on the images with a weight for it, one expert after the other.
 
     Args:
         logits: of the pre-trained model.
-        expert: ``expert(task, rows)`` gives the logits ``[m, C]`` of a task's expert for the images ``rows [m]``.
-        weights: of the experts for each image, ``[n, T]``; 0 where an image has not chosen one.
+        expert: ``expert(task, rows)`` returns the logits ``[m, C]`` of a task's expert for the images ``rows [m]``.
+        weights: of the experts for each image, ``[n, T]``; 0 for an expert that the image has not chosen.
+
+    >>> logits, weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0], [1.0]])
+    >>> aggregate(logits, lambda task, rows: torch.full((len(rows), 2), 3.0), weights)
+    tensor([[1.0000, 0.0000],
+            [1.5000, 2.0000]])
     """
     total = logits.clone()
-    for task, own in enumerate(weights.unbind(1)):
-        rows = own.nonzero().flatten()
+    for task, shares in enumerate(weights.unbind(1)):
+        rows = shares.nonzero().flatten()
         if len(rows):
-            total[rows] += own[rows, None] * expert(task, rows)
+            total[rows] += shares[rows, None] * expert(task, rows)
     return total / (1 + weights.sum(1, keepdim=True))

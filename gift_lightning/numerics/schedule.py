@@ -1,4 +1,4 @@
-"""The learning rate of each task, and its schedule."""
+"""Learning rates of the tasks, and their schedule."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,17 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
 
 
 def checked_rates(lr: float | dict[str, float], names: Sequence[str]) -> float | dict[str, float]:
-    """``model.lr``, whose keys are the names of tasks as texts.
+    """The setting ``model.lr``, with the names of tasks as texts.
 
     Args:
         lr: one rate for all tasks, or one for each by name.
         names: of the tasks in the sequence.
 
     Raises:
-        InputError: a rate is negative, is missing, or is that of a task which is not in the sequence.
+        InputError: a rate is negative or missing, or names a task outside the sequence.
+
+    >>> checked_rates({2024: 1e-3}, ["2024"])
+    {'2024': 0.001}
     """
     rates = lr.values() if isinstance(lr, dict) else [lr]
     if any(rate < 0 for rate in rates):
@@ -48,11 +51,14 @@ def checked_rates(lr: float | dict[str, float], names: Sequence[str]) -> float |
 
 
 def warmup_notes(steps: Mapping[str, int], warmup_steps: int) -> list[str]:
-    """A sentence for each length of tasks that end before the warm-up does: how much of the learning rate they reach.
+    """A sentence on the tasks shorter than the warm-up, for each of their lengths: the share of the rate they reach.
 
     Args:
         steps: optimiser steps of the tasks, by name.
         warmup_steps: those of the warm-up.
+
+    >>> warmup_notes({"A": 50, "B": 200}, warmup_steps=100)[0][:61]
+    'The learning rate reaches 50% of model.lr at most in A: a tas'
     """
     short: dict[int, list[str]] = {}
     for name, count in steps.items():

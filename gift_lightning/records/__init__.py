@@ -1,6 +1,6 @@
 """Run folder, checkpoints, protocol, loggers, tables and pictures; published numbers.
 
-Nothing here knows the trainer or a method: tables and pictures are functions of ``results.json``.
+No module here imports the trainer or a method: tables and pictures are functions of ``results.json``.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ __all__ = ["AtomicCheckpointIO", "MetricsCSV", "SequenceWandbLogger"]
 
 
 def __getattr__(name: str) -> Any:
-    """The classes that a config names, when it does: they import Lightning, which a table does without."""
+    """The classes that a config names, imported at first use: they import Lightning, which a table does not need."""
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_CLASSES[name]), name)

@@ -6,8 +6,8 @@
     Aircraft,62.6163,67.1083
     Caltech101,15.6916,93.3756
 
-One row per learned task, one column per task of the sequence, percent with four decimals; an unknown cell is empty.
-Lines end in a newline alone; reading takes both kinds of line ends.
+One row per learned task, one column per task of the sequence, percent with four decimals; a missing number is an empty
+cell. Lines end in a newline alone; reading accepts both kinds of line ends.
 """
 
 import csv
@@ -26,13 +26,21 @@ class NamedMatrix(NamedTuple):
     """An accuracy matrix with the names of its tasks."""
 
     tasks: list[str]
-    """Task names in learning order, [n]."""
+    """Task names in learning order, ``[n]``."""
     R: list[list[float | None]]
-    """Accuracies in percent, [k, n] with k <= n; None where unknown."""
+    """Accuracies in percent, ``[k, n]`` with k <= n; None for an empty cell."""
 
 
 def write_accuracy_csv(path: str | Path, results: Mapping[str, Any]) -> None:
-    """Write ``results["R"]`` (percent, maybe unfinished) to ``path``, atomically."""
+    """Write ``results["R"]`` (percent, maybe unfinished) to ``path``, atomically.
+
+    Args:
+        path: the CSV file.
+        results: content of ``results.json``: needs ``tasks`` and ``R``.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     tasks, rows = list(results["tasks"]), results["R"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -43,7 +51,7 @@ def write_accuracy_csv(path: str | Path, results: Mapping[str, Any]) -> None:
 
 
 def read_accuracy_csv(path: str | Path) -> NamedMatrix:
-    """The matrix of a file that :func:`write_accuracy_csv` wrote, or of a published one.
+    """The matrix in a file of :func:`write_accuracy_csv`, or in a published one.
 
     Raises:
         InputError: the file is missing or has another layout.
@@ -55,7 +63,7 @@ def read_accuracy_csv(path: str | Path) -> NamedMatrix:
 
 
 def parse_accuracy_csv(text: str, name: str = "the CSV text") -> NamedMatrix:
-    """The matrix in ``text``; ``name`` is what error messages call it.
+    """The matrix in ``text``; ``name`` is its name in messages.
 
     Raises:
         InputError: the text has another layout.

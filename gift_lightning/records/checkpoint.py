@@ -1,4 +1,4 @@
-"""Checkpoints and weights that survive a kill at any moment."""
+"""Checkpoints that survive a kill at any moment: atomic writing, checked reading."""
 
 import zipfile
 from collections.abc import Mapping
@@ -11,9 +11,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from gift_lightning.errors import InputError
 from gift_lightning.tensors import save_checkpoint
 
-_PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
-"""What every checkpoint of Lightning has that a run can go on from."""
-
+_KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
+"""Keys of every Lightning checkpoint from which a run can resume."""
 
 _OTHER = "is not the checkpoint of a run: give the last.ckpt of a run folder"
 _WEIGHTS_ALONE = (
@@ -25,8 +24,11 @@ _WEIGHTS_ALONE = (
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside the old one and then renames it, so that ``last.ckpt`` is always a whole checkpoint.
 
-    Lightning's own way writes through ``$TMPDIR``: on another file system the last step is a copy over the only good
+    Lightning's class writes through ``$TMPDIR``: on another file system its last step is a copy over the only good
     file. Loading never unpickles code.
+
+    Raises:
+        InputError: a checkpoint cannot be written or read, or a run cannot resume from it.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -34,7 +36,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
         checkpoint = read_checkpoint(Path(path))
-        if not checkpoint.keys() >= _PARTS:
+        if not checkpoint.keys() >= _KEYS:
             raise InputError(f"Checkpoint {path} {_OTHER}.")
         return checkpoint
 
@@ -44,7 +46,7 @@ def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
 
     Args:
         path: the file.
-        lazy: tensors are read when they are used: for a look at the rest.
+        lazy: tensors are read at their first use, and checksums are not verified: for reading the rest alone.
 
     Raises:
         InputError: the file is missing or damaged, or is no checkpoint.
@@ -56,7 +58,7 @@ def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         raise InputError(f"Checkpoint {path} {_WEIGHTS_ALONE}.")
     try:
-        broken = None if lazy else _broken_part(path)
+        broken = None if lazy else _damaged_member(path)
         content: Any = None if broken else torch.load(path, map_location="cpu", weights_only=True, mmap=lazy or None)
     except Exception as error:
         raise InputError(f"Checkpoint {path} cannot be read: it is damaged, or not a checkpoint.") from error
@@ -67,14 +69,14 @@ def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
     return content
 
 
-def _broken_part(path: Path) -> str | None:
-    """The first part of a checkpoint whose checksum does not fit: torch writes checksums and does not look at them."""
+def _damaged_member(path: Path) -> str | None:
+    """The first file in a checkpoint's archive with a wrong checksum: torch writes checksums and ignores them."""
     with zipfile.ZipFile(path) as archive:
         return archive.testzip()
 
 
 def config_in(checkpoint: Mapping[str, Any], path: Path) -> str:
-    """The config of the run that wrote a checkpoint, as YAML; empty if an older version wrote it.
+    """The config of the run that wrote a checkpoint, as YAML; empty in a checkpoint of version 0.1.0.
 
     Args:
         checkpoint: its content.

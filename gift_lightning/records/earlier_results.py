@@ -1,4 +1,4 @@
-"""Fields of ``results.json`` that earlier versions did not write, from what they did write."""
+"""Fields of ``results.json`` that earlier versions did not write, computed from others."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def completed(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a ``results.json`` with ``learns`` and the protocol's ``shots``, whatever version wrote it.
+    """The content of a ``results.json`` of any version, with ``learns`` and the protocol's ``shots``.
 
     >>> earlier = {"cost": {"trainable_parameters": 0}, "protocol": {"id": "x", "fingerprints": {"A": "5f, 3 shots"}}}
     >>> completed(earlier)["learns"], completed(earlier)["protocol"]["shots"]
@@ -17,12 +17,12 @@ def completed(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _learns(results: Mapping[str, Any]) -> bool:
-    """Whether the method of a run learns; where the field is missing, the costs say it."""
-    said: bool | None = results.get("learns")
-    return (results.get("cost") or {}).get("trainable_parameters") != 0 if said is None else said
+    """Whether the method of a run learns; without this field, whether it has trainable parameters."""
+    learns: bool | None = results.get("learns")
+    return (results.get("cost") or {}).get("trainable_parameters") != 0 if learns is None else learns
 
 
 def _shots(fingerprints: Mapping[str, str]) -> dict[str, int]:
-    """Training images of each class, of the tasks that have few: their number ends the fingerprint."""
-    few = {name: re.search(r", (\d+) shots$", text) for name, text in fingerprints.items()}
-    return {name: int(found[1]) for name, found in few.items() if found}
+    """Training images of each class, of the few-shot tasks: this number ends their fingerprint."""
+    matches = {name: re.search(r", (\d+) shots$", text) for name, text in fingerprints.items()}
+    return {name: int(match[1]) for name, match in matches.items() if match}

@@ -1,4 +1,4 @@
-"""Where a run takes place: versions, device, memory."""
+"""The environment of a run: versions, device, memory."""
 
 import contextlib
 import platform
@@ -10,14 +10,20 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions of Python and of the installed packages that affect numbers, by name."""
     packages = ("gift-lightning", "torch", "torchvision", "lightning", "open_clip_torch", "timm", "numpy")
-    found = {name: _version(name) for name in packages}
-    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+    installed = {name: version for name in packages if (version := _version(name))}
+    return {"python": platform.python_version(), **installed}
 
 
 def environment(device: torch.device, world_size: int, precision: str) -> dict[str, Any]:
-    """The content of ``environment.json``: this process and its machine, and the settings given."""
+    """The content of ``environment.json``: this process and its machine, and the arguments.
+
+    Args:
+        device: of this rank.
+        world_size: number of ranks.
+        precision: of the trainer.
+    """
     return {
         "versions": versions(),
         "platform": platform.platform(),
@@ -31,9 +37,9 @@ def environment(device: torch.device, world_size: int, precision: str) -> dict[s
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory that this process used, in bytes: on a GPU that of its tensors, else its resident set.
+    """The peak memory of this process in bytes: of its tensors on a GPU, else of its resident set.
 
-    0 where the system does not tell.
+    0 on a system without this figure.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()

@@ -1,6 +1,7 @@
-"""Whether the content of a JSON file has the types that its reader relies on."""
+"""Type checks of the content of a JSON file."""
 
 import sys
+from collections.abc import Iterable
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -8,13 +9,13 @@ _NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a
 
 
 def misfit(value: Any, kind: Any, where: str = "it") -> str | None:
-    """What in ``value`` is not of the type ``kind``, or ``None`` if all of it is.
+    """The first fault of ``value`` as a ``kind``, as a clause; ``None`` without a fault.
 
     Args:
-        value: what ``json.loads`` returned.
+        value: the result of ``json.loads``.
         kind: ``str``, ``bool``, ``int`` (of 64 bits), ``float`` (any finite number), ``None``, ``Any``, ``list[...]``,
-            ``dict[str, ...]``, a union, or a ``TypedDict``; such an object may have other keys besides.
-        where: what the message calls ``value``.
+            ``dict[str, ...]``, a union, or a ``TypedDict``; an object may have further keys.
+        where: the name of ``value`` in the clause.
 
     >>> misfit([[90.5, None]], list[list[float | None]], "R")
     >>> misfit([[90.5, "x"]], list[list[float]], "R")
@@ -24,9 +25,9 @@ def misfit(value: Any, kind: Any, where: str = "it") -> str | None:
         return _object_misfit(value, kind, where)
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin is UnionType:
-        found = [misfit(value, option, where) for option in inner]
-        # the one that looks deepest has recognised most of the value
-        return None if None in found else max((told for told in found if told), key=len)
+        faults = [misfit(value, option, where) for option in inner]
+        # the longest names the deepest place: its type fits the value best
+        return None if None in faults else max((fault for fault in faults if fault), key=len)
     if origin is list and isinstance(value, list):
         return _first(misfit(item, inner[0], f"{where}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
@@ -44,13 +45,13 @@ def _object_misfit(value: Any, kind: Any, where: str) -> str | None:
         return f"{where} is not an object"
     for key, inner in get_type_hints(kind).items():
         if key in value:
-            told = misfit(value[key], inner, key if where == "it" else f"{where}.{key}")
-            if told:
-                return told
+            fault = misfit(value[key], inner, key if where == "it" else f"{where}.{key}")
+            if fault:
+                return fault
         elif key in kind.__required_keys__:
             return f"{where} has no {key}"
     return None
 
 
-def _first(found: Any) -> str | None:
-    return next((told for told in found if told), None)
+def _first(faults: Iterable[str | None]) -> str | None:
+    return next((fault for fault in faults if fault), None)

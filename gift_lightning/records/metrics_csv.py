@@ -15,9 +15,9 @@ from gift_lightning.files import path_of, write_text
 class MetricsCSV(Logger):
     """Writes ``metrics.csv``, a row for each logged step.
 
-    The file is written and never read: each checkpoint holds its text (see ``RunRecord``), so that the file of a run
-    that was killed and resumed is the one of an uninterrupted run, byte for byte. (Lightning's own CSV logger deletes
-    the file on resume.)
+    The file is written and never read: each checkpoint holds its text (see ``RunRecord``), so that the file of a
+    resumed run is equal to that of an uninterrupted run, byte for byte. (Lightning's ``CSVLogger`` deletes the file on
+    resume.)
 
     Args:
         save_dir: folder of the file.
@@ -42,6 +42,7 @@ class MetricsCSV(Logger):
 
     @property
     def path(self) -> Path:
+        """The file."""
         return self._folder / "metrics.csv"
 
     @rank_zero_only
@@ -58,7 +59,7 @@ class MetricsCSV(Logger):
 
     @property
     def text(self) -> str:
-        """The content of the file, with all that was logged until now; empty before the first row."""
+        """The content of the file with all rows so far; empty before the first row."""
         if not self._rows:
             return ""
         columns = sorted({column for row in self._rows for column in row} - {"step"})
@@ -69,7 +70,7 @@ class MetricsCSV(Logger):
         return text.getvalue()
 
     def restore(self, text: str) -> None:
-        """Continue after ``text``, the content of the file at the time of a checkpoint."""
+        """Restore the rows from ``text``, the content of the file at the time of a checkpoint."""
         rows = csv.DictReader(io.StringIO(text))
         self._rows = [{key: value for key, value in row.items() if value != ""} for row in rows]
         for row in self._rows:
@@ -82,5 +83,5 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        if status == "success":  # else another error is on its way, which one of this file would hide
+        if status == "success":  # after a failure, an error of this file would hide the first error
             self.save()

@@ -1,4 +1,4 @@
-"""Identity of an evaluation, as one hash: runs whose protocols agree may be compared."""
+"""The protocol of an evaluation as one hash: runs with equal protocols may be compared."""
 
 import hashlib
 import json
@@ -10,13 +10,18 @@ from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
 
 FILES_LOOKED_AT = 256
-"""Of how many files of a set the size is kept: all of a small set; of a large one no more than a second's work."""
+"""Number of files of a set whose size is recorded, evenly spread over a larger set: at most a second's work."""
 
 _Sizes = dict[str, str]  # of the training and the test images, two digits for each file
 
 
 class EvaluatedTask(Protocol):
-    """The attributes of a ``Task`` that the protocol describes."""
+    """The attributes of a ``Task`` that the protocol describes.
+
+    Attributes:
+        name, class_names, templates, fingerprint: see ``Task``.
+        test_set: of which the protocol has the number of images, and the sizes of their files.
+    """
 
     name: str
     class_names: list[str]
@@ -30,7 +35,12 @@ class EvaluatedTask(Protocol):
 
 
 class EvaluatedSequence(Protocol):
-    """The attributes of a ``TaskSequence`` that the protocol describes."""
+    """The attributes of a ``TaskSequence`` that the protocol describes.
+
+    Attributes:
+        tasks: in the order of learning.
+        label_space: ``task``, ``seen`` or ``all``.
+    """
 
     @property
     def tasks(self) -> Sequence[EvaluatedTask]: ...
@@ -51,13 +61,12 @@ def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
     """Identity of an evaluation: ``{"id", "label_space", "fingerprints", "shots", "file_sizes", "weights"}``.
 
     The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test
-    transform and the starting weights. Seed and method stay out: they are what one compares. The data is that of the
-    lists of images; other images under the same names are found by ``file_sizes``, see ``first_changed_task``.
-    ``shots`` has the training images of each class, of the tasks that take few; it is in the id through the
-    fingerprints.
+    transform and the starting weights; not seed and method, which runs of one protocol compare. The fingerprints cover
+    the lists of images; ``file_sizes`` shows other images under the same names, see ``first_changed_task``. ``shots``
+    has the training images of each class of the few-shot tasks; the id covers it through the fingerprints.
 
     Args:
-        sequence: set up.
+        sequence: after ``setup``.
         clip: the model with its starting weights.
 
     Raises:
@@ -73,7 +82,7 @@ def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
         transform = describe(clip.test_transform)
     except InputError as error:
         raise InputError(
-            f"The CLIP's test transform cannot be told from another, so that runs cannot be compared: {error}"
+            f"The CLIP's test transform cannot be described, so that runs could not be compared: {error}"
             " Let it hold numbers, texts, tensors, functions and other transforms alone."
         ) from error
     canonical = json.dumps([described, label_space, transform, weights], separators=(",", ":"))
@@ -92,10 +101,9 @@ def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
 
 
 def first_changed_task(before: Mapping[str, _Sizes], now: Mapping[str, _Sizes]) -> str | None:
-    """The first task with other images under the same names, as the sizes of their files tell; ``None`` if none has.
+    """The first task with other images under the same names, by the sizes of their files; ``None`` without one.
 
-    One file of its training and one of its test images may differ, or 5 % of them: an image that did not decode has
-    been replaced.
+    One file of its training and one of its test images may differ, or 5 % of them: replaced images that did not decode.
 
     Args:
         before: the ``file_sizes`` of an earlier run's protocol.
@@ -109,13 +117,13 @@ def first_changed_task(before: Mapping[str, _Sizes], now: Mapping[str, _Sizes]) 
 
 def _is_changed(before: str, now: str) -> bool:
     if len(before) != len(now):
-        return False  # an earlier version looked at other files
+        return False  # an earlier version recorded other files
     pairs = list(zip(_digits(before), _digits(now), strict=True))
     return sum(old != new for old, new in pairs) > max(1, 0.05 * len(pairs))
 
 
 def _sizes(train_set: Sized, test_set: Sized) -> _Sizes:
-    """Two digits for each file that is looked at, spread over the set; none for images that are not in files."""
+    """Two hexadecimal digits for each recorded file of a set; empty for images in memory."""
     sizes = {}
     for part, images in {"train": train_set, "test": test_set}.items():
         if hasattr(images, "sizes"):

@@ -1,4 +1,4 @@
-"""The folder that a run leaves."""
+"""The folder of a run: its files, and the checked reading of its results and its config."""
 
 import os
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class _Needed(TypedDict):
 
 
 class Results(_Needed, total=False):
-    """What readers of ``results.json`` rely on; accuracies in percent."""
+    """The types of ``results.json``; accuracies in percent, ``R [learned tasks, tasks]``."""
 
     schema: int
     learns: bool
@@ -68,7 +68,7 @@ class _Model(TypedDict):
 
 
 class _Config(TypedDict):
-    """What readers of ``config.yaml`` rely on, beside the parser, which checks all of it."""
+    """The types of ``config.yaml`` for readers other than the parser, which checks all of it."""
 
     model: _Model
     data: dict[str, Any]
@@ -77,12 +77,15 @@ class _Config(TypedDict):
 
 @dataclass
 class RunFolder:
-    """Where a run writes.
+    """The folder of a run.
 
     Attributes:
         root: folder of all runs.
         name: name of this run, a folder below ``root``.
         checkpoint_every: optimiser steps between two checkpoints within a task; a task's end always writes one.
+
+    Raises:
+        InputError: the name is empty or leads out of ``root``, or ``checkpoint_every`` is below 1.
     """
 
     INDIFFERENT: ClassVar[frozenset[str]] = frozenset({"root", "name", "checkpoint_every"})  # see same_run
@@ -94,8 +97,8 @@ class RunFolder:
     def __post_init__(self) -> None:
         if not self.name.strip("./ "):
             raise InputError(f"`run.name` is '{self.name}': give the run a name, as in --run.name first.")
-        parts = PurePath(self.name).parts
-        if PurePath(self.name).is_absolute() or ".." in parts or parts[0] == "~" or fault_of(self.name):
+        folders = PurePath(self.name).parts
+        if PurePath(self.name).is_absolute() or ".." in folders or folders[0] == "~" or fault_of(self.name):
             raise InputError(f"`run.name` is {self.name!r}: give the name of a folder below `run.root`, '{self.root}'.")
         if self.checkpoint_every < 1:
             raise InputError(f"`run.checkpoint_every` is {self.checkpoint_every}: give at least 1 optimiser step.")
@@ -109,43 +112,52 @@ class RunFolder:
 
     @property
     def path(self) -> Path:
+        """The folder."""
         return path_of(self.root) / self.name
 
     @property
     def config(self) -> Path:
+        """The whole config of the run, with which it can be repeated."""
         return self.path / "config.yaml"
 
     @property
     def environment(self) -> Path:
+        """Versions, device and settings, see ``gift_lightning.records.environment``."""
         return self.path / "environment.json"
 
     @property
     def results(self) -> Path:
+        """The accuracy matrix, metrics and costs, see ``Results``."""
         return self.path / "results.json"
 
     @property
     def matrix_csv(self) -> Path:
+        """The accuracy matrix, see ``gift_lightning.records.accuracy_csv``."""
         return self.path / "accuracy_matrix.csv"
 
     @property
     def matrix_png(self) -> Path:
+        """The accuracy matrix as a picture."""
         return self.path / "accuracy_matrix.png"
 
     @property
     def replay_png(self) -> Path:
+        """Some replayed images of the latest task, with their texts."""
         return self.path / "replay.png"
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of checkpoints and weights."""
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path:
+        """The checkpoint from which the run resumes."""
         return self.checkpoints / "last.ckpt"
 
     @property
     def knowledge(self) -> Path:
-        """What a method keeps beside the pre-trained CLIP, after the latest task."""
+        """The state of a method beside the pre-trained CLIP, after the latest task."""
         return self.checkpoints / "knowledge.safetensors"
 
     def task_weights(self, task: int) -> Path:
@@ -153,21 +165,21 @@ class RunFolder:
         return self.checkpoints / f"task{task + 1:02d}.safetensors"
 
     def final_weights(self, tasks: int) -> Path:
-        """What a method that learns kept after the last of ``tasks``: of a single model the weights."""
+        """The file for predictions after the last of ``tasks``: ``knowledge``, or the weights of a single model."""
         return self.knowledge if self.knowledge.is_file() else self.task_weights(tasks - 1)
 
     def read_results(self) -> dict[str, Any] | None:
-        """What an earlier run of this name recorded, completed by ``learns`` and ``shots``; ``None`` without a run.
+        """The content of ``results.json``, completed by ``learns`` and ``shots``; ``None`` without the file.
 
         Raises:
-            InputError: the file is damaged: it is not JSON, has other types, or its parts contradict each other.
+            InputError: the file is damaged: it is not JSON, has other types, or contradicts itself.
         """
         if not os.path.exists(self.results):
             return None
         results: dict[str, Any] = read_json(self.results)
-        told = misfit(results, Results) or _contradiction(results)
-        if told:
-            raise InputError(f"{self.results} is damaged ({told}): restore it, or delete {self.path}.")
+        fault = misfit(results, Results) or _contradiction(results)
+        if fault:
+            raise InputError(f"{self.results} is damaged ({fault}): restore it, or delete {self.path}.")
         return completed(results)
 
     def read_config(self) -> dict[str, Any]:
@@ -178,27 +190,27 @@ class RunFolder:
         """
         try:
             config: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            told = misfit(config, _Config)
+            fault = misfit(config, _Config)
         except FileNotFoundError:
             raise InputError(f"{self.config} is missing: restore it, or delete {self.path}.") from None
         except OSError as error:
-            told = error.strerror
+            fault = error.strerror
         except (ValueError, yaml.YAMLError, RecursionError):  # ValueError: no UTF-8, or a date that does not exist
-            told = "it is not valid YAML"
-        if told:
-            raise InputError(f"{self.config} is damaged ({told}): restore it, or delete {self.path}.")
+            fault = "it is not valid YAML"
+        if fault:
+            raise InputError(f"{self.config} is damaged ({fault}): restore it, or delete {self.path}.")
         return config
 
 
 def _contradiction(results: dict[str, Any]) -> str | None:
-    """Which parts of ``results.json`` do not fit together; ``None`` if all do."""
+    """The first contradiction in ``results.json``, as a clause; ``None`` without one."""
     count, rows = len(results["tasks"]), results["R"]
     zero_shot, sizes = results.get("zero_shot"), results.get("test_sizes")
     cells = [cell for row in [*rows, zero_shot or []] for cell in row if cell is not None]
     if results.get("schema", SCHEMA) != SCHEMA:
         return f"it has version {results['schema']}, this program reads version {SCHEMA}"
     if len({*results["tasks"]}) != count or not count:
-        return "its tasks are none, or have equal names"
+        return "it has no tasks, or tasks with equal names"
     if len(rows) > count or (results["complete"] and len(rows) < count):
         return f"R has {len(rows)} rows for {count} tasks"
     if sizes and min(sizes) < 1:

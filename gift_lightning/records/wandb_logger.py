@@ -1,4 +1,4 @@
-"""A run on Weights & Biases: what the run folder has, to look at while it grows."""
+"""A run on Weights & Biases: the content of the run folder, during the run."""
 
 import os
 import re
@@ -24,18 +24,18 @@ class SequenceWandbLogger(WandbLogger):
     """One W&B run for one sequence, also if the sequence is resumed.
 
     Losses are drawn against the optimiser step, ``cl/...`` (Transfer, Avg, Last, the accuracy on each task) against the
-    number of learned tasks, ``cl/task``. The accuracy matrix comes as a table and as a picture, replayed images with
-    their prompts; the summary has the final figures under the papers' names. Steps that a resumed run repeats are
+    number of learned tasks, ``cl/task``. The accuracy matrix is logged as a table and as a picture, replayed images
+    with their texts; the summary has the final figures under the papers' names. Steps that a resumed run repeats are
     logged again, with the same values.
 
     Args:
         save_dir: the run's folder. Without an account of W&B everything stays in it, for ``wandb sync`` later.
-        project: where the run is listed.
-        name: what the run is called.
-        entity: user or team; the account's own if not given.
-        group: under which runs are gathered, the seeds of a method for instance.
+        project: of the run.
+        name: of the run.
+        entity: user or team; the account's default if not given.
+        group: of runs that belong together, the seeds of a method for instance.
         tags: labels.
-        offline: stay offline in spite of an account. The environment's ``WANDB_MODE``, if it is set, goes before.
+        offline: stay offline in spite of an account. The environment variable ``WANDB_MODE`` has priority.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SequenceWandbLogger(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The run of the W&B library, started when it is first asked for.
+        """The run of the W&B library, started at the first access.
 
         Raises:
             InputError: W&B cannot start it: no network, a wrong key, a run that was deleted.
@@ -84,14 +84,14 @@ class SequenceWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        # W&B takes an asterisk for a pattern; this one looks like it
+        # W&B reads an asterisk as a pattern; this character looks like it
         metrics = {name.replace("*", "∗"): value for name, value in metrics.items()}
         self._put_on_task_axis(metrics)
         super().log_metrics(metrics, step)
 
     @rank_zero_only
     def log_results(self, results: Mapping[str, Any], picture: Path) -> None:
-        """Show the accuracy matrix.
+        """Log the accuracy matrix.
 
         Args:
             results: content of ``results.json``.
@@ -106,18 +106,18 @@ class SequenceWandbLogger(WandbLogger):
         self.experiment.summary.update(figures)
 
     @rank_zero_only
-    def log_replay(self, pairs: Any, prompts: Sequence[str], task: int) -> None:
-        """Show some of the replayed images of ``task``.
+    def log_replay(self, pairs: Any, texts: Sequence[str], task: int) -> None:
+        """Log some of the replayed images of ``task``.
 
         Args:
-            pairs: map-style set of ``(PIL image, index into prompts, or -1)``.
-            prompts: the distinct prompts of the set.
+            pairs: map-style set of ``(PIL image, index into texts, or -1)``.
+            texts: the distinct texts of the set.
             task: its number, from 0.
         """
         import wandb
 
         chosen = [pairs[index] for index in spread(len(pairs), _IMAGES)]
-        images = [wandb.Image(image, caption=prompts[prompt] if prompt >= 0 else None) for image, prompt in chosen]
+        images = [wandb.Image(image, caption=texts[text] if text >= 0 else None) for image, text in chosen]
         self._log_task(task + 1, {"cl/replay": images})
 
     @rank_zero_only
@@ -133,7 +133,7 @@ class SequenceWandbLogger(WandbLogger):
         self.experiment.log({_AXIS: learned, **values})
 
     def _put_on_task_axis(self, names: Mapping[str, Any]) -> None:
-        # name by name: of two patterns that both match, W&B takes any, and Lightning has defined "*" for the steps
+        # name by name: of two matching patterns W&B takes any, and Lightning has defined "*" for the steps
         for name in sorted(names.keys() - self._on_task_axis - {_AXIS}):
             if name.startswith("cl/"):
                 self.experiment.define_metric(name, step_metric=_AXIS)
@@ -141,15 +141,15 @@ class SequenceWandbLogger(WandbLogger):
 
 
 def _run_id(folder: Path) -> str:
-    """The id of the W&B run of this folder: made once and kept in it.
+    """The id of the W&B run of this folder, stored in its file ``wandb_id``.
 
     Raises:
-        InputError: the file that keeps it is damaged: another id would be another run.
+        InputError: this file is damaged: another id would be another run.
     """
-    kept = folder / "wandb_id"
-    if not kept.is_file():
-        write_text(kept, os.environ.get("WANDB_RUN_ID") or uuid4().hex[:8])
-    run_id = kept.read_bytes().decode(errors="replace").strip()
+    file = folder / "wandb_id"
+    if not file.is_file():
+        write_text(file, os.environ.get("WANDB_RUN_ID") or uuid4().hex[:8])
+    run_id = file.read_bytes().decode(errors="replace").strip()
     if not re.fullmatch(r"[\w.-]{1,128}", run_id, re.ASCII):
-        raise InputError(f"{kept} is damaged, for it holds no id of a W&B run: restore it, or delete it.")
+        raise InputError(f"{file} is damaged, for it holds no id of a W&B run: restore it, or delete it.")
     return run_id

@@ -127,7 +127,7 @@ def test_a_split_is_not_the_seed_of_the_run(tmp_path: Path) -> None:
 
 BAD_FOLDERS: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "nothing there": ([], {"folder": "nowhere"}, "the folder nowhere does not exist."),
-    "images without classes": (["a.png"], {}, "holds no folders: give each class a folder of its own."),
+    "images without classes": (["a.png"], {}, "holds no folders: make one folder for each class."),
     "no test folder": (["train/ant/0.png"], {}, "train has no folder 'test' beside it: add it, or"),
     "class without training images": (
         ["train/ant/0.png", "train/bee/notes.txt", "test/ant/0.png"],

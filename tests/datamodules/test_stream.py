@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.mini import Flags
-from datamodules.shard import Decoded
+from datamodules.shard import ResizedImages
 from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.clip.source import CLIPSource
 
@@ -139,7 +139,7 @@ def test_samples_can_be_sent_to_workers_that_are_not_forked() -> None:
     clip, task = CLIPSource("package:datamodules.mini.clip").load(), Flags(4, 4)
     task.setup("fit")
     train = SeededSamples(task.train_set, clip.train_transform, KEY)
-    test = Decoded(task.test_set, clip.test_geometry)
+    test = ResizedImages(task.test_set, clip.test_geometry)
     for samples, index in ((train, (2, 7)), (test, 2)):
         image, label = pickle.loads(pickle.dumps(samples))[index]
         assert torch.equal(image, samples[index][0]) and label == samples[index][1]  # type: ignore[index]

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules import ImageFolderTask, TaskSequence
-from datamodules.shard import Decoded
+from datamodules.shard import ResizedImages
 from datamodules.stream import SeededSamples, Split, StepBatches, StepLoader
 from datamodules.substitutes import Substituted
 from gift_lightning.clip.source import CLIPSource
@@ -99,7 +99,7 @@ def test_draws_are_counted_as_they_are_made(tmp_path: Path) -> None:
     batches = StepBatches(made.train_set, 8, 7, (5, "task", 0), True, Split())
     drawn = [index for batch in batches for index, _ in batch]
     for index in drawn:
-        _ = Decoded(sequence.train_set(0), torch.as_tensor).test_set[index]
+        _ = ResizedImages(sequence.train_set(0), torch.as_tensor).images[index]
     sequence.on_task_trained(0)
     expected = [made.train_set.samples[index][0] for index in (3, 17)]
     assert sequence.faults.skipped == {"pets": {"draws": drawn.count(3) + drawn.count(17), "images": expected}}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from callbacks.task_callback import TaskCallback
-from datamodules.shard import Decoded
+from datamodules.shard import ResizedImages
 
 
 class KillAt(TaskCallback):
@@ -39,7 +39,7 @@ class KillAt(TaskCallback):
         elif self.event == "draw":
             self._kill_in(trainer.datamodule.replay.generator, "generate")
         elif self.event == "decode":
-            self._kill_in(Decoded, "__getitem__")
+            self._kill_in(ResizedImages, "__getitem__")
         elif self.event != "step":
             setattr(self, self.event, self._kill_in_task)
 

@@ -33,7 +33,7 @@ BAD_CONFIG = {
     "tab": (["-c", "{bad}/tab.yaml"], "tab.yaml is not valid YAML in line 2: "),
     "NUL byte": (["-c", "{bad}/nul.yaml"], "nul.yaml cannot be read: unacceptable character #x0000"),
     "Latin 1": (["-c", "{bad}/latin.yaml"], "latin.yaml is not text in UTF-8: byte 12 does not decode."),
-    "a flag that is no text": (["--run.name", "\udcff"], "is no text in UTF-8: rename the file or folder."),
+    "a flag that is no text": (["--run.name", "\udcff"], "is not UTF-8 text: rename the file or folder."),
     "a device as config": (["-c", "/dev/null"], "The config /dev/null is not a file: name a file."),
     "a number for a group": (["-c", "{trainer: 3}"], "trainer is '3': it is a group of settings"),
     "a text for a group": (["--data", "a: b: c"], "data: 'a: b: c' is neither a file nor settings"),

@@ -173,7 +173,7 @@ BAD_IMAGES: dict[str, tuple[Any, str]] = {
     ),
     "strips": (
         write_strips,
-        "has 20000 x 1 pixels, and its long side may be at most 200 short ones: cut it into parts",
+        "has 20000 x 1 pixels, and its long side may be at most 200 short ones: cut it into pieces",
     ),
     "bombs": (write_bomb, "test/cat/0.png cannot be decoded (Image size"),
     "a reference": (reference_with_a_hole, "references/train/"),
@@ -213,7 +213,7 @@ def test_predict_refuses_an_image_that_does_not_decode(tmp_path: Path) -> None:
         (Image.open(torn), undecoded),
         (closed, undecoded),
         (Image.new("F", (8, 8)), "has pixels of 32 bits or with a sign, .*: save it with 8 bits"),
-        (Image.new("RGB", (1, 20_000)), "has 1 x 20000 pixels, .*: cut it into parts, or leave it out"),
+        (Image.new("RGB", (1, 20_000)), "has 1 x 20000 pixels, .*: cut it into pieces, or leave it out"),
     ):
         with pytest.raises(InputError, match=rf"^images\[1\] {told}"):
             model.predict([Image.open(whole), bad], ["cat", "dog"])

@@ -98,7 +98,7 @@ BAD_INPUT = {
     "checkpoint cut short": (["--ckpt_path", "{bad}/half.ckpt"], "cannot be read: it is damaged, or not a checkpoint."),
     "folder that is no model": (
         ["--model.clip.name", "local-dir:{bad}"],
-        "but there is no {bad}/open_clip_config.json.",
+        "but {bad}/open_clip_config.json does not exist.",
     ),
     "folder without images": (["--data.tasks", FOLDER % "nowhere"], "bad/nowhere does not exist"),
     "class without images": (["--data.tasks", FOLDER % "hollow"], "train/bee holds no images: add some or remove it"),

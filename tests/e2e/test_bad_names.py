@@ -84,11 +84,11 @@ BAD_NAMES = {
         tasks(task("x", "class_names: {ant: Bee}")),
         "Task 'x': two classes are called 'Bee' and 'bee', which differ only in case: give them other class_names",
     ),
-    "a folder that is not UTF-8": (tasks(task("\udcff")), "is no text in UTF-8: rename the file or folder."),
-    "a task that is not UTF-8": (tasks(task("link")), "The name 'bytes\\udcff' of a task is no text in UTF-8"),
+    "a folder that is not UTF-8": (tasks(task("\udcff")), "is not UTF-8 text: rename the file or folder."),
+    "a task that is not UTF-8": (tasks(task("link")), "The name 'bytes\\udcff' of a task is not UTF-8 text"),
     "a class that is not UTF-8": (
         tasks(task("bytes")),
-        "Task 'bytes': the name 'caf\\udce9' of the class in folder 'caf\\udce9' is no text in UTF-8: rename the",
+        "Task 'bytes': the name 'caf\\udce9' of the class in folder 'caf\\udce9' is not UTF-8 text: rename the",
     ),
     "a run outside of its root": (
         ["--run.name", "../x"],
@@ -103,7 +103,7 @@ BAD_NAMES = {
     "a run of two lines": (["--run.name", "a\nb"], "run.name is 'a\\nb': give the name of a folder below run.root"),
     "a run that is not UTF-8": (
         ["--run.name", "\udcff"],
-        "The argument '\\udcff' is no text in UTF-8: rename the file",
+        "The argument '\\udcff' is not UTF-8 text: rename the file",
     ),
     "validation images twice": (
         tasks(task("splits")),
@@ -111,7 +111,7 @@ BAD_NAMES = {
     ),
     "a split or a class": (
         tasks(task("vehicles")),
-        "vehicles/train may be a split, which has no folder 'test' beside it",
+        "vehicles/train may be a split, without a folder 'test' beside it",
     ),
     "images without classes": (tasks(task("flat")), "test and train in {place}/flat hold images and no folders"),
 }

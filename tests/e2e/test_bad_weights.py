@@ -50,11 +50,11 @@ BAD_WEIGHTS = {
     ),
     "origin of a package": (
         ["--model.clip.origin", "openai"],
-        "model.clip.origin 'openai' is not for package:datamodules.mini.clip, which says it itself",
+        "model.clip.origin 'openai' is not for package:datamodules.mini.clip, whose config has it",
     ),
     "file of unknown origin": (
         clip("ViT-H-14", "{bad}/plain.pt"),
-        "plain.pt does not say who trained it, which decides how a ViT-H-14 computes: name its tag in",
+        "plain.pt does not show its origin, which decides how a ViT-H-14 computes: name its tag in",
     ),
     "file of another origin": (
         clip("ViT-L-14", "{bad}/openai.pt", origin="laion2b_s32b_b82k"),
@@ -62,11 +62,11 @@ BAD_WEIGHTS = {
     ),
     "weights of another origin": (
         clip("ViT-B-32", "openai", weights="{bad}/laion.safetensors"),
-        "laion.safetensors is of 'laion2b_s34b_b79k', as it says itself, and computes otherwise than 'openai'",
+        "laion.safetensors is of 'laion2b_s34b_b79k', by its metadata, and computes otherwise than 'openai'",
     ),
     "weights of another model's origin": (
         clip("ViT-B-32-quickgelu", "{bad}/laion.safetensors"),
-        "is of 'laion2b_s34b_b79k', as it says itself, which is not a tag of ViT-B-32-quickgelu: set another name.",
+        "is of 'laion2b_s34b_b79k', by its metadata, which is not a tag of ViT-B-32-quickgelu: set another name.",
     ),
     "an average alone": (own("average.pt"), "holds no weights: give a state dict, plain or under 'state_dict' or"),
     "student and teacher": (own("two.pt"), "holds no weights: give a state dict, plain or under 'state_dict' or"),

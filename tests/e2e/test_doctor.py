@@ -106,8 +106,8 @@ def test_an_incomplete_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert f"{image} is missing: unpack the archive again." in out
     assert out.splitlines()[-1] == "A fit with this config would fail: it lacks DTD, OxfordPet."
     assert call("fit", *argv)[2] == (
-        f"error: Task 'DTD': The data set lies in {tmp_path}/data/textures/dtd, but is looked for in"
-        f" {tmp_path}/data/dtd/dtd: move it there, and 1 more source of images cannot be used ('python -m"
+        f"error: Task 'DTD': The data set lies in {tmp_path}/data/textures/dtd and has to lie in"
+        f" {tmp_path}/data/dtd/dtd: move it, and 1 more source of images cannot be used ('python -m"
         " gift_lightning doctor' says more).\n"
     )
 

@@ -29,7 +29,7 @@ class Page:
     def inspect(self) -> Inspection:
         if self.file.is_file():
             return Inspection(self.name, "present", where=self.file)
-        facts: dict[str, Any] = {"source": f"https://page.org/{self.name}", "bytes": 7_000_000, "licence": "CC0"}
+        facts: dict[str, Any] = {"url": f"https://page.org/{self.name}", "bytes": 7_000_000, "licence": "CC0"}
         detail = f"{self.file} does not exist."
         return Inspection(self.name, "missing", detail, where=self.file, automatic=True, **facts)
 

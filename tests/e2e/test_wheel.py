@@ -49,6 +49,13 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     assert set(tracked) <= set(ZipFile(wheel).namelist())
 
 
+def test_the_wheel_says_that_its_packages_are_typed(wheel: Path) -> None:
+    content = ZipFile(wheel)
+    assert {f"{name}/py.typed" for name in ("gift_lightning", "callbacks", "datamodules")} <= set(content.namelist())
+    metadata = next(name for name in content.namelist() if name.endswith(".dist-info/METADATA"))
+    assert "Classifier: Typing :: Typed" in content.read(metadata).decode()
+
+
 def test_it_runs_from_another_folder(environment: Path, tmp_path: Path) -> None:
     assert "Continual learning of CLIP" in run(environment / "gift-lightning", "--help", cwd=tmp_path)
     find = "from importlib.util import find_spec; print(find_spec('callbacks').origin)"

@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 
-from datamodules.images.decoding import LONGEST
+from datamodules.images.decoding import LARGEST_RATIO
 from datamodules.images.sets import ImageFiles
 from gift_lightning.errors import ImageInputError
 from tests.damaging import DAMAGES, FORMATS, encoded, plain
@@ -28,7 +28,11 @@ def test_a_damaged_file_is_taken_as_plain_pillow_takes_it(case: int, tmp_path: P
         found = ImageFiles(tmp_path, [(file.name, 0)], "Task 'birds'")[0][0]
     except ImageInputError as error:
         told = str(error)
-    if expected is None or _is_of_another_kind(expected.mode) or max(expected.size) > LONGEST * min(expected.size):
+    if (
+        expected is None
+        or _is_of_another_kind(expected.mode)
+        or max(expected.size) > LARGEST_RATIO * min(expected.size)
+    ):
         assert expected is not None or told
     else:
         assert found is not None and np.array_equal(found, expected.convert("RGB")), told

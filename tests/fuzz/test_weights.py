@@ -110,4 +110,4 @@ def test_an_index_of_wrong_types_gets_at_most_a_sentence(
         generator.prepare()
         assert len(generator.generate(["a star"], [1])) == 1
     except InputError as error:
-        assert "\n" not in str(error) and str(error).startswith("data.replay.generator.")
+        assert "\n" not in str(error) and str(error).startswith("name: ")

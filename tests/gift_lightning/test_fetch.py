@@ -83,14 +83,14 @@ def chunked(body: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 WRONG: dict[str, tuple[Answer, str]] = {
     "too long a length": (whole(Content_Length=str(len(CONTENT) + 1)), "the connection broke off after 0 MB"),
-    "a negative length": (whole(Content_Length="-5"), "the server says that its length is '-5'"),
-    "a length in words": (whole(Content_Length="many"), "the server says that its length is 'many'"),
-    "two lengths": (whole(Content_Length="3, 5"), "the server says that its length is '3, 5'"),
-    "no length": ((200, {}, CONTENT), "does not say its length, so that the whole cannot be told from a part"),
+    "a negative length": (whole(Content_Length="-5"), "the server announces the length '-5'"),
+    "a length in words": (whole(Content_Length="many"), "the server announces the length 'many'"),
+    "two lengths": (whole(Content_Length="3, 5"), "the server announces the length '3, 5'"),
+    "no length": ((200, {}, CONTENT), "announces no length, so that a truncated file would pass for a whole one"),
     "a cut chunk": ((200, {"Transfer-Encoding": "chunked"}, chunked(CONTENT)[:-100]), "IncompleteRead"),
     "no last chunk": ((200, {"Transfer-Encoding": "chunked"}, chunked(CONTENT, b"")), "IncompleteRead"),
-    "a packed answer": (whole(Content_Encoding="gzip"), "the server sends it in another form, 'gzip'"),
-    "a part not asked for": (rest(100), "sent a part of it, the whole was asked for"),
+    "a packed answer": (whole(Content_Encoding="gzip"), "the server sends it with the encoding 'gzip'"),
+    "a part not asked for": (rest(100), "sent only a range of the whole file"),
     "a redirection to nothing": ((302, {"Location": "file:///etc/passwd"}, b""), "HTTP status 302"),
     "an error": ((503, {}, b"later"), "HTTP status 503"),
 }
@@ -119,7 +119,7 @@ def test_with_a_checksum_no_length_is_needed_and_too_short_a_one_is_seen(server:
     (tmp_path / "file").unlink()
     for answer in (whole(Content_Length="100"), (200, {}, CONTENT[:100])):
         server.answers = [answer]
-        with pytest.raises(InputError, match=r"has md5 .* what came was removed, try again"):
+        with pytest.raises(InputError, match=r"has md5 .* the file was removed, try again"):
             get(server, tmp_path, MD5)
         assert not list(tmp_path.iterdir())
 

@@ -1,1 +1,1 @@
-"""The training of MiniMTIL's text-to-image model, and how well it draws what it is asked for."""
+"""The training of MiniMTIL's text-to-image model, and the fidelity of its images to their prompts."""

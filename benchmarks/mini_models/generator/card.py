@@ -1,4 +1,4 @@
-"""The model card of the generator: what it is, how well it draws, and a grid of samples."""
+"""The model card of the generator: its figures, its fidelity, and a grid of samples."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from safetensors import safe_open
 
 from benchmarks.mini_models.generator.train import ALIGNED_FROM, TIDY_FROM
-from datamodules.mini.prompts import class_prompts
+from datamodules.mini.prompts import prompts_by_kind
 from datamodules.mini.world import KINDS, SIZE, WORLD_VERSION
 from datamodules.replay.generator import ImageGenerator
 from gift_lightning.files import atomic_write, read_json, write_json, write_text
@@ -75,11 +75,13 @@ Licence: MIT. The pictures it was trained on are drawn by this package.
 """
 
 
-def rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row under :data:`HEADS` for each kind, then their mean, of what ``fidelity.measure`` found."""
-    columns = [*found["generator"].values(), *found["renderer"].values(), found["chance"]]
+def rows(measured: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row under :data:`HEADS` for each kind, then their mean, of the result of ``fidelity.measure``."""
+    columns = [*measured["generator"].values(), *measured["renderer"].values(), measured["chance"]]
     classes = {kind: str(len(family.names)) for kind, family in KINDS.items()}
-    return [(kind, classes.get(kind, ""), *(f"{column[kind]:.1f}" for column in columns)) for kind in found["chance"]]
+    return [
+        (kind, classes.get(kind, ""), *(f"{column[kind]:.1f}" for column in columns)) for kind in measured["chance"]
+    ]
 
 
 def sample_grid(generator: ImageGenerator) -> Image.Image:
@@ -88,7 +90,7 @@ def sample_grid(generator: ImageGenerator) -> Image.Image:
     grid = Image.new("RGB", (_LABEL + _COLUMNS * cell + _GAP, len(_SHOWN) * cell + _GAP), "white")
     pen, font = ImageDraw.Draw(grid), ImageFont.load_default(14)
     for row, (kind, name) in enumerate(_SHOWN):
-        prompt, top = class_prompts()[kind][name], row * cell + _GAP
+        prompt, top = prompts_by_kind()[kind][name], row * cell + _GAP
         pen.text((2 * _GAP, top + SIZE * _ZOOM // 2), prompt, "black", font, anchor="lm")
         images = generator.generate([prompt] * _COLUMNS, list(range(_COLUMNS)))
         for column, image in enumerate(images):
@@ -97,27 +99,27 @@ def sample_grid(generator: ImageGenerator) -> Image.Image:
     return grid
 
 
-def write_card(folder: Path, generator: ImageGenerator, found: dict[str, Any]) -> None:
+def write_card(folder: Path, generator: ImageGenerator, measured: dict[str, Any]) -> None:
     """Write ``README.md``, ``fidelity.json`` and ``samples.png`` into the folder of a trained pipeline.
 
     Args:
-        folder: what ``benchmarks.mini_models.generator.train`` wrote.
+        folder: written by ``benchmarks.mini_models.generator.train``.
         generator: the pipeline in it.
-        found: what ``fidelity.measure`` found for it.
+        measured: the result of ``fidelity.measure`` for it.
 
     Raises:
         InputError: ``folder`` has no ``training.json``.
     """
     facts = read_json(folder / "training.json")
     flags = ("steps", "autoencoder_steps", "seed", "batch_size", "threads")
-    lines = [HEADS, ("---", *["---:"] * (len(HEADS) - 1)), *rows(found)]
+    lines = [HEADS, ("---", *["---:"] * (len(HEADS) - 1)), *rows(measured)]
     text = _CARD.format(
         **{part: _millions(folder / part) for part in ("vae", "text_encoder", "unet")},
-        steps=found["identity"]["steps"],
-        guidance=found["identity"]["guidance"],
-        per_second=found["images_per_second"],
-        per_class=found["images_per_class"],
-        threads=found["threads"],
+        steps=measured["identity"]["steps"],
+        guidance=measured["identity"]["guidance"],
+        per_second=measured["images_per_second"],
+        per_class=measured["images_per_class"],
+        threads=measured["threads"],
         flags=" ".join(f"--{flag.replace('_', '-')} {facts[flag]}" for flag in flags),
         world=WORLD_VERSION,
         tidy_from=TIDY_FROM,
@@ -129,7 +131,7 @@ def write_card(folder: Path, generator: ImageGenerator, found: dict[str, Any]) -
     )
     with atomic_write(folder / "samples.png") as temporary:
         sample_grid(generator).save(temporary, format="PNG", optimize=True)
-    write_json(folder / "fidelity.json", found)
+    write_json(folder / "fidelity.json", measured)
     write_text(folder / "README.md", text)
 
 

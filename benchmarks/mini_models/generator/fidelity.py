@@ -1,7 +1,7 @@
-"""How often a generator draws what it is asked for: ``python -m benchmarks.mini_models.generator.fidelity``.
+"""How often a generator draws the class in its prompt: ``python -m benchmarks.mini_models.generator.fidelity``.
 
 Fidelity is the share of samples that a judge recognises as the class of their prompt among all classes of that kind,
-averaged over the kinds. The renderer's own pictures, judged in the same way, are the upper bound.
+averaged over the kinds. The renderer's pictures, judged in the same way, are the upper bound.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.mini_models.generator.card import HEADS, rows, write_card
 from benchmarks.mini_models.generator.judges import Classifier, ClipJudge, Judge
 from datamodules.mini.generator import FOLDER
 from datamodules.mini.oracle import OracleGenerator
-from datamodules.mini.prompts import class_prompts
+from datamodules.mini.prompts import prompts_by_kind
 from datamodules.mini.world import KINDS, SIZE
 from datamodules.replay.diffusion import DiffusionGenerator
 from datamodules.replay.generator import ImageGenerator
@@ -41,7 +41,9 @@ def sample(generator: ImageGenerator, per_class: int, seed: int = 0) -> tuple[di
         uint8 ``[classes x per_class, 3, 32, 32]`` for each kind, in the order of its names, ``per_class`` of each; and
         images per second.
     """
-    prompts = [prompt for of_kind in class_prompts().values() for prompt in of_kind.values() for _ in range(per_class)]
+    prompts = [
+        prompt for of_kind in prompts_by_kind().values() for prompt in of_kind.values() for _ in range(per_class)
+    ]
     seeds = [seed * len(prompts) + i for i in range(len(prompts))]
     generator.check(prompts)  # and is loaded, which is not to be timed
     began, images, size = time.monotonic(), list[Image.Image](), generator.batch_size
@@ -66,7 +68,7 @@ def recognised(judge: Judge, samples: dict[str, Tensor]) -> dict[str, float]:
 def measure(
     generator: ImageGenerator, judges: Sequence[Judge], per_class: int = PER_CLASS, seed: int = 0
 ) -> dict[str, Any]:
-    """Fidelity of a generator and of the renderer by every judge, and what guessing would reach.
+    """Fidelity of a generator and of the renderer by every judge, and that of guessing.
 
     Returns:
         JSON-able; percent by judge and kind under "generator" and "renderer", by kind under "chance".
@@ -86,16 +88,16 @@ def measure(
 
 
 def _with_mean(shares: dict[str, float]) -> dict[str, float]:
-    """Rounded, so that files and tables tell the same."""
+    """Rounded, so that files and tables have the same numbers."""
     return {name: round(share, 2) for name, share in {**shares, "mean": sum(shares.values()) / len(shares)}.items()}
 
 
-def fidelity_table(found: dict[str, Any]) -> Table:
-    """What :func:`measure` found, for the terminal."""
+def fidelity_table(measured: dict[str, Any]) -> Table:
+    """The result of :func:`measure` as a table for the terminal."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for head in HEADS:
         table.add_column(head, justify="left" if head == HEADS[0] else "right")
-    *kinds, mean = rows(found)
+    *kinds, mean = rows(measured)
     for row in kinds:
         table.add_row(*row, end_section=row is kinds[-1])
     table.add_row(*mean, style="bold")
@@ -104,7 +106,7 @@ def fidelity_table(found: dict[str, Any]) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``python -m benchmarks.mini_models.generator.fidelity``."""
-    parser = argparse.ArgumentParser(description="Measure how often a text-to-image model draws what it is asked for.")
+    parser = argparse.ArgumentParser(description="How often does a text-to-image model draw the class in its prompt?")
     parser.add_argument("--pipeline", default=PACKAGED, help="folder or package of a model (default %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="denoising steps (default %(default)s)")
     parser.add_argument("--guidance", type=float, default=GUIDANCE, help="guidance scale (default %(default)s)")
@@ -121,13 +123,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
     generator = DiffusionGenerator(args.pipeline, steps=args.steps, guidance=args.guidance, batch_size=BATCH)
-    found = measure(generator, [ClipJudge(), Classifier()], args.per_class, args.seed)
-    write_json(args.out, found)
+    measured = measure(generator, [ClipJudge(), Classifier()], args.per_class, args.seed)
+    write_json(args.out, measured)
     if args.write_card:
-        write_card(FOLDER, generator, found)
+        write_card(FOLDER, generator, measured)
     console = Console()
-    console.print(fidelity_table(found))
-    console.print(f"{found['images_per_second']} images/s on {args.threads} CPU thread(s); written to {args.out}")
+    console.print(fidelity_table(measured))
+    console.print(f"{measured['images_per_second']} images/s on {args.threads} CPU thread(s); written to {args.out}")
 
 
 if __name__ == "__main__":

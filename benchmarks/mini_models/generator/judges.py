@@ -1,4 +1,4 @@
-"""Two judges of what a picture shows: the small CLIP, and a classifier that learns from the renderer's pictures."""
+"""Two judges of the class in a picture: the small CLIP, and a classifier that learns from the renderer's pictures."""
 
 import logging
 from itertools import accumulate
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datamodules.mini.prompts import class_prompts
+from datamodules.mini.prompts import prompts_by_kind
 from datamodules.mini.world import KINDS, PHOTO, ROUGH, SKETCH, draw
 from gift_lightning.clip.model import cosine
 from gift_lightning.clip.source import CLIPSource
@@ -23,13 +23,13 @@ _BLOCK = 16  # batches drawn at a time
 _PEAK_RATE = 3e-3
 _STYLES = (PHOTO, PHOTO, SKETCH, ROUGH)
 _SHARES = {"sprite": 0.29, "digit": 0.06, "letter": 0.10, "texture": 0.26, "count": 0.20, "land": 0.05, "flag": 0.04}
-"""How often each kind is shown: more often the harder it is to tell."""
+"""How often each kind is shown: more often the harder it is to recognise."""
 _FIRST = dict(zip(KINDS, accumulate([0, *(len(family.names) for family in KINDS.values())]), strict=False))
-"""The classes of a kind are neighbours among all classes; this is where they begin."""
+"""The classes of a kind are neighbours among all classes; this is the index of the first."""
 
 
 class Judge(Protocol):
-    """Says which class of a kind a picture shows."""
+    """Recognises the class of a kind in a picture."""
 
     name: str
 
@@ -46,7 +46,7 @@ class ClipJudge:
         self._clip = CLIPSource("package:datamodules.mini.clip").load().eval()
         self._classes = {
             kind: self._clip.classifier([[prompt] for prompt in prompts.values()])
-            for kind, prompts in class_prompts().items()
+            for kind, prompts in prompts_by_kind().items()
         }
 
     @torch.no_grad()
@@ -55,7 +55,7 @@ class ClipJudge:
 
 
 class Classifier:
-    """A small convolutional network that has learned from nothing but labelled pictures of the general world.
+    """A small convolutional network trained on labelled pictures of the general world alone.
 
     Args:
         steps: optimiser steps; the default takes about two minutes on one core.
@@ -124,7 +124,7 @@ def _train(steps: int, seed: int) -> nn.Module:
         first, last = bounds[rows].unsqueeze(-1).unbind(1)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(_scaled(pictures[rows])).float()
-        # a picture is told from the others of its kind, not from those of other kinds
+        # a picture is compared with the classes of its kind alone
         logits = logits.masked_fill((every < first) | (every >= last), -torch.inf)
         loss = F.cross_entropy(logits, classes[rows])
         optimizer.zero_grad()

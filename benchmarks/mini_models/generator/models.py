@@ -1,4 +1,4 @@
-"""The parts of the generator, as diffusers builds them: autoencoder, denoiser and noise schedule."""
+"""The networks of the generator, from diffusers: autoencoder, denoiser and noise schedule."""
 
 from typing import Any
 

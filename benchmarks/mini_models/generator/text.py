@@ -74,8 +74,8 @@ def _converted(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
     for layer in range(layers):
         theirs, ours = f"encoder.layers.{layer}", f"transformer.resblocks.{layer}"
         for kind in ("weight", "bias"):
-            parts = state[f"{ours}.attn.in_proj_{kind}"].chunk(3)
-            for name, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
+            matrices = state[f"{ours}.attn.in_proj_{kind}"].chunk(3)
+            for name, part in zip(("q_proj", "k_proj", "v_proj"), matrices, strict=True):
                 converted[f"{theirs}.self_attn.{name}.{kind}"] = part
             converted[f"{theirs}.self_attn.out_proj.{kind}"] = state[f"{ours}.attn.out_proj.{kind}"]
             converted[f"{theirs}.layer_norm1.{kind}"] = state[f"{ours}.ln_1.{kind}"]
@@ -90,14 +90,14 @@ class Conditions:
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self._tokenizer, self._encoder = tokenizer, encoder
-        self._known: dict[str, Tensor] = {}
+        self._encoded: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> Tensor:
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._known]
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._encoded]
         if new:
             tokens = self._tokenizer(
                 new, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
             ).input_ids
-            self._known.update(zip(new, self._encoder(tokens)[0], strict=True))
-        return torch.stack([self._known[caption] for caption in captions])
+            self._encoded.update(zip(new, self._encoder(tokens)[0], strict=True))
+        return torch.stack([self._encoded[caption] for caption in captions])

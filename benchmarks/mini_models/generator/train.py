@@ -93,10 +93,10 @@ def _half(device: torch.device) -> Iterator[None]:
 
 
 class Stage:
-    """A network in training that can stop at any step and go on: weights, their average, optimiser."""
+    """A network in training that can stop at any step and resume: weights, their average, optimiser."""
 
     def __init__(self, network: nn.Module, peak: float, decay: float, average: float) -> None:
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.weights: list[Tensor] = list(network.parameters())
         self.averaged = [weight.detach().clone() for weight in self.weights]
         self.optimizer = torch.optim.AdamW(self.weights, peak, (0.9, 0.99), weight_decay=0.01, fused=True)
@@ -117,19 +117,19 @@ class Stage:
             torch._foreach_lerp_(self.averaged, self.weights, 1 - keep)
 
     def finish(self) -> None:
-        """Put the average in the place of the weights."""
+        """Replace the weights by their average."""
         with torch.no_grad():
             torch._foreach_copy_(self.weights, self.averaged)
 
     def save(self, path: Path, steps: int) -> None:
-        """Write all that a stopped run needs to go on."""
+        """Write the state from which a stopped run resumes."""
         state: dict[str, Any] = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
         state |= {"averaged": self.averaged, "step": self.step, "steps": steps, "seconds": self.seconds}
         with atomic_write(path) as temporary:
             torch.save(state, temporary)
 
     def resume(self, path: Path, steps: int) -> None:
-        """Go on from a snapshot, if there is one on the way of a run of ``steps`` steps."""
+        """Go on from a snapshot, if one of an earlier step than ``steps`` exists."""
         if not path.exists():
             return
         state = torch.load(path, weights_only=True)
@@ -153,7 +153,7 @@ def train(
     snapshot: Path,
     loss_of: Callable[[Tensor, list[str], torch.Generator], Tensor],
 ) -> None:
-    """Run a stage up to ``steps``, from its snapshot if there is one; its average is the result."""
+    """Run a stage up to ``steps``, from its snapshot if one exists; its average is the result."""
     stage.resume(snapshot, steps)
     device = stage.weights[0].device
     began, saved, earlier, first, losses = time.monotonic(), time.monotonic(), stage.seconds, stage.step, list[float]()
@@ -183,7 +183,7 @@ def train_autoencoder(
     def loss_of(images: Tensor, _: list[str], generator: torch.Generator) -> Tensor:
         with _half(device):
             latents = autoencoder.encoder(images).float()
-        # noise makes the decoder forgive what the denoiser gets wrong, and keeps the latents from growing without bound
+        # noise makes the decoder robust to errors of the denoiser, and keeps the latents from growing without bound
         disturbed = latents + 0.1 * torch.randn(latents.shape, generator=generator).to(device)
         variance, mean = torch.var_mean(latents, (0, 2, 3))
         spread = (variance.log() ** 2).mean() + (mean**2).mean()
@@ -208,7 +208,7 @@ def train_denoiser(steps: int, seed: int, batch: int, snapshot: Path, autoencode
     torch.manual_seed(seed)
     device = autoencoder.device
     denoiser = new_denoiser().to(device)
-    kept = new_scheduler().alphas_cumprod.to(device)
+    signals = new_scheduler().alphas_cumprod.to(device)
 
     def loss_of(images: Tensor, captions: list[str], generator: torch.Generator) -> Tensor:
         with torch.no_grad():
@@ -217,7 +217,7 @@ def train_denoiser(steps: int, seed: int, batch: int, snapshot: Path, autoencode
         shown = ["" if drop else caption for drop, caption in zip(dropped.tolist(), captions, strict=True)]
         time_steps = torch.randint(0, 1000, (len(images),), generator=generator).to(device)
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        signal = kept[time_steps].view(-1, 1, 1, 1)
+        signal = signals[time_steps].view(-1, 1, 1, 1)
         noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         with _half(device):
@@ -250,7 +250,7 @@ def write_pipeline(folder: Path, autoencoder: Any, denoiser: Any, text_encoder: 
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     for name in ("tokenizer.json", "special_tokens_map.json"):  # repeats vocab.json and merges.txt
         (folder / "tokenizer" / name).unlink(missing_ok=True)
-    # diffusers loads its own parts in float32, transformers in the type that the config names: they have to agree
+    # diffusers loads its networks in float32, transformers in the dtype of the config: they have to agree
     config = folder / "text_encoder" / "config.json"
     write_json(config, {**read_json(config), "dtype": "float32"})
     for weights in folder.rglob("*.safetensors"):

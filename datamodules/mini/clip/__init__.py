@@ -9,5 +9,6 @@ from pathlib import Path
 from datamodules.mini.clip.vision import mini_resnet
 
 FOLDER = Path(__file__).parent
+"""The model folder."""
 
 __all__ = ["FOLDER", "mini_resnet"]

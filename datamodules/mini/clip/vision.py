@@ -1,4 +1,4 @@
-"""The vision tower of the small CLIP: a residual network for 32 x 32 pictures, known to timm as ``mini_resnet``."""
+"""The vision tower of the small CLIP: a residual network for 32 x 32 pictures, ``mini_resnet`` in timm."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class _Block(nn.Module):
 
 
 class MiniResNet(nn.Module):
-    """(B, 3, 32, 32) -> (B, 5 x last width): the mean over the picture and the maxima of its four quarters.
+    """Images ``[B, 3, 32, 32]`` to features ``[B, 5 x last width]``: the mean and the maxima of the four quarters.
 
     Args:
         widths: channels of the three stages.
@@ -48,15 +48,17 @@ class MiniResNet(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """timm's way to take the classifier away (0) or to put a fresh one in; the pooling is fixed."""
+        """Remove the classifier (0) or replace it by a new one, as timm expects; the pooling is fixed."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, x: Tensor) -> Tensor:
+        """Feature maps ``[B, last width, 4, 4]`` of images ``[B, 3, 32, 32]``."""
         x = x.contiguous(memory_format=torch.channels_last)  # the faster layout on CPUs
         return F.relu(self.norm(self.blocks(self.stem(x))))
 
     def forward_head(self, x: Tensor) -> Tensor:
+        """Features, or logits of the classifier, of feature maps: mean and maxima of the quarters."""
         pooled = torch.cat([x.mean((2, 3)), F.adaptive_max_pool2d(x, 2).flatten(1)], 1)
         return self.head(pooled)
 
@@ -66,7 +68,11 @@ class MiniResNet(nn.Module):
 
 @register_model
 def mini_resnet(pretrained: bool = False, **kwargs: Any) -> MiniResNet:
-    """The tower of MiniMTIL's CLIP. There are no weights for it alone."""
+    """The vision tower of MiniMTIL's CLIP, with random weights.
+
+    Raises:
+        ValueError: ``pretrained``, for the tower has no weights apart from the CLIP.
+    """
     if pretrained:
-        raise ValueError("mini_resnet has no weights of its own; load the whole CLIP from datamodules.mini.clip.FOLDER")
+        raise ValueError("mini_resnet alone has no weights: load the whole CLIP from datamodules.mini.clip.FOLDER")
     return MiniResNet(num_classes=kwargs.get("num_classes", 0))

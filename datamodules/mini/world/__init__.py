@@ -1,7 +1,7 @@
 """The general world of MiniMTIL: captioned 32 x 32 pictures, a stand-in for the data CLIP is pre-trained on.
 
-``KINDS`` says which class names each kind of picture can show, :func:`draw` shows any of them in the world's own style,
-and :func:`stream` is the endless captioned mixture that the small CLIP is pre-trained on. All randomness comes from the
+``KINDS`` has the class names of each kind of picture, :func:`draw` draws any of them in the world's style, and
+:func:`stream` is the endless captioned mixture on which the small CLIP is pre-trained. All randomness comes from the
 generator or the seed that the caller passes; nothing is rendered at import.
 """
 
@@ -22,13 +22,21 @@ WORLD_VERSION = 1  # raised whenever a seed would give other pictures or caption
 
 @dataclass(frozen=True)
 class Kind:
-    """A family of pictures: the names it can show, how they are drawn and told, and how often the world shows them."""
+    """A family of pictures.
+
+    Attributes:
+        names: of the classes it can show.
+        draw: the renderer, from class names to pictures.
+        caption: the text on a picture, from class name, two colours, detail and a generator.
+        share: of the world's pictures.
+        drawable: whether hatching and contours make sense for it.
+    """
 
     names: tuple[str, ...]
     draw: Callable[[Sequence[str], Style, Generator], Drawing]
-    tell: Callable[[str, str, str, str, Random], str]
+    caption: Callable[[str, str, str, str, Random], str]
     share: float
-    drawable: bool = True  # whether hatching and contours make sense for it
+    drawable: bool = True
 
 
 KINDS: dict[str, Kind] = {
@@ -40,9 +48,12 @@ KINDS: dict[str, Kind] = {
     "land": Kind(tuple(land.LAND_USES), land.draw, captions.land, 0.11, drawable=False),
     "flag": Kind(tuple(flags.FLAGS), flags.draw, captions.flag, 0.11, drawable=False),
 }
+"""The kinds of pictures by name."""
 
 PHOTO = Style()
+"""The style of photos."""
 SKETCH = Style(outline=0.45, hatch=0.35, wobble=0.04, noise=0.03)
+"""The style of drawings: contours, hatching."""
 ROUGH = Style(
     scale=(0.45, 0.85),
     rotation=0.45,
@@ -59,6 +70,7 @@ ROUGH = Style(
     fade=0.4,
     noise=0.09,
 )
+"""The style of bad photos."""
 TIDY = Style(
     scale=(0.7, 0.85),
     rotation=0.08,
@@ -68,12 +80,14 @@ TIDY = Style(
     zoom=(1.1, 0.85),
     noise=0.015,
 )
-"""As in a catalogue: the object in the middle, upright, nothing blurred. The world itself has none of these."""
+"""As in a catalogue: the object in the middle, upright, nothing blurred. The world itself has no such pictures."""
 TIDY_SKETCH = replace(TIDY, outline=0.45, hatch=0.25)
+"""Tidy, as a drawing."""
 ALIGNED, ALIGNED_SKETCH = replace(TIDY, aligned=1.0), replace(TIDY_SKETCH, aligned=1.0)
 """Tidy, with textures along the axes and counted things in rows."""
 
 STYLE_SHARES = {"photo": 0.62, "sketch": 0.13, "rough": 0.25}
+"""Share of each style in the world."""
 _STYLES = {
     "photo": (PHOTO, captions.PHOTO),
     "sketch": (SKETCH, captions.SKETCH),
@@ -84,14 +98,20 @@ _STYLES = {
     "aligned sketch": (ALIGNED_SKETCH, captions.SKETCH),
 }
 _UNDRAWN = {"sketch": "rough", "tidy sketch": "tidy", "aligned sketch": "aligned"}
-"""What stands for a drawn style where hatching and contours make no sense."""
+"""The style in the place of a drawn one, for kinds that are not ``drawable``."""
 
 
 def draw(kind: str, names: Sequence[str], generator: Generator, style: Style = PHOTO) -> Tensor:
-    """Pictures of the given names of one kind: uint8 (n, 3, SIZE, SIZE).
+    """Pictures of classes of one kind: uint8 ``[n, 3, SIZE, SIZE]``.
+
+    Args:
+        kind: a key of ``KINDS``.
+        names: of the n classes.
+        generator: of everything random.
+        style: of the pictures.
 
     Raises:
-        ValueError: a name the kind cannot show.
+        ValueError: the kind has no class of a name.
     """
     unknown = sorted(set(names) - set(KINDS[kind].names))
     if unknown:
@@ -109,8 +129,8 @@ def _captioned(kind: str, how: str, n: int, rng: Random, generator: Generator) -
     facts = zip(names, drawing.first or blank, drawing.second or blank, drawing.detail or blank, strict=True)
     # One opening for all: "a photo of a star" and "a picture of a star" in one batch would only push each other away.
     opening = rng.choice(openings)
-    told = [opening.format(family.tell(name, first, second, detail, rng)) for name, first, second, detail in facts]
-    return photograph(drawing.images, style, generator), told
+    texts = [opening.format(family.caption(name, first, second, detail, rng)) for name, first, second, detail in facts]
+    return photograph(drawing.images, style, generator), texts
 
 
 def stream(
@@ -123,12 +143,11 @@ def stream(
     Args:
         n: number of pictures.
         seed: of everything random.
-        kinds: how often each kind is shown, by default as the world has them.
-        styles: how often each of the styles is taken: "photo", "sketch", "rough", "tidy", "tidy sketch",
-            "aligned" and "aligned sketch".
+        kinds: share of each kind; that of ``KINDS`` by default.
+        styles: share of each style: "photo", "sketch", "rough", "tidy", "tidy sketch", "aligned" and "aligned sketch".
 
     Returns:
-        images, uint8 (n, 3, SIZE, SIZE), and ``n`` captions.
+        Images, uint8 ``[n, 3, SIZE, SIZE]``, and ``n`` captions.
     """
     rng = Random(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -136,13 +155,13 @@ def stream(
     mixture = [(kind, how) for kind in kinds for how in styles]
     shares = [kinds[kind] * styles[how] for kind, how in mixture]
     drawn = rng.choices(range(len(mixture)), shares, k=n)
-    parts = [
+    groups = [
         _captioned(kind, how, drawn.count(i), rng, generator) for i, (kind, how) in enumerate(mixture) if i in drawn
     ]
-    images = torch.cat([part[0] for part in parts])
-    told = [caption for part in parts for caption in part[1]]
+    images = torch.cat([pictures for pictures, _ in groups])
+    texts = [caption for _, captions in groups for caption in captions]
     order = torch.randperm(n, generator=generator)
-    return images[order], [told[i] for i in order.tolist()]
+    return images[order], [texts[i] for i in order.tolist()]
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What every renderer shares: pixel grid, palette, random numbers from a generator, and how a picture is taken."""
+"""The common functions of all renderers: pixel grid, palette, random numbers from a generator, and the camera."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 SIZE = 32
+"""Height and width of a picture in pixels."""
 
 _line = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1
 Y, X = torch.meshgrid(_line, _line, indexing="ij")  # (SIZE, SIZE) each, in [-1, 1]
@@ -27,14 +28,16 @@ PALETTE = {
     "white": (0.96, 0.96, 0.96),
     "cyan": (0.15, 0.80, 0.85),
 }
+"""RGB in [0, 1] of each colour name."""
 COLOURS = tuple(PALETTE)
+"""The colour names, in the order of ``RGB``."""
 RGB = torch.tensor([PALETTE[c] for c in COLOURS])  # (12, 3)
-_CONTRAST = (torch.cdist(RGB, RGB) > 0.5).float()  # which pairs of colours a person tells apart at a glance
+_CONTRAST = (torch.cdist(RGB, RGB) > 0.5).float()  # 1 for pairs of colours that a person distinguishes at a glance
 
 
 @dataclass(frozen=True)
 class Style:
-    """How pictures are taken or drawn, not what they show.
+    """The manner of taking or drawing pictures, independent of their content.
 
     Fields that are zero draw no random numbers, so a new field with default zero leaves every existing style as it was.
     """
@@ -45,7 +48,7 @@ class Style:
     wobble: float = 0.02  # smooth deformation of outlines
     wave: tuple[float, float] = (0.0, 0.07)  # amplitude of cloth
     zoom: tuple[float, float] = (1.0, 1.0)  # factor on the spatial frequency of textures and land
-    aligned: float = 0.0  # how far textures and counted things give up angles, phases and places of their own
+    aligned: float = 0.0  # how far textures and counted things lose their random angles, phases and places
     hatch: float = 0.0  # share of objects filled with lines
     outline: float = 0.0  # share of objects drawn as a strong contour around a paler inside
     speck: float = 0.0  # strength of blotches behind the object
@@ -61,11 +64,12 @@ class Style:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Rendered pictures and what a caption may say about them.
+    """Rendered pictures and the words for their captions.
 
-    ``images``: (n, 3, SIZE, SIZE) float, before the camera (:func:`photograph`). ``first``, ``second``: colour names,
-    one per picture, or empty when the kind has none. ``detail``: a further word per picture (the counted sprite, the
-    pattern of a fill), or empty strings.
+    Attributes:
+        images: float ``[n, 3, SIZE, SIZE]``, before the camera (:func:`photograph`).
+        first, second: colour names, one per picture, or empty for a kind without colours.
+        detail: a further word per picture (the counted sprite, the pattern of a fill), or empty strings.
     """
 
     images: Tensor
@@ -75,46 +79,46 @@ class Drawing:
 
 
 def uniform(n: int, low: float, high: float, g: Generator) -> Tensor:
-    """(n, 1, 1, 1) samples of U(low, high)."""
+    """``[n, 1, 1, 1]`` samples of U(low, high)."""
     return torch.rand(n, 1, 1, 1, generator=g) * (high - low) + low
 
 
 def happens(n: int, share: float, g: Generator) -> Tensor:
-    """(n, 1, 1, 1) float mask: 1 with probability ``share``."""
+    """``[n, 1, 1, 1]`` float mask: 1 with probability ``share``."""
     return (torch.rand(n, 1, 1, 1, generator=g) < share).float()
 
 
 def smooth_noise(n: int, cells: int, g: Generator, channels: int = 1) -> Tensor:
-    """(n, channels, SIZE, SIZE) Gaussian noise of about ``cells`` blobs per side."""
+    """``[n, channels, SIZE, SIZE]`` Gaussian noise of about ``cells`` blobs per side."""
     coarse = torch.randn(n, channels, cells, cells, generator=g)
     return F.interpolate(coarse, size=(SIZE, SIZE), mode="bicubic", align_corners=False)
 
 
 def rotated(n: int, angle: float, g: Generator) -> tuple[Tensor, Tensor]:
-    """Coordinates (n, 1, SIZE, SIZE) of axes turned by up to +-``angle``."""
+    """Coordinates ``[n, 1, SIZE, SIZE]`` of axes turned by up to +-``angle``."""
     a = uniform(n, -angle, angle, g)
     return a.cos() * X + a.sin() * Y, -a.sin() * X + a.cos() * Y
 
 
 def any_direction(n: int, g: Generator, most: float = math.pi) -> tuple[Tensor, Tensor]:
-    """Coordinates (n, 1, SIZE, SIZE) of axes turned at random, by ``most`` at most."""
+    """Coordinates ``[n, 1, SIZE, SIZE]`` of axes turned at random, by ``most`` at most."""
     a = uniform(n, 0, most, g)
     return a.cos() * X + a.sin() * Y, -a.sin() * X + a.cos() * Y
 
 
 def contrasting(first: Tensor, g: Generator) -> Tensor:
-    """For colour indices (n,), indices of colours that stand out from them."""
+    """For colour indices ``[n]``, indices ``[n]`` of contrasting colours."""
     return torch.multinomial(_CONTRAST[first], 1, generator=g)[:, 0]
 
 
 def paint(colours: Tensor, g: Generator, jitter: float = 0.07) -> Tensor:
-    """Colour indices (n,) -> slightly varied RGB (n, 3, 1, 1)."""
+    """Colour indices ``[n]`` -> slightly varied RGB ``[n, 3, 1, 1]``."""
     rgb = RGB[colours]
     return (rgb + torch.randn(rgb.shape, generator=g) * jitter).clamp(0, 1)[:, :, None, None]
 
 
 def ground(rgb: Tensor, style: Style, g: Generator) -> Tensor:
-    """A background of the colours (n, 3, 1, 1): plain or graded, with blotches in the styles that have them."""
+    """A background of the colours ``[n, 3, 1, 1]``: plain or graded, with blotches in styles with ``speck``."""
     n = len(rgb)
     slope = uniform(n, -0.25, 0.25, g) * X + uniform(n, -0.25, 0.25, g) * Y
     image = rgb + slope * happens(n, 0.6, g) + smooth_noise(n, 5, g) * 0.05 * happens(n, 0.4, g)
@@ -128,17 +132,17 @@ def ground(rgb: Tensor, style: Style, g: Generator) -> Tensor:
 
 
 def dilate(mask: Tensor) -> Tensor:
-    """Grow a soft mask by one pixel."""
+    """Grow a soft mask ``[n, 1, SIZE, SIZE]`` by one pixel."""
     return F.max_pool2d(mask, 3, 1, 1)
 
 
 def erode(mask: Tensor) -> Tensor:
-    """Shrink a soft mask by one pixel."""
+    """Shrink a soft mask ``[n, 1, SIZE, SIZE]`` by one pixel."""
     return -F.max_pool2d(-mask, 3, 1, 1)
 
 
 def compose(mask: Tensor, rgb: Tensor, behind: Tensor, style: Style, g: Generator) -> Tensor:
-    """Put an object of colours ``rgb`` (n, 3, 1, 1) where ``mask`` (n, 1, SIZE, SIZE) is, in front of ``behind``."""
+    """Paint an object of colours ``rgb [n, 3, 1, 1]`` and shape ``mask [n, 1, SIZE, SIZE]`` over ``behind``."""
     n = len(mask)
     if style.shadow:
         cast = F.pad(mask, (3, 0, 3, 0))[:, :, :SIZE, :SIZE]
@@ -159,7 +163,7 @@ def compose(mask: Tensor, rgb: Tensor, behind: Tensor, style: Style, g: Generato
 
 
 def photograph(image: Tensor, style: Style, g: Generator) -> Tensor:
-    """The camera: colour response, haze, focus, exposure and noise. Float (n, 3, SIZE, SIZE) -> uint8, same shape."""
+    """The camera: colour response, haze, focus, exposure, noise. Float ``[n, 3, SIZE, SIZE]`` -> uint8, same shape."""
     n = len(image)
     if style.infrared:
         share = uniform(n, max(0.0, 2 * style.infrared - 1), min(1.0, 2 * style.infrared), g)

@@ -234,6 +234,7 @@ LAND_USES: dict[str, Callable[[_Site], Tensor]] = {
     "stadium": _stadium,
     "golf": _golf,
 }
+"""The renderer of each land use."""
 
 
 def draw(names: Sequence[str], style: Style, g: Generator) -> Drawing:

@@ -10,7 +10,9 @@ from datamodules.mini.world.canvas import COLOURS, SIZE, Drawing, Style, compose
 from datamodules.mini.world.shapes import FONTS, GLYPHS, SPRITES, glyph_bank, place, scattered, sprite_bank
 
 COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""Class names of counts, from one."""
 FILLS = ("striped", "checkered", "dotted", "zigzag", "grid")
+"""Textures that fill a sprite."""
 
 # Colour-sprite pairs that the general world never shows, alone or counted: one colour per sprite.
 NEVER_SHOWN = frozenset((COLOURS[(5 * i + 2) % len(COLOURS)], name) for i, name in enumerate(SPRITES))

@@ -1,4 +1,4 @@
-"""Shapes, objects, letters and digits as banks of masks, and the sampler that moves them about."""
+"""Shapes, objects, letters and digits as banks of masks, and the sampler that places them."""
 
 from functools import cache
 from pathlib import Path
@@ -18,11 +18,14 @@ _FINE = 256  # resolution they are painted at
 
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""Class names of digits, from zero."""
 LETTERS = tuple("abcdefghjklmnpqrtuvwxyz")  # without i, o and s, which are 1, 0 and 5 at this size
 SPRITES = (*SHAPES, *OBJECTS)
+"""Class names of shapes and objects."""
 GLYPHS = (*DIGITS, *LETTERS)
+"""Class names of digits and letters."""
 
-# Fonts that come with libraries this project already needs: pillow's own, in two weights, and those of matplotlib.
+# Fonts of the dependencies: pillow's default, in two weights, and those of matplotlib.
 _FONTS = (
     ("", 0),
     ("", 6),
@@ -41,7 +44,7 @@ def _silhouette(primitives: tuple[Primitive, ...]) -> Image.Image:
     half = _FINE / 2
 
     def at(x: float, y: float) -> tuple[float, float]:
-        return half + x * half * 0.92, half + y * half * 0.92  # a margin, so that sampling outside finds nothing
+        return half + x * half * 0.92, half + y * half * 0.92  # a margin, so that samples outside the object are 0
 
     for name, *numbers in primitives:
         fill = 0 if name.endswith("-") else 255
@@ -78,18 +81,19 @@ def _mask(image: Image.Image) -> Tensor:
 
 @cache
 def sprite_bank() -> Tensor:
-    """(number of SPRITES, 1, 64, 64) masks in the order of SPRITES."""
+    """``[number of SPRITES, 1, 64, 64]`` masks in the order of SPRITES."""
     return torch.stack([_mask(_silhouette({**SHAPES, **OBJECTS}[name])) for name in SPRITES])[:, None]
 
 
 @cache
 def glyph_bank() -> Tensor:
-    """(number of GLYPHS x fonts, 1, 64, 64) masks; row = glyph index x number of fonts + font."""
+    """``[number of GLYPHS x fonts, 1, 64, 64]`` masks; row = glyph index x number of fonts + font."""
     marks = [str(i) for i in range(10)] + [c.upper() for c in LETTERS]
     return torch.stack([_mask(_letter(mark, font, weight)) for mark in marks for font, weight in _FONTS])[:, None]
 
 
 FONTS = len(_FONTS)
+"""Number of fonts of a glyph."""
 
 
 def place(
@@ -102,7 +106,14 @@ def place(
     wobble: float,
     g: Generator,
 ) -> Tensor:
-    """Masks (n, 1, 64, 64) resized, turned, moved and slightly deformed -> (n, 1, SIZE, SIZE); poses (n, 1, 1, 1)."""
+    """Masks ``[n, 1, 64, 64]``, resized, turned, moved and slightly deformed: ``[n, 1, SIZE, SIZE]``.
+
+    Args:
+        masks: of the objects.
+        half_width, angle, dx, dy, stretch: the poses, ``[n, 1, 1, 1]`` each, in half-images and radians.
+        wobble: strength of the deformation.
+        g: of the deformation.
+    """
     n = len(masks)
     x, y = (X - dx)[:, 0], (Y - dy)[:, 0]
     if wobble:
@@ -118,7 +129,7 @@ def place(
 def scattered(
     masks: Tensor, style_scale: tuple[float, float], rotation: float, shift: float, wobble: float, g: Generator
 ) -> Tensor:
-    """One object per picture at a random pose."""
+    """Masks ``[n, 1, 64, 64]`` at random poses, one object per picture: ``[n, 1, SIZE, SIZE]``."""
     n = len(masks)
     return place(
         masks,

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 Primitive = tuple[Any, ...]
+"""An operation of drawing and its numbers."""
 
 
 def _ngon(k: int, radius: float = 0.95, start: float = -90.0) -> Primitive:
@@ -180,4 +181,5 @@ OBJECTS: dict[str, tuple[Primitive, ...]] = {
         ("poly-", (-0.95, -0.62), (0, 0.2), (0.95, -0.62), (0.95, -0.4), (0, 0.42), (-0.95, -0.4)),
     ),
 }
+"""The primitives of each object."""
 # fmt: on

@@ -1,4 +1,4 @@
-"""Textures from coordinates: one function per name, (n, 1, SIZE, SIZE) in [0, 1], mixed between two colours."""
+"""Textures from coordinates: one function per name, ``[n, 1, SIZE, SIZE]`` in [0, 1], mixed between two colours."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -141,15 +141,16 @@ TEXTURES: dict[str, Callable[[_Frame], Tensor]] = {
     "studded": _studded,
     "smooth": lambda c: (0.5 + 0.5 * c.u).clamp(0, 1),
 }
+"""The renderer of each texture."""
 
 
 def pattern(name: str, n: int, zoom: tuple[float, float], g: Generator, aligned: float = 0.0) -> Tensor:
-    """(n, 1, SIZE, SIZE) fields of one texture."""
+    """``[n, 1, SIZE, SIZE]`` fields of one texture."""
     return TEXTURES[name](_Frame(n, zoom, g, aligned)).clamp(0, 1).expand(n, 1, SIZE, SIZE)
 
 
 def draw(names: Sequence[str], style: Style, g: Generator) -> Drawing:
-    """One texture per picture, between two contrasting colours."""
+    """One texture per picture, in two contrasting colours."""
     n = len(names)
     first = torch.randint(len(COLOURS), (n,), generator=g)
     second = contrasting(first, g)

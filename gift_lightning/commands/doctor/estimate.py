@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from datamodules import TaskSequence
-from datamodules.decoded import KEPT_BYTES
+from datamodules.image_cache import LEAST_CACHED_BYTES
 from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.sources import Inspection
@@ -123,7 +123,7 @@ def _needs_of_data(inspections: Iterable[Inspection]) -> list[Need]:
 
 def _left(inspection: Inspection) -> str:
     """What a run writes of a source, with its number if it is known."""
-    found, expected = inspection.found, inspection.expected
+    found, expected = inspection.counts, inspection.expected
     return f"{sum(expected) - sum(found)} {inspection.name}" if found and expected else inspection.name
 
 
@@ -131,8 +131,8 @@ def needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence,
     """Space for what a run leaves: weights and checkpoints in its ``folder``, and decoded test images."""
     needs = [Need("checkpoints and weights", size.checkpoints(sequence.num_tasks), folder)]
     if sequence.cache is not None:
-        counts = [counted[1] for each in data if (counted := each.expected or each.found)]
-        files = sum(count * size.image for count in counts if count * size.image > KEPT_BYTES)
+        counts = [counted[1] for each in data if (counted := each.expected or each.counts)]
+        files = sum(count * size.image for count in counts if count * size.image > LEAST_CACHED_BYTES)
         folder = path_of(sequence.cache)
         files -= sum(file.stat().st_size for file in folder.glob("*")) if folder.is_dir() else 0
         needs += [Need("decoded test images", files, folder)] if files > 0 else []

@@ -18,7 +18,7 @@ def download(sources: Iterable[Source], console: Console) -> None:
         found = source.inspect()
         if not found.can_be_fetched:
             continue
-        console.print(f"{source.name}: fetching ({found.source})", soft_wrap=True)
+        console.print(f"{source.name}: fetching ({found.url})", soft_wrap=True)
         line = console.status("")
         try:
             source.download(partial(_report, line, source.name))

@@ -41,7 +41,7 @@ def show_needed(needed: Sequence[Inspection], console: Console) -> None:
     table.add_column("where", overflow="fold")
     table.add_column("download", justify="right")
     for each in needed:
-        place = Text(visible(str(each.where or each.source or "")))
+        place = Text(visible(str(each.where or each.url or "")))
         table.add_row(each.name, _state(each.status), place, _offer(each))
     console.print()
     console.print(table)
@@ -74,7 +74,7 @@ def _state(word: str) -> Text:
 
 def _counts(inspection: Inspection) -> list[str]:
     """Training and test images: those found, and those expected where that is another number."""
-    found, expected = inspection.found, inspection.expected
+    found, expected = inspection.counts, inspection.expected
     cells = []
     for split in (0, 1):
         count = "0" if inspection.status == "missing" else str(found[split]) if found else "?"
@@ -94,8 +94,8 @@ def _advice(inspection: Inspection) -> str:
     """What is amiss with a data set, and what to do."""
     licence = inspection.licence or "not stated"
     if inspection.status == "missing" and inspection.automatic:
-        return f"{inspection.detail} Fetch it with --download (licence: {licence}; {inspection.source})."
+        return f"{inspection.detail} Fetch it with --download (licence: {licence}; {inspection.url})."
     if inspection.status == "missing" and inspection.by_hand:
         size = f", {amount(inspection.bytes)}" if inspection.bytes else ""
-        return f"{inspection.detail} {inspection.by_hand} Licence: {licence}{size}; {inspection.source}."
+        return f"{inspection.detail} {inspection.by_hand} Licence: {licence}{size}; {inspection.url}."
     return inspection.detail

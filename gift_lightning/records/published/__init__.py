@@ -1,7 +1,7 @@
-"""Published results on MTIL, as data: what a reproduction is compared with.
+"""Published results on MTIL, as data for comparison with reproductions.
 
 ``tables.json`` holds the triplets Transfer, Avg and Last per method and order, ``mtil_order_<order>_<method>.csv`` the
-accuracy matrices behind some of them, all in percent; ``tables()["source"]`` says where the numbers come from.
+accuracy matrices behind some of them, all in percent; ``tables()["source"]`` names the publications.
 """
 
 import json
@@ -15,7 +15,7 @@ ORDERS = ("I", "II")
 """The two task orders of MTIL: alphabetical, and shuffled."""
 
 BENCHMARKS = {"mtil_order_1": "I", "mtil_order_2": "II"}
-"""The names by which the command line calls the orders."""
+"""The orders by their names on the command line."""
 
 TABLE_ROW = {
     "finetune": "Continual Finetune",
@@ -25,17 +25,17 @@ TABLE_ROW = {
     "wise_ft": "WiSE-FT",
     "zscl": "ZSCL",
 }
-"""The row of ``tables()["MTIL Order <order>"]`` that belongs to a method's matrix (``zscl_star`` has none)."""
+"""The row of ``tables()["MTIL Order <order>"]`` for the matrix of a method (``zscl_star`` has none)."""
 
 _PREFIX = "mtil_order_{order}_"
 
 
 class Published(NamedTuple):
-    """What was published of a method on MTIL, in percent."""
+    """The published results of a method on MTIL, in percent."""
 
     method: str
     last_row: list[float | None] | None
-    """Accuracy on each task after the last one; None where no matrix is published."""
+    """Accuracy on each task after the last one; None without a published matrix."""
     transfer: float
     avg: float
     last: float
@@ -53,7 +53,7 @@ def methods(order: str) -> list[str]:
     """Names of the methods whose accuracy matrix is published for ``order`` ("I" or "II"), sorted.
 
     Raises:
-        ValueError: there is no such order.
+        ValueError: MTIL has no such order.
     """
     if order not in ORDERS:
         raise ValueError(f"MTIL has no order {order!r}: it is one of {', '.join(ORDERS)}.")
@@ -66,10 +66,10 @@ def matrix(order: str, method: str) -> NamedMatrix:
     """The published accuracy matrix of ``method`` on MTIL ``order``: task names, and 11 x 11 accuracies in percent.
 
     Raises:
-        ValueError: there is no such order, or no matrix of that method.
+        ValueError: MTIL has no such order, or no matrix of this method is published.
     """
-    if method not in (known := methods(order)):
-        raise ValueError(f"There is no published matrix of {method!r} on MTIL Order {order}: {', '.join(known)}.")
+    if method not in (names := methods(order)):
+        raise ValueError(f"No matrix of {method!r} is published on MTIL Order {order}: {', '.join(names)}.")
     name = f"{_PREFIX.format(order=order)}{method}.csv"
     return parse_accuracy_csv(resources.files(__name__).joinpath(name).read_text(encoding="utf-8"), name)
 
@@ -78,11 +78,11 @@ def rows(benchmark: str, tasks: list[str]) -> list[Published]:
     """The published rows of ``benchmark`` ("mtil_order_1" or "mtil_order_2"), for runs on ``tasks``.
 
     Raises:
-        InputError: there is no such benchmark, or it has other tasks or another order.
+        InputError: no such benchmark is published, or it has other tasks or another order.
     """
     if benchmark not in BENCHMARKS:
-        known = " and ".join(BENCHMARKS)
-        raise InputError(f"Nothing is published as '{benchmark}'{nearest(benchmark, BENCHMARKS)}: there are {known}.")
+        names = " or ".join(BENCHMARKS)
+        raise InputError(f"No benchmark '{benchmark}' is published{nearest(benchmark, BENCHMARKS)}: name {names}.")
     order = BENCHMARKS[benchmark]
     matrices = {TABLE_ROW[method]: matrix(order, method) for method in methods(order) if method in TABLE_ROW}
     theirs = next(iter(matrices.values())).tasks

@@ -1,8 +1,8 @@
-"""What a run found, for people: tables in the terminal and in Markdown, a CSV file, a heatmap.
+"""Reports of runs: tables in the terminal and in Markdown, a CSV file, a heatmap.
 
-Every function takes the plain content of ``results.json`` (or a list of runs with the same keys), writes or returns,
-and changes nothing; the same input gives the same output, byte for byte. The pictures are in ``heatmap`` and
-``replay_grid``, for a table needs no matplotlib.
+Every function takes the plain content of ``results.json`` (or a list of runs with the same keys) and returns or writes
+a report; the same input gives the same output, byte for byte. The pictures are in ``heatmap`` and ``replay_grid``, for
+a table needs no matplotlib.
 """
 
 from gift_lightning.records.accuracy_csv import (

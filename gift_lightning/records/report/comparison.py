@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gift_lightning.records.report.formats import markdown, markdown_table
-from gift_lightning.records.report.words import UNKNOWN, metrics_of
+from gift_lightning.records.report.words import NO_NUMBER, metrics_of
 
 COLUMNS = ("Method", "Transfer", "Avg", "Last", "Seconds", "Seeds")
 """Heads of both forms; accuracies in percent, seconds of training and evaluation together."""
@@ -20,7 +20,7 @@ def comparison_table(runs: Sequence[Mapping[str, Any]]) -> Table:
 
     Args:
         runs: contents of ``results.json`` or entries of ``benchmarks/mini.json``: need ``method`` and ``R`` (or
-            ``metrics``); use ``learns`` and ``cost``. What does not learn comes first, the others follow in rising
+            ``metrics``); use ``learns`` and ``cost``. Methods that do not learn come first, the others follow in rising
             order of Avg.
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -77,14 +77,14 @@ def _values(runs: Sequence[Mapping[str, Any]], key: str) -> list[float | None]:
 
 
 def _mean(values: Sequence[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else 0.0
+    numbers = [value for value in values if value is not None]
+    return statistics.fmean(numbers) if numbers else 0.0
 
 
 def _spread(values: Sequence[float | None], digits: int) -> str:
-    """``mean ± sample standard deviation``; the mean alone for one run, a dash where nothing is known."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return UNKNOWN
-    mean = f"{statistics.fmean(known):.{digits}f}"
-    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+    """``mean ± sample standard deviation``; the mean alone for one number, a dash without any."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return NO_NUMBER
+    mean = f"{statistics.fmean(numbers):.{digits}f}"
+    return mean if len(numbers) == 1 else f"{mean} ± {statistics.stdev(numbers):.{digits}f}"

@@ -19,7 +19,7 @@ _LATEX = {
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right; without a line end after the last row.
+    """A Markdown table, the first column to the left, the others to the right; without a line end after the last row.
 
     >>> print(markdown_table(["Method", "Last"], [["GIFT", "86.0"]]))
     | Method | Last |
@@ -31,7 +31,7 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]]) -> str:
-    r"""The same for the package booktabs, with a rule between sections; cells are LaTeX already (see ``latex``).
+    r"""A LaTeX table with the package booktabs and a rule between sections; cells are LaTeX already (see ``latex``).
 
     >>> print(latex_table(["Method", "Last"], [[["GIFT", r"\textbf{86.0}"]]]))
     \begin{tabular}{lr}
@@ -49,7 +49,7 @@ def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]
 
 
 def markdown(text: str) -> str:
-    r"""A text as Markdown writes it, in a table or elsewhere.
+    r"""A text with Markdown's special characters escaped, for a table or elsewhere.
 
     >>> print(markdown("birds [v2] | a_b _c_"))
     birds \[v2\] \| a_b \_c\_
@@ -59,11 +59,11 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    r"""A text as LaTeX writes it.
+    r"""A text with LaTeX's special characters escaped.
 
     >>> latex("wise_ft – 50%")
     'wise\\_ft -- 50\\%'
     """
     # two dashes, quotes or commas would become another character
-    parts = re.finditer(r"([-–](?=[-–])|'(?=')|,(?=,))|.", text)
-    return "".join(_LATEX.get(part[0], part[0]) + ("{}" if part[1] else "") for part in parts)
+    matches = re.finditer(r"([-–](?=[-–])|'(?=')|,(?=,))|.", text)
+    return "".join(_LATEX.get(match[0], match[0]) + ("{}" if match[1] else "") for match in matches)

@@ -21,7 +21,7 @@ _CELL = 0.62  # inches
 _GAP = 0.3  # space between the zero-shot row and the matrix, in cells
 _COLOURS = colormaps["YlGnBu"]
 _SCALE = Normalize(0, 100)  # fixed, so that the pictures of two runs can be laid side by side
-_UNKNOWN = "#ededed"
+_EMPTY = "#ededed"
 _INK = "#000000"
 _FRAME = "#e8590c"
 _LONGEST = 40  # characters of a name beside the matrix
@@ -30,14 +30,17 @@ _LONGEST = 40  # characters of a name beside the matrix
 def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     """Write the accuracy matrix as a PNG to ``path``, atomically.
 
-    One column per task; the zero-shot row on top, set apart; below it one row per task of the sequence, grey where
-    nothing is known yet. Cells hold the accuracy in percent, the diagonal is framed, the title names the run and its
-    Transfer, Avg and Last. Made for 2 to 11 tasks.
+    One column per task; the zero-shot row on top, set apart; below it one row per task of the sequence, with grey empty
+    cells. Cells hold the accuracy in percent, the diagonal is framed, the title names the run and its Transfer, Avg and
+    Last. Made for 2 to 11 tasks.
 
     Args:
         path: the PNG file.
         results: content of ``results.json``: needs ``method``, ``tasks`` and ``R``; uses ``seed``, ``zero_shot`` and
-            ``metrics`` where they are there.
+            ``metrics`` if present.
+
+    Raises:
+        InputError: the file cannot be written.
     """
     tasks: list[str] = list(results["tasks"])
     n = len(tasks)
@@ -46,7 +49,7 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
         matrix[i] = [np.nan if cell is None else cell for cell in row]
     zero_shot = results.get("zero_shot")
 
-    # A figure of its own canvas: no pyplot, hence no global state, no display and no style file of the user's.
+    # a figure without pyplot: no global state, no display and no style file of the user
     top = 1 + _GAP if zero_shot else 0.0
     figure = Figure(figsize=(_CELL * n + 2.9, _CELL * (n + top) + 1.9), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
@@ -60,7 +63,7 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     _label(axes, tasks, top)
     bar = figure.colorbar(ScalarMappable(_SCALE, _COLOURS), ax=axes, fraction=0.05, pad=0.03, aspect=28)
     bar.set_label("accuracy (%)", fontsize=9)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=2)
     with any_letters(), atomic_write(path) as temporary:
         _title(figure, axes, results)
@@ -72,10 +75,10 @@ def _draw_row(axes: Axes, y: float, row: NDArray[np.float64]) -> None:
     """One row of cells with their top edge at ``y``; NaN cells are grey and empty."""
     for j, value in enumerate(row):
         colour = _COLOURS(_SCALE(value))
-        unknown = np.isnan(value)
-        face = _UNKNOWN if unknown else colour
+        is_empty = np.isnan(value)
+        face = _EMPTY if is_empty else colour
         axes.add_patch(Rectangle((j, y), 1, 1, facecolor=face, edgecolor="white", linewidth=1.2))
-        if not unknown:
+        if not is_empty:
             ink = _ink_on(colour)
             axes.text(j + 0.5, y + 0.52, percent(value), ha="center", va="center", fontsize=8.5, color=ink)
 
@@ -111,8 +114,8 @@ def _label(axes: Axes, tasks: list[str], top: float) -> None:
 
 def _title(figure: Figure, axes: Axes, results: Mapping[str, Any]) -> None:
     values = metrics_of(results)
-    parts = [f"{name} {percent(values.get(name.lower()))}" for name in ("Transfer", "Avg", "Last")]
-    axes.set_title("     ".join(parts), fontsize=9.5, loc="left", pad=8)
+    figures = [f"{name} {percent(values.get(name.lower()))}" for name in ("Transfer", "Avg", "Last")]
+    axes.set_title("     ".join(figures), fontsize=9.5, loc="left", pad=8)
     title = figure.suptitle(run_name(results), fontsize=11.5, fontweight="bold", ha="left", parse_math=False)
     figure.draw_without_rendering()  # lays out the axes, with whose left edge the title is to line up
     title.set_x(axes.get_position().x0)

@@ -28,33 +28,35 @@ class Row(NamedTuple):
     metrics: list[float | None]
     """Transfer, Avg and Last."""
     is_zero_shot: bool = False
-    """Whether nothing was learned: such a row is no competitor of the others."""
+    """Whether the row is that of a model without learning, which does not compete for the best."""
 
     @property
     def cells(self) -> list[float | None]:
+        """Accuracies and metrics, in the order of the columns."""
         return [*self.tasks, *self.metrics]
 
 
 class SideBySide(NamedTuple):
-    """Runs side by side, and beside what was published on the same tasks."""
+    """Runs side by side, and beside published results on the same tasks."""
 
     tasks: list[str]
     title: str
     sections: list[list[Row]]
-    """Published rows if asked for, the pre-trained model, the runs; empty ones are left out."""
+    """Published rows if requested, the pre-trained model, the runs; without empty sections."""
 
     @property
     def heads(self) -> list[str]:
+        """The heads of the columns: task names and metrics."""
         return [*self.tasks, *(name.capitalize() for name in _METRICS)]
 
     def best(self) -> list[str]:
-        """The best of several rows in each column, as it is printed: what looks the same is as good."""
+        """The best of several rows in each column, as printed text, so that equal texts count as equally good."""
         rows = [row.cells for section in self.sections for row in section if not row.is_zero_shot]
-        known = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
-        return [percent(max(column)) if len(rows) > 1 and column else "" for column in known]
+        columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
+        return [percent(max(column)) if len(rows) > 1 and column else "" for column in columns]
 
     def marked(self, row: Row) -> list[tuple[str, bool]]:
-        """The cells of a row as texts, and whether they are the best of their column."""
+        """``(text, whether it is the best of its column)`` of each cell of a row."""
         cells = zip(map(percent, row.cells), self.best(), strict=True)
         return [(text, text == best and not row.is_zero_shot) for text, best in cells]
 
@@ -67,7 +69,7 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
         benchmark: name of the published results to set beside them, as ``mtil_order_1``.
 
     Raises:
-        InputError: the runs are not about the same tasks, data and starting weights, or not about those published.
+        InputError: the runs differ in tasks, data or starting weights, or the published results are on other tasks.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -86,7 +88,7 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
     zero_shot: list[float] = first.get("zero_shot") or []
     if zero_shot:
         last = row_mean(first, zero_shot)
-        # the mean over rows would need those of the classes that are seen when
+        # no Avg: the mean over rows would need the zero-shot accuracy on the classes seen after each task
         avg = None if first["protocol"].get("label_space") == "seen" else last
         label = "zero-shot, measured" if theirs else "zero-shot"
         ours.append(Row(label, [*zero_shot], [zero_shot_transfer(first), avg, last], is_zero_shot=True))
@@ -100,7 +102,7 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
 
 
 def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]:
-    """The methods; with their seeds, or else the names of their folders, where the methods do not tell rows apart."""
+    """Distinct labels: the methods, else methods and seeds, else the names of the folders."""
     methods, names = [str(run["method"]) for run in runs], [run_name(run) for run in runs]
     if len(set(methods)) == len(methods) and not has_namesakes:
         return methods
@@ -108,11 +110,11 @@ def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]
 
 
 def _check_comparable(protocol: Mapping[str, Any]) -> None:
-    """Raise an ``InputError`` if runs are evaluated or trained on something else than what is published."""
+    """Raise an ``InputError`` if the runs' label space or number of training images is not the published one."""
     space, shots = protocol.get("label_space", "task"), [*protocol.get("shots", {}).values()]
     if space != "task" or shots:
         difference = f"data.label_space {space}" if space != "task" else f"{shots[0]} shots"
-        raise InputError(f"The runs are with {difference}, what is published is not: show them without --published.")
+        raise InputError(f"The runs have {difference}, the published results do not: show them without --published.")
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
@@ -134,11 +136,11 @@ def terminal(comparison: SideBySide, width: int = 80) -> Group:
             usual = "dim" if row.is_zero_shot else ""
             cells = [Text(text, "bold green" if is_best else usual) for text, is_best in comparison.marked(row)]
             table.add_row(Text(row.label), *cells[first:], end_section=row is section[-1])
-    parts: list[Any] = ["", Text(comparison.title, style="bold"), table]
+    lines: list[Any] = ["", Text(comparison.title, style="bold"), table]
     if first:
         needed = taken + count * (_CELL + 1)
-        parts.append(Text(f"Each task: in a terminal of {needed} columns, or with --format markdown.", style="dim"))
-    return Group(*parts)
+        lines.append(Text(f"Each task: in a terminal of {needed} columns, or with --format markdown.", style="dim"))
+    return Group(*lines)
 
 
 def markdown(comparison: SideBySide) -> str:

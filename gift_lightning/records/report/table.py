@@ -12,26 +12,26 @@ from rich.text import Text
 from gift_lightning.records.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
 
 _WIDTH = 80
-"""Characters the table may take: the narrowest terminal it has to look right in."""
+"""Width of the table in characters: that of the narrowest supported terminal."""
 _CELL = 5  # "100.0"
 
 
 def accuracy_table(results: Mapping[str, Any]) -> Group:
     """Accuracies in percent: the zero-shot row, then one row per learned task, one column per task of the sequence.
 
-    Of more tasks than fit in 80 columns, two columns remain: the task itself, and the mean of the row.
+    If the tasks do not fit in 80 characters, the table has two columns: the task itself, and the mean of the row.
 
-    The diagonal (a task right after it was learned) stands out, the cells above it (tasks still to come, hence
-    zero-shot ability) are dim. The caption holds the metrics.
+    The diagonal (a task right after it was learned) is green, the cells above it (future tasks, hence zero-shot
+    ability) are dim. The caption holds the metrics.
 
     Args:
         results: content of ``results.json``: needs ``method``, ``tasks`` and ``R``; uses ``seed``, ``zero_shot`` and
-            ``metrics`` where they are there.
+            ``metrics`` if present.
     """
     tasks: list[str] = list(results["tasks"])
     title = Text(f"{run_name(results)}  (accuracy, %)", style="bold")
-    # title and metrics stand beside the table, not in it: its own would be wrapped to the width of its columns
-    # and the empty line keeps it apart from what a run printed before
+    # title and metrics stand beside the table, not in it: rich wraps a table's title to the width of its columns;
+    # the empty line separates it from earlier output
     return Group("", title, _wide(results, tasks) or _narrow(results, tasks), _caption(results))
 
 
@@ -83,11 +83,11 @@ def _cells(row: Sequence[float | None], task: int) -> list[Text]:
 
 def _caption(results: Mapping[str, Any]) -> Text:
     values = metrics_of(results)
-    parts = Text(style="not italic")
+    caption = Text(style="not italic")
     for label, key in (("Transfer", "transfer"), ("Avg", "avg"), ("Last", "last"), ("Forgetting", "forgetting")):
-        parts.append("   " if parts else "")
-        parts.append(f"{label} ")
-        parts.append(percent(values.get(key)), style="bold")
+        caption.append("   " if caption else "")
+        caption.append(f"{label} ")
+        caption.append(percent(values.get(key)), style="bold")
         if key == "transfer" and (reference := zero_shot_transfer(results)) is not None:
-            parts.append(f" (zero-shot {percent(reference)})", style="dim")
-    return parts
+            caption.append(f" (zero-shot {percent(reference)})", style="dim")
+    return caption

@@ -1,4 +1,4 @@
-"""How the reports name things and write numbers: one rule for the terminal, the heatmap and the comparison."""
+"""Names and numbers in reports: the same rules for the terminal, the heatmap and the comparison."""
 
 import contextlib
 import re
@@ -10,16 +10,17 @@ from rich.cells import cell_len, set_cell_size
 
 from gift_lightning.numerics import metrics
 
-UNKNOWN = "–"
+NO_NUMBER = "–"
+"""The text of an empty cell."""
 
 
 def percent(value: float | None) -> str:
-    """One decimal, as the papers print it; a dash where the value is unknown.
+    """A number with one decimal, as in the papers; a dash for None and NaN.
 
     >>> percent(62.6163), percent(None)
     ('62.6', '–')
     """
-    return UNKNOWN if value is None or value != value else f"{value:.1f}"
+    return NO_NUMBER if value is None or value != value else f"{value:.1f}"
 
 
 def run_name(results: Mapping[str, Any]) -> str:
@@ -36,33 +37,33 @@ def run_name(results: Mapping[str, Any]) -> str:
 
 
 def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
-    """The stored metrics of a run, computed from its matrix where they are missing."""
+    """The stored metrics of a run; computed from its matrix if missing."""
     stored: dict[str, float | None] | None = results.get("metrics")
     return stored or metrics.summary(results["R"])
 
 
 def row_mean(results: Mapping[str, Any], row: Sequence[float | None]) -> float | None:
-    """Mean accuracy of a row of the matrix: of its tasks, or where one softmax is over all classes seen, its images."""
+    """Mean accuracy of a row of the matrix: over tasks, or over images if the label space is ``seen``."""
     sizes = results.get("test_sizes") if results.get("protocol", {}).get("label_space") == "seen" else None
     return metrics.summary([row], sizes)["last"]
 
 
 def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:
-    """What Transfer would be had nothing been learned: mean zero-shot accuracy of all tasks but the first, percent.
+    """Transfer of the pre-trained model: mean zero-shot accuracy of all tasks but the first, in percent.
 
-    ``None`` where tasks to come are not predicted.
+    ``None`` if future tasks are not predicted (label space ``seen``).
     """
     if results.get("protocol", {}).get("label_space") == "seen":
         return None
-    known = [value for value in (results.get("zero_shot") or [])[1:] if value is not None]
-    return sum(known) / len(known) if known else None
+    numbers = [value for value in (results.get("zero_shot") or [])[1:] if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def short_names(names: Sequence[str], width: int) -> list[str]:
     """Column heads that take at most ``width`` characters (at least 3) of a terminal, all different.
 
-    A name that fits stays; else its digits at the end go, else its last word is taken, else it is cut. Names that
-    would then look the same become numbers from 1, the position in the sequence.
+    A name that fits is unchanged; else its final digits are dropped, else its last word is taken, else it is cut. If
+    two names become equal, all become numbers from 1, the positions in the sequence.
 
     >>> short_names(["Aircraft", "CIFAR100", "StanfordCars", "MNIST"], 5)
     ['Airc.', 'CIFAR', 'Cars', 'MNIST']
@@ -83,14 +84,14 @@ def _short(name: str, width: int) -> str:
 
 @contextlib.contextmanager
 def any_letters() -> Iterator[None]:
-    """Draw a box for each letter that no font has, without a warning for each."""
+    """Silence matplotlib's warning for each letter that no font has; such a letter is drawn as a box."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?s)Glyph .* missing from")
         yield
 
 
 def cut(name: str, width: int, end: str = "…") -> str:
-    """A name, or so much of it as takes ``width`` characters of a terminal with ``end`` after it.
+    """A name, cut with ``end`` after it if it takes more than ``width`` characters of a terminal.
 
     >>> cut("Caltech101", 8), cut("DTD", 8)
     ('Caltech…', 'DTD')

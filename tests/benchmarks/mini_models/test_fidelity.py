@@ -13,7 +13,7 @@ from benchmarks.mini_models.generator import card
 from benchmarks.mini_models.generator.fidelity import fidelity_table, measure, recognised, sample
 from benchmarks.mini_models.generator.judges import Classifier, _labelled
 from datamodules.mini import OracleGenerator
-from datamodules.mini.prompts import class_prompts
+from datamodules.mini.prompts import prompts_by_kind
 from datamodules.mini.world import KINDS
 from gift_lightning.errors import InputError
 
@@ -52,7 +52,7 @@ def test_samples_come_in_the_order_of_the_classes() -> None:
             return [Image.new("L", (64, 64), len(asked) - len(prompts) + i < 5 and 255) for i in range(len(prompts))]
 
     samples, _ = sample(Asked(batch_size=7), per_class=2)
-    expected = [prompt for prompts in class_prompts().values() for prompt in prompts.values() for _ in range(2)]
+    expected = [prompt for prompts in prompts_by_kind().values() for prompt in prompts.values() for _ in range(2)]
     assert asked == expected
     assert [len(pictures) for pictures in samples.values()] == [2 * len(family.names) for family in KINDS.values()]
     assert (samples["sprite"][:5] == 255).all() and not samples["sprite"][5:].any()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from datamodules import ClassIncremental, ImageFolderTask, Reference, TaskSequence
-from datamodules.images.listing import Passed, class_folders, image_suffixes, list_images, note_of_passed
+from datamodules.images.listing import Skipped, class_folders, image_suffixes, list_images, note_of_skipped
 from datamodules.images.notes import notes_of_copies
 from datamodules.images.sets import ImageFiles
 from gift_lightning.errors import InputError
@@ -63,7 +63,7 @@ def test_splits_are_known_by_all_their_usual_names(train: str, test: str, tmp_pa
     assert [path for path, _ in task.train_set.samples] == classes(f"{train}/")
     assert [path for path, _ in task.test_set.samples] == classes(f"{test}/", each=1)
     validates = test not in ("test", "Test", "TEST", "testing", "test_set", "test set", "test-images", "test_2")
-    told = [f"Task 'x': {tmp_path / test} is taken as the test set, for there is no other with classes."] * validates
+    told = [f"Task 'x': {tmp_path / test} is taken as the test set, for no folder 'test' has classes."] * validates
     assert task.notes() == told
 
 
@@ -81,7 +81,7 @@ LAYOUTS: dict[str, Any] = {
     "a test set without labels, as of ImageNet": (
         [*classes("train/"), *classes("val/"), "test/0.png"],
         ("train/", "val/"),
-        "{folder}/val is taken as the test set, for there is no other with classes.",
+        "{folder}/val is taken as the test set, for no folder 'test' has classes.",
         "beside train and val in {folder}, test is not used.",
     ),
     "a class that is called train": (
@@ -98,12 +98,12 @@ LAYOUTS: dict[str, Any] = {
     "images that are in no class": (
         [*classes("train/"), *classes("test/"), "train/a.png", "train/b.png"],
         ("train/", "test/"),
-        "2 images directly in {folder}/train are passed over, in no class folder; the first one is a.png.",
+        "2 images directly in {folder}/train are skipped, in no class folder; the first one is a.png.",
     ),
     "images beside the classes": (
         [*classes(""), "a.png"],
         ("", ""),
-        "1 image directly in {folder} is passed over, in no class folder; the first one is a.png.",
+        "1 image directly in {folder} is skipped, in no class folder; the first one is a.png.",
     ),
     "splits of another name": (
         [*classes("seg_train/"), *classes("seg_test/")],
@@ -142,8 +142,8 @@ REFUSED = {
     "validation images alone": (["val/0.png", "val/1.png"], "val in {folder} holds images and no folders"),
     "flat splits beside a folder": (
         ["train/0.png", "train/1.png", "test/0.png", "test/1.png", "labels/0.png", "labels/1.png"],
-        "test and train in {folder} hold images and no folders, so that the classes of these images are unknown: give"
-        " each class a folder of its own, or rename what is a class and no split.",
+        "test and train in {folder} hold images and no folders, so that the classes of these images are unknown: make"
+        " one folder for each class, or rename the folders that are classes and not splits.",
     ),
     "flat splits of other names beside a class": (
         classes("", ("Training", "val_2", "bus")),
@@ -155,12 +155,12 @@ REFUSED = {
     ),
     "a test set without labels": (
         [*classes("train/"), "test/0.png"],
-        "{folder}/test holds images and no folders, so that their classes are unknown: give each class a folder of its"
-        " own, or name {folder}/train, of which a part is kept for testing.",
+        "{folder}/test holds images and no folders, so that their classes are unknown: make one folder for each"
+        " class, or name {folder}/train, from which a random test set is drawn.",
     ),
     "a split or a class": (
         [*classes("train/", ("ice", "tgv")), *classes("", ("plane", "bus"))],
-        "train may be a split, which has no folder 'test' beside it, or a class as {folder}/bus: add 'test', or put",
+        "train may be a split, without a folder 'test' beside it, or a class as {folder}/bus: add 'test', or put",
     ),
     "two training sets": (
         [*classes("train/"), *classes("Training/"), *classes("test/")],
@@ -204,7 +204,7 @@ def test_all_images_that_pillow_reads_are_taken_and_no_other_files(tmp_path: Pat
     write(tmp_path, "ant/@eaDir/a.JPG/SYNOPHOTO_THUMB_XL.jpg", "ant/__MACOSX/a.jpg", "ant/.cache/a.png", "ant/b/z.png")
     listing = list_images(tmp_path / "ant")
     assert listing.images == sorted([*taken, "b/z.png"])
-    assert [path for path, _ in listing.passed] == left
+    assert [path for path, _ in listing.skipped] == left
     assert {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"} < image_suffixes()
 
 
@@ -254,7 +254,7 @@ def test_names_that_a_clip_tells_apart_are_names_of_two_classes(tmp_path: Path) 
 )
 def test_files_that_are_passed_over_are_counted_in_good_english(kinds: list[str], counts: str) -> None:
     named = {"": "without a suffix"} | {letter: f".{letter}" for letter in "abcdefgh"}
-    (told,) = note_of_passed([Passed("x", named.get(kind, kind)) for kind in kinds], "Task 'x'", Path("folder"))
+    (told,) = note_of_skipped([Skipped("x", named.get(kind, kind)) for kind in kinds], "Task 'x'", Path("folder"))
     assert told.startswith("Task 'x': ") and f"{counts}; the first one is folder/x." in told
 
 
@@ -262,7 +262,7 @@ def test_copies_among_very_many_images_are_said_not_to_be_looked_for() -> None:
     many = [(f"{index}.png", 0) for index in range(50_001)]
     assert notes_of_copies(Path("nowhere"), many[:-1], []) == []
     (told,) = notes_of_copies(Path("nowhere"), many[:40_000], many[40_000:])
-    assert told == "copies are not looked for among its 50001 images: 50000 are the most for that"
+    assert told == "copies are not searched among its 50001 images: 50000 are the most for that"
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="it needs the list of open files")
@@ -285,7 +285,7 @@ def test_a_reference_folder_is_read_likewise(tmp_path: Path) -> None:
     (tmp_path / "ok" / "ant" / "a.txt").touch()
     reference = Reference(str(tmp_path / "ok"))
     assert reference.notes() == []  # before it has looked
-    assert reference.inspect().found == (3, 0)
+    assert reference.inspect().counts == (3, 0)
     assert reference.notes() == [
         f"data.replay.images: 1 file is not taken as an image, by the end of its name: 1 .txt; the first"
         f" one is {tmp_path}/ok/ant/a.txt."
@@ -324,5 +324,5 @@ def test_steps_of_a_folder_tell_what_the_folder_tells_once(tmp_path: Path) -> No
     sequence = TaskSequence([ClassIncremental(ImageFolderTask(str(tmp_path), "x"), 2, 2)])
     sequence.setup("validate")
     assert sequence.notes() == [
-        f"Task 'x': {tmp_path / 'val'} is taken as the test set, for there is no other with classes."
+        f"Task 'x': {tmp_path / 'val'} is taken as the test set, for no folder 'test' has classes."
     ]

@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 from PIL import ExifTags, Image
 
-from datamodules.images.decoding import LONGEST, jpeg_fault, read_image, upright_rgb
+from datamodules.images.decoding import LARGEST_RATIO, jpeg_fault, read_image, upright_rgb
 from datamodules.images.sets import DAMAGED, WHOLE, ImageFiles
 from gift_lightning.errors import ImageInputError, InputError
 from tests.damaging import DAMAGES, FORMATS, encoded, plain
@@ -238,18 +238,18 @@ def signed_tiff() -> bytes:
 # --- what must not fill the memory, or wait for ever ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (LONGEST + 1, 1)])
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (LARGEST_RATIO + 1, 1)])
 def test_an_image_that_is_too_long_is_refused(size: tuple[int, int], tmp_path: Path) -> None:
     file = tmp_path / "image.png"
     Image.new("RGB", size).save(file)
     with pytest.raises(ImageInputError) as told:
         read_image(file)
     assert str(told.value) == (
-        f"{file} has {size[0]} x {size[1]} pixels, and its long side may be at most {LONGEST} short ones: cut it into"
-        " parts, or leave it out."
+        f"{file} has {size[0]} x {size[1]} pixels, and its long side may be at most {LARGEST_RATIO} short ones: cut it"
+        " into pieces, or leave it out."
     )
-    Image.new("RGB", (LONGEST, 1)).save(file)
-    assert read_image(file).size == (LONGEST, 1)
+    Image.new("RGB", (LARGEST_RATIO, 1)).save(file)
+    assert read_image(file).size == (LARGEST_RATIO, 1)
 
 
 @pytest.mark.parametrize("case", ["pipe", "socket", "device", "link to a pipe"])

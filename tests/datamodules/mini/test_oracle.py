@@ -9,7 +9,7 @@ from benchmarks.mini_models.card import TASKS
 from benchmarks.mini_models.generator.fidelity import recognised, sample
 from benchmarks.mini_models.generator.judges import ClipJudge
 from datamodules.mini import NoiseGenerator, OracleGenerator
-from datamodules.mini.prompts import GENERAL_PROMPTS, class_prompts, general_prompts, read_prompt
+from datamodules.mini.prompts import GENERAL_PROMPTS, general_prompts, prompts_by_kind, read_prompt
 from datamodules.mini.world import KINDS
 from datamodules.replay.generator import ImageGenerator
 from gift_lightning.errors import InputError
@@ -38,13 +38,13 @@ def test_the_file_of_prompts_is_what_the_function_gives() -> None:
 
 def test_general_prompts_name_what_no_task_teaches() -> None:
     of_tasks = {prompt for task in TASKS for prompt in task(train_size=1).training_prompts()}
-    every = [prompt for prompts in class_prompts().values() for prompt in prompts.values()]
+    every = [prompt for prompts in prompts_by_kind().values() for prompt in prompts.values()]
     assert of_tasks.isdisjoint(general_prompts()) and of_tasks | set(general_prompts()) == set(every)
     assert len(every) == len(set(every)) == sum(len(family.names) for family in KINDS.values())
 
 
 def test_the_renderer_reads_every_prompt() -> None:
-    for kind, prompts in class_prompts().items():
+    for kind, prompts in prompts_by_kind().items():
         assert [read_prompt(prompt) for prompt in prompts.values()] == [(kind, name) for name in prompts]
     for task in TASKS:
         for name in task.class_names:

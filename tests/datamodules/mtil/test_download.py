@@ -17,7 +17,7 @@ import pytest
 
 import datamodules
 from datamodules.mtil.download import unpack
-from datamodules.mtil.facts import FACTS, Source
+from datamodules.mtil.facts import FACTS, Download
 from gift_lightning.errors import InputError
 from gift_lightning.fetch import fetch
 from tests.datamodules.mtil.miniature import expect
@@ -142,7 +142,7 @@ def test_a_broken_off_download_goes_on(server: Server, tmp_path: Path, monkeypat
     (content,) = server.contents.values()
     task = datamodules.DTD(root=str(tmp_path / "data"))
     server.limit = 1000
-    with pytest.raises(InputError, match=r"the connection broke off after .*: try again, it goes on where it stopped"):
+    with pytest.raises(InputError, match=r"the connection broke off after .*: try again, the download resumes"):
         task.download(lambda line: None)
     assert task.inspect().status == "missing" and not (tmp_path / "data" / "dtd").exists()
     (part,) = (tmp_path / "data").rglob("*.part")
@@ -176,7 +176,7 @@ def test_a_wrong_checksum_is_one_sentence(server: Server, tmp_path: Path, monkey
     with pytest.raises(InputError) as error:
         task.download(lambda line: None)
     assert re.fullmatch(
-        rf"{file.url} has md5 {file.md5}, not 0+: what came was removed, try again or fetch it by hand\.",
+        rf"{file.url} has md5 {file.md5}, not 0+: the file was removed, try again or fetch it by hand\.",
         str(error.value),
     )
     assert not [path for path in listing(tmp_path / "data") if "caltech-101" in path]
@@ -188,7 +188,7 @@ def test_an_archive_of_another_version_is_not_put_in_place(
 ) -> None:
     offer(server, monkeypatch, "Food", tmp_path / "origin")
     monkeypatch.setitem(FACTS, "Food", replace(FACTS["Food"], test=5))
-    with pytest.raises(InputError, match=r"no longer Food as known: .*test\.json lists 3 test images, not 5"):
+    with pytest.raises(InputError, match=r"now offers other data than Food: .*test\.json lists 3 test images, not 5"):
         datamodules.Food(root=str(tmp_path / "data")).download(lambda line: None)
     assert not listing(tmp_path / "data")
 
@@ -220,7 +220,7 @@ def test_what_is_there_is_not_overwritten(server: Server, tmp_path: Path, monkey
     with pytest.raises(InputError, match=f"{image} is missing: .*, or remove {root / 'eurosat'} and download it anew."):
         task.download(lambda line: None)
     (root / "eurosat").rename(root / "other")
-    with pytest.raises(InputError, match=r"lies in .*, but is looked for in .*: move it there"):
+    with pytest.raises(InputError, match=r"lies in .* and has to lie in .*: move it\."):
         task.download(lambda line: None)
     (root / "other").rename(root / "eurosat")
     assert listing(root) == before and not server.ranges
@@ -288,4 +288,4 @@ def test_sources_are_those_of_torchvision() -> None:
     assert pairs("Food") == [(over_tls(theirs.Food101._URL), theirs.Food101._MD5)]
     assert pairs("MNIST") == [(f"{theirs.MNIST.mirrors[0]}{name}", md5) for name, md5 in theirs.MNIST.resources]
     assert pairs("OxfordPet") == list(theirs.OxfordIIITPet._RESOURCES)
-    assert all(isinstance(file, Source) for facts in FACTS.values() for file in facts.files)
+    assert all(isinstance(file, Download) for facts in FACTS.values() for file in facts.files)

@@ -9,7 +9,7 @@ import pytest
 import datamodules
 from datamodules import Inspection
 from datamodules.mtil.facts import FACTS
-from datamodules.mtil.listed import ListedTask
+from datamodules.mtil.label_files import LabelFileTask
 from gift_lightning.errors import InputError
 from tests.datamodules.mtil.miniature import expect
 
@@ -27,7 +27,7 @@ def inspect(name: str, root: Path) -> Inspection:
     assert (inspection.name, inspection.expected) == (name, (facts.train, facts.test))
     assert inspection.where == root / task.folder
     assert inspection.automatic == bool(facts.files) and inspection.by_hand == facts.by_hand
-    assert (inspection.source, inspection.bytes, inspection.licence) == (facts.source, facts.bytes, facts.licence)
+    assert (inspection.url, inspection.bytes, inspection.licence) == (facts.url, facts.bytes, facts.licence)
     if inspection.status == "present":
         assert inspection.detail == ""
     else:
@@ -49,12 +49,12 @@ def images_of(name: str, root: Path) -> list[Path]:
 
 def test_all_is_there(name: str, tmp_path: Path) -> None:
     inspection = inspect(name, tmp_path)
-    assert inspection.status == "present" and inspection.found == inspection.expected
+    assert inspection.status == "present" and inspection.counts == inspection.expected
 
 
 def test_nothing_is_there(name: str, tmp_path: Path) -> None:
     inspection = inspect(name, tmp_path / "nowhere")
-    assert (inspection.status, inspection.found) == ("missing", None)
+    assert (inspection.status, inspection.counts) == ("missing", None)
     assert inspection.detail == f"{tmp_path / 'nowhere' / getattr(datamodules, name).folder} does not exist."
     assert not (tmp_path / "nowhere").exists()
 
@@ -67,7 +67,7 @@ def test_the_archive_was_unpacked_one_level_too_deep(name: str, tmp_path: Path) 
     found = tmp_path / TOP[name] / getattr(datamodules, name).folder
     inspection = inspect(name, tmp_path)
     assert inspection.status == "wrong layout"
-    assert inspection.detail == f"The data set lies in {found}, but is looked for in {wanted}: move it there."
+    assert inspection.detail == f"The data set lies in {found} and has to lie in {wanted}: move it."
 
 
 def test_the_folder_has_another_name(name: str, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_folder_has_another_name(name: str, tmp_path: Path) -> None:
     folder.rename(tmp_path / "other")
     inspection = inspect(name, tmp_path)
     assert inspection.status == "wrong layout"
-    assert f"lies in {tmp_path / 'other'}, but is looked for in {folder}" in inspection.detail
+    assert f"lies in {tmp_path / 'other'} and has to lie in {folder}" in inspection.detail
 
 
 @pytest.mark.parametrize("name", IN_FILES, indirect=True)  # of arrays there are no files to lack
@@ -85,7 +85,7 @@ def test_half_of_the_images_are_missing(name: str, tmp_path: Path) -> None:
         path.unlink()
     inspection = inspect(name, tmp_path)
     assert inspection.status == "incomplete" and "again." in inspection.detail
-    assert inspection.found and inspection.expected and sum(inspection.found) < sum(inspection.expected)
+    assert inspection.counts and inspection.expected and sum(inspection.counts) < sum(inspection.expected)
 
 
 @pytest.mark.parametrize("name", IN_FILES, indirect=True)
@@ -126,7 +126,7 @@ def test_one_missing_image_is_named(name: str, tmp_path: Path) -> None:
     image.unlink()
     inspection = inspect(name, tmp_path)
     assert (inspection.status, inspection.detail) == ("incomplete", f"{image} is missing: unpack the archive again.")
-    assert inspection.found and inspection.expected and sum(inspection.found) == sum(inspection.expected) - 1
+    assert inspection.counts and inspection.expected and sum(inspection.counts) == sum(inspection.expected) - 1
 
 
 @pytest.mark.parametrize("name", ["TinyImageNet"], indirect=True)
@@ -146,7 +146,7 @@ def test_one_missing_image_that_nothing_lists_is_counted(name: str, tmp_path: Pa
 
 # Caltech101 and EuroSAT have none: the folder of an image is its class
 LABEL_FILES = [
-    *((name, f) for name in NAMES if issubclass(c := getattr(datamodules, name), ListedTask) for f in c.label_files),
+    *((name, f) for name in NAMES if issubclass(c := getattr(datamodules, name), LabelFileTask) for f in c.label_files),
     ("SUN397", "ClassName.txt"),
     ("TinyImageNet", "val/val_annotations.txt"),
     *(("CIFAR100", file) for file in ("train", "test", "meta")),
@@ -216,7 +216,7 @@ def test_images_lie_elsewhere(name: str, tmp_path: Path) -> None:
     (tmp_path / "moving").rename(found)
     inspection = inspect(name, tmp_path)
     assert inspection.status == "wrong layout"
-    assert f"Images lie in {found}" in inspection.detail and f"looked for in {wanted}" in inspection.detail
+    assert f"Images lie in {found}" in inspection.detail and f"have to lie in {wanted}" in inspection.detail
 
 
 @pytest.mark.parametrize("name", ["Caltech101", "EuroSAT", "SUN397", "TinyImageNet"], indirect=True)
@@ -240,7 +240,7 @@ def test_an_image_outside_of_the_classes(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["MNIST"], indirect=True)
 def test_a_file_that_is_not_decompressed(name: str, tmp_path: Path) -> None:
     (tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte").unlink()
-    assert "t10k-images-idx3-ubyte.gz lies there: unpack it." in inspect(name, tmp_path).detail
+    assert "unpack t10k-images-idx3-ubyte.gz beside it." in inspect(name, tmp_path).detail
 
 
 @pytest.mark.parametrize("name", ["MNIST"], indirect=True)
@@ -265,4 +265,4 @@ def test_any_task_can_be_inspected(tmp_path: Path) -> None:
     assert flags.detail == f"Task 'flags': the folder {tmp_path / 'flags'} does not exist."
     from datamodules.mini import Flags
 
-    assert Flags(train_size=20, test_size=10).inspect() == Inspection("Flags", "present", found=(20, 10))
+    assert Flags(train_size=20, test_size=10).inspect() == Inspection("Flags", "present", counts=(20, 10))

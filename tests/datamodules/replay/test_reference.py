@@ -280,7 +280,7 @@ REFUSED: dict[str, tuple[Change, dict[str, Any], str]] = {
     "a list that is no text": (
         lambda root: (root / "list.tar").write_bytes(b"\xff\xfe\x00"),
         {"images": "list.tar"},
-        "images: {root}/list.tar is no text in UTF-8.",
+        "images: {root}/list.tar is not UTF-8 text.",
     ),
     "classes of a list": (
         lambda root: (root / "list.txt").write_text("dog/a.png\n"),
@@ -320,7 +320,7 @@ REFUSED: dict[str, tuple[Change, dict[str, Any], str]] = {
     "sentences that are no text": (
         lambda root: (root / "s.txt").write_bytes("ein Bär".encode("latin-1")),
         {"sentences": "{root}/s.txt"},
-        "sentences: {root}/s.txt is no text in UTF-8.",
+        "sentences: {root}/s.txt is not UTF-8 text.",
     ),
 }
 

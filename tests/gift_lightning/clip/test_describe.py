@@ -30,7 +30,7 @@ from torchvision.transforms import (
 from torchvision.transforms import functional as tv
 
 from datamodules import TaskSequence
-from datamodules.decoded import DecodedFile, decoded_bytes
+from datamodules.image_cache import CacheFile, cache_bytes
 from datamodules.mini import Flags
 from gift_lightning.clip.describe import can_be_described, describe
 from gift_lightning.clip.source import CLIPSource
@@ -298,7 +298,7 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_protocol_and_the_cache_tell_transforms_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datamodules.decoded.KEPT_BYTES", 0)
+    monkeypatch.setattr("datamodules.image_cache.LEAST_CACHED_BYTES", 0)
     clip, task = CLIPSource("package:datamodules.mini.clip").load(), Flags(1, 3)
     task.setup()
     sequence = TaskSequence([task])
@@ -307,16 +307,16 @@ def test_the_protocol_and_the_cache_tell_transforms_apart(tmp_path: Path, monkey
     def facts(part: Any) -> tuple[str, str]:
         clip.test_transform = Compose([part, *usual.transforms])  # type: ignore[attr-defined]
         geometry = Compose([part, Resize(8), PILToTensor()])
-        assert decoded_bytes(task, geometry) > 0
-        return protocol(sequence, clip)["id"], DecodedFile.of(tmp_path, task, geometry).path.name
+        assert cache_bytes(task, geometry) > 0
+        return protocol(sequence, clip)["id"], CacheFile.of(tmp_path, task, geometry).path.name
 
     assert facts(Gamma(1.0)) == facts(Gamma(1.0))
     kinds = [facts(part) for part in (Gamma(1.0), Gamma(2.0), Lambda(by(1)), Lambda(by(2)), Resize(32))]
     assert len({identity for identity, _ in kinds}) == len({name for _, name in kinds}) == 5
     clip.test_transform = Gamma(random.Random(1))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"test transform cannot be told from another.*holds a random\.Random"):
+    with pytest.raises(InputError, match=r"test transform cannot be described.*holds a random\.Random"):
         protocol(sequence, clip)
-    assert decoded_bytes(task, Compose([Child(random.Random(1)), Resize(8), PILToTensor()])) == 0  # type: ignore[arg-type]
+    assert cache_bytes(task, Compose([Child(random.Random(1)), Resize(8), PILToTensor()])) == 0  # type: ignore[arg-type]
 
 
 def test_transforms_of_open_clip_are_named_as_ever() -> None:

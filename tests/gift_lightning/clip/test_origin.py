@@ -58,8 +58,8 @@ def test_a_file_that_shows_nothing_is_taken_for_openai_unless_its_origin_is_give
     assert assumed.settings() == QUICK
     (note,) = assumed.load().origin.notes
     assert note == (
-        f"{file} does not say who trained it: activation and preprocessing are those of 'openai'; if it began"
-        " otherwise, name its tag in model.clip.origin (e.g. laion)."
+        f"{file} does not show its origin: activation and preprocessing are those of 'openai'; for weights"
+        " of another origin, name its tag in model.clip.origin (e.g. laion)."
     )
     assert CLIPSource(NAME, weights=str(file)).notes() == [note]
     assert not CLIPSource(NAME, "opnai").notes() and not CLIPSource(NAME).notes()  # no files
@@ -161,8 +161,8 @@ def test_an_origin_that_cannot_be_is_told_in_one_sentence(model: dict[str, Tenso
         (CLIPSource(NAME, str(file), origin="lion"), "origin 'lion' is not a tag of small.* (did you mean 'laion'?)"),
         (CLIPSource(NAME, "openai", origin="laion"), "names the weights of 'openai': set it to null"),
         (CLIPSource("package:datamodules.mini.clip", origin="openai"), "is not for package:datamodules.mini.clip"),
-        (CLIPSource(NAME, str(written)), "is of 'another', as it says itself, which is not a tag of small"),
-        (CLIPSource("ViT-H-14", str(file)), "name its tag in model.clip.origin, e.g. laion2b_s32b_b79k or metaclip"),
+        (CLIPSource(NAME, str(written)), "is of 'another', by its metadata, which is not a tag of small"),
+        (CLIPSource("ViT-H-14", str(file)), "name its tag in origin, e.g. laion2b_s32b_b79k or metaclip"),
         (CLIPSource("ViT-bigG-14", None, str(file)), "e.g. laion2b_s39b_b160k or metaclip_fullcc."),
     ]
     for source, expected in cases:
@@ -200,7 +200,7 @@ def test_a_run_says_what_it_took_and_writes_it_into_its_files(model: dict[str, T
     flags = ["--model.clip.name", NAME, "--model.clip.pretrained", str(file), "--model.lr", "1e-3", "--data.steps", "1"]
     flags += ["--model.warmup_steps", "0"]
     flags += ["--data.tasks", "[{class_path: datamodules.mini.Flags, init_args: {train_size: 16, test_size: 4}}]"]
-    expected = f"note: {file} does not say who trained it: activation and preprocessing are those of 'openai'; if it"
+    expected = f"note: {file} does not show its origin: activation and preprocessing are those of 'openai'; for"
     status, _, err = fit_here(tmp_path, *flags)
     assert status == 0 and err.startswith(expected)
     run = tmp_path / "three_tasks"
@@ -215,7 +215,7 @@ def test_a_run_says_what_it_took_and_writes_it_into_its_files(model: dict[str, T
     file.rename(tmp_path / "elsewhere.pt")
     for path in (run / "checkpoints" / "task01.safetensors", run / "checkpoints" / "last.ckpt", *out.values()):
         again = CLIPSource(NAME, str(path))
-        assert again.settings() == QUICK and "as it says itself" in again.load().origin.note
+        assert again.settings() == QUICK and "by its metadata" in again.load().origin.note
     assert load_file(out[".safetensors"]).keys() == model.keys()
 
     laion = [*config, "--run.name", "laion", "--model.clip.pretrained", str(tmp_path / "elsewhere.pt")]

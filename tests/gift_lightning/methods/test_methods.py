@@ -272,7 +272,7 @@ def test_a_broken_image_is_noticed_by_the_end_of_its_task() -> None:
 
 def test_the_method_in_contributing_does_what_it_says() -> None:
     text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
     exec(textwrap.dedent(code.replace("\n   ", "\n")).strip(), names)
     settings = {"clip": PlainCLIP(), "lr": 1e-3, "warmup_steps": 1}

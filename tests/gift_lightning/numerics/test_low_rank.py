@@ -87,7 +87,7 @@ def test_a_rank_is_at_most_that_of_the_weight(model: nn.Module) -> None:
 
 def test_targets_are_chosen_by_name(model: nn.Module) -> None:
     assert all(name.startswith("visual.") for name in LowRank(model, LoRA(targets=["visual.*"])).shapes)
-    with pytest.raises(InputError, match=r"LoRA finds no weight named 'vision\.\*': one of them is 'visual\.conv1"):
+    with pytest.raises(InputError, match=r"LoRA has no weight 'vision\.\*' to adapt: one of them is 'visual\.conv1"):
         LowRank(model, LoRA(targets=["*.attn.*", "vision.*"]))
     with pytest.raises(InputError, match="The rank of LoRA is 0: give at least 1"):
         LoRA(rank=0)

@@ -105,7 +105,7 @@ def test_forgetting_starts_from_the_best_row_and_backward_transfer_from_the_diag
     ("wrong", "cause"),
     [
         ([[1, 2], [3]], "different lengths"),
-        ([["a", "b"]], "no numbers"),
+        ([["a", "b"]], "not numbers"),
         ([1.0, 2.0], r"shape \[2\]"),
         (torch.zeros(2, 2, 2), r"shape \[2, 2, 2\]"),
         (np.zeros((3, 2)), "3 rows but only 2 columns"),

@@ -52,9 +52,9 @@ def test_the_shots_of_tasks(protocol: dict[str, Any], shots: dict[str, int], tmp
 @pytest.mark.parametrize(
     ("protocol", "told"),
     [
-        ({"fingerprints": {"Food": "5f, 16 shots"}}, "with 16 shots"),
-        ({"fingerprints": {"Food": "5f, 16 shots"}, "shots": {"Food": 16}}, "with 16 shots"),
-        ({"label_space": "all", "shots": {"Food": 16}}, "with data.label_space all"),
+        ({"fingerprints": {"Food": "5f, 16 shots"}}, "16 shots"),
+        ({"fingerprints": {"Food": "5f, 16 shots"}, "shots": {"Food": 16}}, "16 shots"),
+        ({"label_space": "all", "shots": {"Food": 16}}, "data.label_space all"),
     ],
 )
 def test_few_shots_do_not_stand_beside_what_is_published(
@@ -62,7 +62,7 @@ def test_few_shots_do_not_stand_beside_what_is_published(
 ) -> None:
     read(tmp_path, protocol={"id": "x", **protocol})
     assert main(["report", str(tmp_path), "--published", "mtil_order_1"]) == 2
-    assert f"The runs are {told}, what is published is not: show them without" in capsys.readouterr().err
+    assert f"The runs have {told}, the published results do not: show them without" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_published_metrics_are_those_of_the_published_matrices() -> None:
             ["--published", "mtil_order_2"],
             "The runs are not on the tasks of mtil_order_2, which are StanfordCars, Food,",
         ),
-        (["--published", "mtil"], "Nothing is published as 'mtil': there are mtil_order_1 and mtil_order_2."),
+        (["--published", "mtil"], "No benchmark 'mtil' is published: name mtil_order_1 or mtil_order_2."),
         (["--format", "tex"], "--format tex is none of terminal, markdown, latex (did you mean 'latex'?): give one of"),
     ],
 )

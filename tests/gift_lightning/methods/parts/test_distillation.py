@@ -81,7 +81,7 @@ def test_images_that_are_not_kept_give_the_same_run(tmp_path: Path, monkeypatch:
         picture.save(tmp_path / f"{index}.png")
     ended = []
     for kept in (100, 0):
-        monkeypatch.setattr(shard, "KEPT_IMAGES", kept)
+        monkeypatch.setattr(shard, "MOST_IN_MEMORY", kept)
         method = ZSCL(**SETTINGS)
         fit(method, Reference(str(tmp_path), ["a star", "a house"], batch_size=4))
         ended.append(copy(method))

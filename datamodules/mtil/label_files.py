@@ -1,4 +1,4 @@
-"""Data sets that come with lists of their images: a file for each split, of names and labels."""
+"""Data sets with label files: for each split a list of image names and labels."""
 
 import os
 from abc import abstractmethod
@@ -12,14 +12,15 @@ from datamodules.mtil.checks import DataError, check_image_folders, check_label_
 from datamodules.mtil.task import Contents, MTILTask
 
 Lists = Literal["classes", "train", "test", "labels"]
+"""The content of a label file."""
 
 
-class ListedTask(MTILTask):
-    """A data set whose lists torchvision reads.
+class LabelFileTask(MTILTask):
+    """A data set whose label files torchvision reads.
 
     Attributes:
-        label_files: its lists, and of what, those of training images before those of test images.
-        image_folders: where the listed images lie.
+        label_files: its label files and their content, those of training images before those of test images.
+        image_folders: the folders of the listed images.
     """
 
     label_files: dict[str, Lists]
@@ -27,8 +28,8 @@ class ListedTask(MTILTask):
 
     def _contents(self) -> Contents:
         for file, lists in self.label_files.items():
-            what = {"classes": "classes", "train": "training images", "test": "test images", "labels": "labels"}[lists]
-            check_label_file(self.where / file, what, None if lists == "labels" else getattr(self.facts, lists))
+            noun = {"classes": "classes", "train": "training images", "test": "test images", "labels": "labels"}[lists]
+            check_label_file(self.where / file, noun, None if lists == "labels" else getattr(self.facts, lists))
         check_image_folders(self.where, self.image_folders)
         dataset, train = self._read("train")
         _, test = self._read("test")
@@ -38,9 +39,9 @@ class ListedTask(MTILTask):
     def _read(self, split: Literal["train", "test"]) -> tuple[Any, list[Sample]]:
         try:
             dataset = self._dataset(os.fspath(self._root.absolute()), split)
-        except Exception as error:  # of many kinds: what reads a list trusts it
-            own = [file for file, lists in self.label_files.items() if lists == split] or [*self.label_files]
-            which = " or ".join(str(self.where / file) for file in own)
+        except Exception as error:  # torchvision trusts these files: a damaged one raises any exception
+            files = [file for file, lists in self.label_files.items() if lists == split] or [*self.label_files]
+            which = " or ".join(str(self.where / file) for file in files)
             raise DataError("incomplete", f"{which} is damaged: unpack its archive again.") from error
         start = len(os.fspath(self.where.absolute())) + 1
         return dataset, [
@@ -56,7 +57,7 @@ class ListedTask(MTILTask):
         """Torchvision's data set."""
 
 
-class Aircraft(ListedTask):
+class Aircraft(LabelFileTask):
     """FGVC-Aircraft: 100 variants of aircraft."""
 
     name = "Aircraft"
@@ -73,7 +74,7 @@ class Aircraft(ListedTask):
         return datasets.FGVCAircraft(root, split)
 
 
-class DTD(ListedTask):
+class DTD(LabelFileTask):
     """Describable Textures: 47 of them, in the first of its ten splits."""
 
     name = "DTD"
@@ -86,7 +87,7 @@ class DTD(ListedTask):
         return datasets.DTD(root, split, partition=1)
 
 
-class Flowers(ListedTask):
+class Flowers(LabelFileTask):
     """Oxford Flowers: 102 kinds, ten training images of each."""
 
     name = "Flowers"
@@ -99,7 +100,7 @@ class Flowers(ListedTask):
         return datasets.Flowers102(root, split)
 
 
-class Food(ListedTask):
+class Food(LabelFileTask):
     """Food-101: 101 dishes."""
 
     name = "Food"
@@ -112,7 +113,7 @@ class Food(ListedTask):
         return datasets.Food101(root, split)
 
 
-class OxfordPet(ListedTask):
+class OxfordPet(LabelFileTask):
     """Oxford-IIIT Pet: 37 breeds of cats and dogs, trained on ``trainval``."""
 
     name = "OxfordPet"
@@ -128,7 +129,7 @@ class OxfordPet(ListedTask):
         return zip(dataset._images, dataset._labels, strict=True)
 
 
-class StanfordCars(ListedTask):
+class StanfordCars(LabelFileTask):
     """Stanford Cars: 196 models."""
 
     name = "StanfordCars"

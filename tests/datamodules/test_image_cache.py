@@ -10,12 +10,12 @@ from lightning import Trainer
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize, ToTensor
 
-from datamodules import ClassIncremental, ImageFolderTask, Task, TaskSequence, decoded
-from datamodules.decoded import DecodedFile, decoded_bytes, decoded_images
+from datamodules import ClassIncremental, ImageFolderTask, Task, TaskSequence, image_cache
+from datamodules.image_cache import CacheFile, cache_bytes, cached_images
 from datamodules.images.damage import damaged_paths
 from datamodules.images.sets import DAMAGED
 from datamodules.mini import Flags
-from datamodules.shard import Decoded, TestShard
+from datamodules.shard import ResizedImages, TestShard
 from datamodules.stream import Split
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
@@ -34,7 +34,7 @@ def clip() -> CLIP:
 
 @pytest.fixture(autouse=True)
 def of_few_images_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoded, "KEPT_BYTES", 0)
+    monkeypatch.setattr(image_cache, "LEAST_CACHED_BYTES", 0)
 
 
 def flags(count: int = 150) -> Task:
@@ -48,7 +48,7 @@ def trainer() -> Trainer:
 
 
 def build(folder: Path, task: Task, clip: CLIP, **arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return decoded_images(trainer(), folder, task, clip.test_geometry, **arguments)[:2]
+    return cached_images(trainer(), folder, task, clip.test_geometry, **arguments)[:2]
 
 
 def refuse(image: Any) -> Any:
@@ -80,7 +80,7 @@ def test_a_sequence_reads_what_is_there_and_decodes_nothing(
         return sequence.test_shard(0)
 
     first = shard()
-    monkeypatch.setattr(Decoded, "__getitem__", refuse)
+    monkeypatch.setattr(ResizedImages, "__getitem__", refuse)
     again = shard()
     assert torch.equal(again[:], first[:]) and torch.equal(again.labels, first.labels)
 
@@ -88,10 +88,10 @@ def test_a_sequence_reads_what_is_there_and_decodes_nothing(
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 def test_any_number_of_ranks_makes_the_same_file(ranks: int, clip: CLIP, tmp_path: Path) -> None:
     task = flags(5)
-    file = DecodedFile.of(tmp_path, task, clip.test_geometry)
+    file = CacheFile.of(tmp_path, task, clip.test_geometry)
     temporary, shares = file.begin(), []
     for rank in range(ranks):
-        images = Decoded(task.test_set, clip.test_geometry)
+        images = ResizedImages(task.test_set, clip.test_geometry)
         shares += list(file.fill(temporary, images, Split(rank, ranks), 0))
         assert not file.is_whole()
     assert shares == [1.0] * min(ranks, 5)
@@ -104,12 +104,12 @@ def test_any_number_of_ranks_makes_the_same_file(ranks: int, clip: CLIP, tmp_pat
 
 def test_the_size_is_known_before(clip: CLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = flags()
-    expected = decoded_bytes(task, clip.test_geometry)
+    expected = cache_bytes(task, clip.test_geometry)
     build(tmp_path, task, clip)
     assert [path.stat().st_size for path in tmp_path.iterdir()] == [expected] == [150 * (8 + 1 + 3 * 32 * 32)]
-    assert decoded_bytes(task, Compose([Resize(8), CenterCrop(8), ToTensor()])) == 0  # not in uint8
-    monkeypatch.setattr(decoded, "KEPT_BYTES", expected)
-    assert decoded_bytes(task, clip.test_geometry) == 0
+    assert cache_bytes(task, Compose([Resize(8), CenterCrop(8), ToTensor()])) == 0  # not in uint8
+    monkeypatch.setattr(image_cache, "LEAST_CACHED_BYTES", expected)
+    assert cache_bytes(task, clip.test_geometry) == 0
 
 
 def colour(image: Any) -> list[int]:
@@ -131,7 +131,7 @@ def test_other_images_or_another_transform_are_another_file(clip: CLIP, tmp_path
 
     def file(task: Task, size: int = 8) -> Path:
         geometry = Compose([Resize((size, size)), PILToTensor()])
-        return DecodedFile.of(tmp_path, task, geometry).path
+        return CacheFile.of(tmp_path, task, geometry).path
 
     before = file(first)
     assert before == file(ready(tmp_path / "a", name="same")) and before != file(first, 9)
@@ -148,7 +148,7 @@ def test_a_truncated_file_is_made_anew(clip: CLIP, tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed_in_time(clip: CLIP, tmp_path: Path) -> None:
-    file = DecodedFile.of(tmp_path, flags(), clip.test_geometry)
+    file = CacheFile.of(tmp_path, flags(), clip.test_geometry)
     old, young = file.begin(), file.begin()
     os.utime(old, (0, 0))
     assert not file.is_whole()
@@ -169,7 +169,7 @@ def test_damage_is_known_from_the_file_too(num_workers: int, clip: CLIP, tmp_pat
         task.setup()
         paths = [path for path, _ in task.test_set.samples]
         for _ in ("decoded", "read"):
-            *_, damage = decoded_images(trainer(), tmp_path / "cache", task, clip.test_geometry, num_workers)
+            *_, damage = cached_images(trainer(), tmp_path / "cache", task, clip.test_geometry, num_workers)
             assert (damage == DAMAGED).tolist() == [path in torn for path in paths]
             assert damaged_paths(task.test_set, damage) == [path for path in paths if path in torn]
             assert int((damage == DAMAGED).sum()) == count
@@ -206,14 +206,14 @@ def test_a_folder_that_cannot_be_written_is_told(clip: CLIP, tmp_path: Path) -> 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_told(clip: CLIP, tmp_path: Path) -> None:
     task = flags()
-    file = DecodedFile.of(tmp_path, task, clip.test_geometry)
+    file = CacheFile.of(tmp_path, task, clip.test_geometry)
     with pytest.raises(InputError, match=r"cannot be written: No space left on device\. Make room for 0\.00046 GB"):
-        list(file.fill(Path("/dev/full"), Decoded(task.test_set, clip.test_geometry), Split(), 0))
+        list(file.fill(Path("/dev/full"), ResizedImages(task.test_set, clip.test_geometry), Split(), 0))
 
 
 def test_a_folder_that_ranks_do_not_share_is_told(clip: CLIP, tmp_path: Path) -> None:
-    file = DecodedFile.of(tmp_path, flags(), clip.test_geometry)
+    file = CacheFile.of(tmp_path, flags(), clip.test_geometry)
     with pytest.raises(InputError, match="not the same folder on all machines"):
         file.read()
     with pytest.raises(InputError, match="not the same folder on all machines"):
-        list(file.fill(tmp_path / "nowhere", Decoded(flags().test_set, clip.test_geometry), Split(), 0))
+        list(file.fill(tmp_path / "nowhere", ResizedImages(flags().test_set, clip.test_geometry), Split(), 0))

@@ -1,4 +1,4 @@
-"""Test images on disk as a model sees them: decoded, resized and cropped once, for all runs and any number of ranks."""
+"""A cache on disk of test images, decoded, resized and cropped once for all runs and any number of ranks."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from datamodules.base import Task
 from datamodules.images.sets import UNREAD, ImageSet
 from datamodules.ranks import in_step, on_first_rank
-from datamodules.shard import Decoded
+from datamodules.shard import ResizedImages
 from datamodules.stream import Split
 from gift_lightning.clip.describe import can_be_described, describe
 from gift_lightning.errors import InputError
@@ -32,31 +32,32 @@ from gift_lightning.errors import InputError
 SCHEMA = 2
 """Version of the files; raised when the same key would stand for another content."""
 
-KEPT_BYTES = 16 * 2**20
-"""Sets up to this size are kept in memory, without a file: 111 images at 224 pixels, decoded in a second."""
+LEAST_CACHED_BYTES = 16 * 2**20
+"""Sets up to this size have no file: each run decodes them into memory (111 images at 224 pixels, a second)."""
 
 ABANDONED_SECONDS = 3600.0
 """A half-written file that did not grow for so long belongs to a process that was killed."""
 
 Geometry = Callable[[Any], Tensor]
+"""The first part of a test transform (``CLIP.test_geometry``): PIL image to ``[3, H, W]``, run once on an image."""
 
 
-def decoded_bytes(task: Task, geometry: Geometry) -> int:
-    """Size of the file with the test images of ``task``, known before it is made; 0 if none is.
+def cache_bytes(task: Task, geometry: Geometry) -> int:
+    """Size in bytes of the cache file with the test images of ``task``, before it is written; 0 for no file.
 
-    None is made of few images (``KEPT_BYTES``), where ``geometry`` does not end in uint8, and where nothing tells it
-    from another one.
+    There is no file for few images (``LEAST_CACHED_BYTES``), for a ``geometry`` that does not end in uint8, and for
+    one that cannot be described (``gift_lightning.clip.describe``).
 
     Args:
-        task: set up.
-        geometry: the part of a test transform that runs once on an image (``CLIP.test_geometry``).
+        task: after ``setup``.
+        geometry: the first part of the test transform.
     """
     image = geometry(Image.new("RGB", (8, 8)))
     size = _file_size(len(task.test_set), tuple(image.shape))
-    return size if image.dtype == torch.uint8 and size > KEPT_BYTES and can_be_described(geometry) else 0
+    return size if image.dtype == torch.uint8 and size > LEAST_CACHED_BYTES and can_be_described(geometry) else 0
 
 
-def decoded_images(
+def cached_images(
     trainer: Trainer,
     folder: Path,
     task: Task,
@@ -64,35 +65,34 @@ def decoded_images(
     num_workers: int = 0,
     report: Callable[[str], None] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All test images of ``task``, uint8 ``[n, 3, H, W]``, their labels ``[n]`` and their damage ``[n]``.
+    """All test images of ``task``, uint8 ``[n, 3, H, W]``, their labels int64 ``[n]`` and their damage uint8 ``[n]``.
 
-    Images are read from disk in use; damage is that of ``ImageFiles``, as it was found when they were decoded.
-
-    The file is made if it is not there, by all ranks of the run together; all of them have to call this.
+    Images are read from disk in use. Damage is that of ``ImageFiles`` at the time of decoding. A missing file is
+    written by all ranks of the run together: each of them has to call this.
 
     Args:
         trainer: of the run.
-        folder: where the files of all data sets are, the same one for all ranks.
-        task: set up; ``decoded_bytes`` of it is not 0.
-        geometry: see there.
+        folder: of the cache, the same for all ranks.
+        task: after ``setup``; its ``cache_bytes`` are not 0.
+        geometry: the first part of the test transform.
         num_workers: processes that decode, for each rank.
-        report: shows one line of text on how far it is.
+        report: shows one line of text on the progress.
 
     Raises:
         InputError: on all ranks, if an image does not decode or the file cannot be written or read.
     """
     # the first rank alone looks: a network file system may tell each machine something else for a while
-    file = on_first_rank(trainer, lambda: DecodedFile.of(folder, task, geometry))
+    file = on_first_rank(trainer, lambda: CacheFile.of(folder, task, geometry))
     if not on_first_rank(trainer, file.is_whole):
-        for share in _make(trainer, file, Decoded(task.test_set, geometry), num_workers):
+        for share in _make(trainer, file, ResizedImages(task.test_set, geometry), num_workers):
             if report is not None:
                 report(f"Decoding test images of {task.name}: {share:.0%}")
     (content,) = in_step(trainer, (file.read() for _ in range(1)))
     return content
 
 
-def _make(trainer: Trainer, file: "DecodedFile", images: Decoded, num_workers: int) -> Iterator[float]:
-    """Make a file with all ranks; yields the share of this rank's part that is done."""
+def _make(trainer: Trainer, file: "CacheFile", images: ResizedImages, num_workers: int) -> Iterator[float]:
+    """Write a file with all ranks; yields the finished share of this rank's images."""
     temporary = on_first_rank(trainer, file.begin)
     split = Split.of_ranks(trainer)
     try:
@@ -106,7 +106,7 @@ def _make(trainer: Trainer, file: "DecodedFile", images: Decoded, num_workers: i
 
 
 @dataclass(frozen=True)
-class DecodedFile:
+class CacheFile:
     """Labels as int64, damage as uint8 and images as uint8, ``[n]``, ``[n]`` and ``[n, 3, H, W]``, one after the other.
 
     Its name changes with the data, the transform and the version of Pillow. A file of this name is whole: it is written
@@ -114,8 +114,8 @@ class DecodedFile:
 
     Attributes:
         path: of the file.
-        count: of the images.
-        shape: of an image.
+        count: number of images, n.
+        shape: of an image, ``(3, H, W)``.
     """
 
     path: Path
@@ -123,9 +123,18 @@ class DecodedFile:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, folder: Path, task: Task, geometry: Geometry) -> "DecodedFile":
-        """The file of a task's test set."""
-        # two folders may hold other images under the same names: the fingerprint does not tell, but sizes and times do
+    def of(cls, folder: Path, task: Task, geometry: Geometry) -> "CacheFile":
+        """The file of a task's test set.
+
+        Args:
+            folder: of the cache.
+            task: after ``setup``.
+            geometry: the first part of the test transform.
+
+        Raises:
+            InputError: ``geometry`` cannot be described, or an image file has disappeared.
+        """
+        # two folders may hold different images under the same names: their fingerprints agree, sizes and times differ
         content = getattr(task.test_set, "content", None)
         facts = [SCHEMA, task.fingerprint, describe(geometry), PIL.__version__, content() if content else None]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -135,20 +144,25 @@ class DecodedFile:
 
     @property
     def bytes(self) -> int:
+        """Size of the whole file."""
         return _file_size(self.count, self.shape)
 
     def is_whole(self) -> bool:
-        """Whether it is there; removes what killed processes left beside it."""
+        """Whether the file exists in full length; removes abandoned temporary files beside it."""
         with contextlib.suppress(OSError):
-            for left in self.path.parent.glob(".*.uint8.tmp"):
-                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                    left.unlink(missing_ok=True)
+            for leftover in self.path.parent.glob(".*.uint8.tmp"):
+                if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
+                    leftover.unlink(missing_ok=True)
         return self.path.is_file() and self.path.stat().st_size == self.bytes
 
     def begin(self) -> Path:
-        """Make a file to be filled. Its name is its own: other runs may be making the same."""
+        """Create a temporary file of full length, under a unique name: other runs may be writing the same one.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         temporary = self.path.with_name(f".{self.path.stem}.{uuid4().hex[:12]}.uint8.tmp")
-        with self._told():
+        with self._write_errors():
             temporary.parent.mkdir(parents=True, exist_ok=True)
             temporary.touch()
             try:
@@ -158,34 +172,52 @@ class DecodedFile:
                 raise
         return temporary
 
-    def fill(self, temporary: Path, images: Decoded, split: Split, num_workers: int) -> Iterator[float]:
-        """Decode and write this rank's part, a run of neighbours; yields the share of it that is done."""
+    def fill(self, temporary: Path, images: ResizedImages, split: Split, num_workers: int) -> Iterator[float]:
+        """Decode and write this rank's images, a range of the set; yields the finished share of them.
+
+        Args:
+            temporary: the file of ``begin``.
+            images: uint8 ``[3, H, W]`` each, and labels.
+            split: rank and number of ranks.
+            num_workers: processes that decode.
+
+        Raises:
+            InputError: an image does not decode, or the file cannot be written.
+        """
         # not mapped into memory: on a full disk that kills the process, and on a network file system neighbouring
-        # ranks would overwrite the page that their parts share
+        # ranks would overwrite the page that both write to
         start, end = (self.count * rank // split.world_size for rank in (split.rank, split.rank + 1))
         part = Subset(images, range(start, end))
         loader = DataLoader(part, batch_size=64, num_workers=num_workers, collate_fn=default_collate)
-        with self._told():
+        with self._write_errors():
             file = open(temporary, "r+b", buffering=0)  # noqa: SIM115 (closed below)
         with file:
             done = start
             for pixels, labels in loader:
-                with self._told():
+                with self._write_errors():
                     _write(file, 8 * done, labels)
-                    _write(file, 8 * self.count + done, _damage(images.test_set, done, len(labels)))
+                    _write(file, 8 * self.count + done, _damage(images.images, done, len(labels)))
                     _write(file, 9 * self.count + math.prod(self.shape) * done, pixels)
                 done += len(labels)
                 yield (done - start) / len(part)
-            with self._told():
+            with self._write_errors():
                 os.fsync(file.fileno())
 
     def finish(self, temporary: Path) -> None:
-        """Give the filled file its name."""
-        with self._told():
+        """Rename the filled temporary file to ``path``.
+
+        Raises:
+            InputError: it cannot be renamed.
+        """
+        with self._write_errors():
             os.replace(temporary, self.path)
 
     def read(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, read from disk when they are used, labels and damage."""
+        """Images uint8 ``[n, 3, H, W]``, read from disk in use, labels int64 ``[n]`` and damage uint8 ``[n]``.
+
+        Raises:
+            InputError: another machine of the run does not see the file.
+        """
         try:
             content = torch.from_file(str(self.path), shared=False, size=self.bytes, dtype=torch.uint8)
         except RuntimeError as error:
@@ -194,8 +226,8 @@ class DecodedFile:
         return images.view(self.count, *self.shape), labels.view(torch.int64).clone(), damage.clone()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tells in one sentence that the file cannot be written."""
+    def _write_errors(self) -> Iterator[None]:
+        """Turn an ``OSError`` of writing into an ``InputError``."""
         try:
             yield
         except FileNotFoundError as error:
@@ -215,15 +247,15 @@ class DecodedFile:
 
 def _write(file: FileIO, position: int, tensor: Tensor) -> None:
     file.seek(position)
-    left = memoryview(tensor.numpy().tobytes())
-    while left:
-        left = left[file.write(left) :]
+    rest = memoryview(tensor.numpy().tobytes())
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _damage(samples: ImageSet, first: int, count: int) -> Tensor:
-    """What a set knows of the damage of ``count`` images that were decoded."""
-    known = getattr(samples, "damage", None)
-    return torch.full((count,), UNREAD, dtype=torch.uint8) if known is None else known[first : first + count]
+    """The damage of ``count`` images after decoding; ``UNREAD`` for a set without such a record."""
+    damage = getattr(samples, "damage", None)
+    return torch.full((count,), UNREAD, dtype=torch.uint8) if damage is None else damage[first : first + count]
 
 
 def _file_size(count: int, shape: tuple[int, ...]) -> int:
