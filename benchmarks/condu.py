@@ -110,7 +110,7 @@ def after_all_tasks(folder: Path) -> ConDU:
     clip = CLIPSource(MODEL, weights=str(folder / "start.safetensors"))
     method = ConDU(clip=clip, task_id="unknown").eval()
     generator = Generator().manual_seed(0)
-    start = method.start_weights()
+    start = method.pretrained_weights()
     unified = {name: 1e-3 * torch.randn(weight.shape, generator=generator) for name, weight in start.items()}
     size = sum(weight.numel() for weight in start.values())
     masks = [torch.randint(256, (-(-size // 8),), generator=generator, dtype=torch.uint8) for _ in range(TASKS)]
@@ -126,12 +126,12 @@ def stored_figures(method: ConDU, model: int, folder: Path) -> dict[str, float]:
     save_tensors(method.knowledge(), folder / "knowledge.safetensors")
     prototypes = sum(classes.nbytes for classes in method.prototypes)
     stored = (folder / "knowledge.safetensors").stat().st_size - prototypes
-    delta = {name: torch.zeros_like(weight).add_(1e-4) for name, weight in method.start_weights().items()}
+    delta = {name: torch.zeros_like(weight).add_(1e-4) for name, weight in method.pretrained_weights().items()}
     fusing = _seconds(lambda: fuse(method.fusion, delta))
     return {
         "stored on disk beside the model and prototypes / model": stored / model,
         "seconds to fuse one more task": fusing,
-        "seconds to bring back an expert": _seconds(lambda: method.become_expert(TASKS - 1)),
+        "seconds to bring back an expert": _seconds(lambda: method.reconstruct_expert(TASKS - 1)),
     }
 
 
@@ -147,7 +147,7 @@ def ours(method: ConDU) -> Predict:
 def textbook(method: ConDU) -> Predict:
     """All experts at once, each on all images."""
     assert method.fusion is not None
-    start = {name: weight.detach() for name, weight in method.start_weights().items()}
+    start = {name: weight.detach() for name, weight in method.pretrained_weights().items()}
     experts = [Decoupled(method.fusion, place) for place in range(TASKS)]
     models = [start, *({name: weight + delta[name] for name, weight in start.items()} for delta in experts)]
 

@@ -30,8 +30,8 @@ Mixture = Callable[[Tensor, Tensor, Tensor, list[Tensor]], Tensor]
 
 
 def grouped(x: Tensor, chosen: Tensor, gates: Tensor, weights: list[Tensor]) -> Tensor:
-    """As the methods do it, which hold each expert's tensors by themselves and stack them in every step."""
-    down, down_bias, up, up_bias = (torch.stack(list(part)) for part in weights)
+    """As the methods do it."""
+    down, down_bias, up, up_bias = weights
     return mix_experts(x, chosen, gates, down, down_bias, up, up_bias)
 
 

@@ -2,7 +2,7 @@
 
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.exemplar_selection import ExemplarSelection
-from callbacks.fisher_estimate import FisherEstimate
+from callbacks.fisher_estimate import FisherEstimate, FisherShares
 from callbacks.prototypes import Prototypes
 from callbacks.run_record import RunRecord
 from callbacks.selector_training import SelectorTraining
@@ -17,6 +17,7 @@ __all__ = [
     "AccuracyMatrix",
     "ExemplarSelection",
     "FisherEstimate",
+    "FisherShares",
     "Prototypes",
     "RunRecord",
     "SelectorTraining",

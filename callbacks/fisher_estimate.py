@@ -1,67 +1,107 @@
-"""The Fisher information of the weights, estimated on replayed pairs."""
+"""The Fisher information of the weights, from gradients of the replay loss."""
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.task_callback import TaskCallback, sequence_of
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback, logs_step, sequence_of
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
 from gift_lightning.numerics.consolidation import normalised_fisher
 
 
-class FisherEstimate(TaskCallback):
-    """Estimates the diagonal Fisher information, and logs how it is spread over the layers.
+class Replaying(Protocol):
+    """The parts of a method with a replay loss that its Fisher information is computed from."""
 
-    In the adaptive mode the method itself estimates it at every step, from that step's replay gradient, and this only
-    logs. In the mode ``boundary`` it is estimated once when a task starts: the mean over the batches of the replay set
-    of the squared gradient of the replay loss, at the weights from which the task starts. With a teacher that equals
-    the student there the distillation adds nothing to it, the alignment does.
+    clip: CLIP
+    replay_gradient: list[Tensor | None]
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """The tensors that training changes, in the order of the gradients."""
+
+    def replay_batch(self, pairs: Tensor) -> list[Tensor]:
+        """A batch of pairs by number."""
+
+    def differentiate(self, batch: Sequence[Tensor]) -> list[Tensor | None]:
+        """This rank's gradient of the replay loss of one batch."""
+
+    def reduce_(self, gradient: Sequence[Tensor | None], factor: float) -> None:
+        """Sum a gradient over ranks and multiply it, in place."""
+
+    def log_dict(self, dictionary: Mapping[str, Any]) -> None:
+        """Log values of the current step."""
+
+
+class FisherShares(TaskCallback):
+    """Logs the share of each layer in the squared gradient of the replay loss, as ``fisher/<layer>`` in percent.
 
     Args:
-        mode: where the importances of the method come from.
+        method: whose ``replay_gradient`` of the latest step is looked at.
     """
 
-    def __init__(self, mode: Literal["adaptive", "boundary", "l2", "off"]) -> None:
-        self.mode = mode
+    def __init__(self, method: Replaying) -> None:
+        self.method = method
 
-    def prepare_task(self, trainer: Any, module: Any, task: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and logs_step(trainer):
+            squares = [None if part is None else part.square() for part in self.method.replay_gradient]
+            self.method.log_dict(_shares(self.method, squares))
+
+
+class FisherEstimate(TaskCallback):
+    """Estimates the diagonal Fisher information once when a task starts, and logs the share of each layer.
+
+    It is the mean over the batches of the replay set of the squared gradient of the replay loss, at the weights from
+    which the task starts, and within each tensor divided by its mean. With a teacher that equals the student there, the
+    distillation adds nothing to it, the alignment does.
+
+    Args:
+        method: whose weights and replay loss.
+        fisher: where the importances go, of the shape of the method's CLIP.
+    """
+
+    def __init__(self, method: Replaying, fisher: FrozenCopy[CLIP]) -> None:
+        self.method, self.fisher = method, fisher
+
+    def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
         # not in on_task_start: the teacher sees the replay set first
-        starts = trainer.global_step == sequence_of(trainer).first_step(task)
-        if self.mode == "boundary" and starts:
-            squares = self.estimate(trainer, module)
-            module.fisher.fill(normalised_fisher(squares, module.trained), module.clip)
+        if trainer.global_step == sequence_of(trainer).first_step(task):
+            squares = self.estimate(trainer)
+            self.fisher.fill(normalised_fisher(squares, self.method.trained), self.method.clip)
             for logger in trainer.loggers:
-                logger.log_metrics(self._shares(module, squares), trainer.global_step)
+                logger.log_metrics(_shares(self.method, squares), trainer.global_step)
 
-    def estimate(self, trainer: Any, module: Any) -> list[Tensor | None]:
+    def estimate(self, trainer: Trainer) -> list[Tensor | None]:
         """Mean squared gradient of the replay loss, over batches of the size that training has; weights stay untouched.
 
         The batches go through the replay set in its order; what does not fill a last one is left out, and a set smaller
         than a batch is repeated to fill one.
         """
-        parts = trainer.world_size * trainer.accumulate_grad_batches
-        share = sequence_of(trainer).replay.batch_size // parts
+        sequence = sequence_of(trainer)
+        assert sequence.replay is not None
+        share = sequence.replay.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
         size = share * trainer.world_size
-        batches = max(1, len(sequence_of(trainer).replay_images) // size)
+        batches = max(1, len(sequence.replay_images) // size)
         total: list[Tensor | None] = []
         for batch in range(batches):
             first = batch * size + trainer.global_rank * share
-            gradient = module.differentiate(module.replay_batch(torch.arange(first, first + share)))
-            module.reduce_(gradient, 1.0)
+            gradient = self.method.differentiate(self.method.replay_batch(torch.arange(first, first + share)))
+            self.method.reduce_(gradient, 1.0)
             squares = [None if part is None else part.square() / batches for part in gradient]
             total = squares if not total else [_sum(a, b) for a, b in zip(total, squares, strict=True)]
         return total
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: object, batch: object, batch_idx: int) -> None:
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        every = trainer.log_every_n_steps
-        if self.mode == "adaptive" and stepped and every and trainer.global_step % every == 0:
-            squares = [None if part is None else part.square() for part in module.replay_gradient]
-            module.log_dict(self._shares(module, squares))
 
-    def _shares(self, module: Any, squares: list[Tensor | None]) -> dict[str, float]:
-        names = [name for name, parameter in module.clip.named_parameters() if parameter.requires_grad]
-        return {f"fisher/{layer}": share for layer, share in layer_shares(names, squares).items()}
+def _shares(method: Replaying, squares: list[Tensor | None]) -> dict[str, float]:
+    names = [name for name, parameter in method.clip.named_parameters() if parameter.requires_grad]
+    return {f"fisher/{layer}": share for layer, share in layer_shares(names, squares).items()}
 
 
 def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The attributes and methods that callbacks rely on in every method."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from lightning import LightningModule
@@ -62,8 +63,8 @@ class Method(LightningModule, TaskEvents, ABC):
         """The parameters that the optimiser may change in the current task."""
 
     @abstractmethod
-    def learned_parameters(self) -> list[nn.Parameter]:
-        """All parameters that may change in the current task, by the optimiser or at its end."""
+    def learned_parameters(self) -> Sequence[Tensor]:
+        """All parameters that may change in the current task, by the optimiser or at its end, or rows of them."""
 
     @abstractmethod
     def stored_copies(self) -> list[FrozenCopy[Any]]:

@@ -194,14 +194,16 @@ class RunRecord(TaskCallback):
     def _cost(self, trainer: Trainer, method: Method) -> dict[str, Any]:
         self.peak_memory = max(self.peak_memory, peak_memory(trainer.strategy.root_device))
         trained = method.learned_parameters()
-        beside = [parameter for name, parameter in method.named_parameters() if not name.startswith("clip.")]
+        clip = set(method.clip.parameters())
+        beside = [parameter for parameter in method.parameters() if parameter not in clip]
+        trained_beside = [tensor for tensor in trained if tensor not in clip]
         packed = sum(tensor.numel() * tensor.element_size() for tensor in method.knowledge().values())
         return {
             **{f"{phase}_seconds": [round(value, 3) for value in values] for phase, values in self.seconds.items()},
             "peak_memory_bytes": self.peak_memory,
             "trainable_parameters": sum(map(Tensor.numel, trained)),
             # in memory beside the CLIP
-            "frozen_parameters": sum(map(Tensor.numel, {*beside} - {*trained})),
+            "frozen_parameters": sum(map(Tensor.numel, beside)) - sum(map(Tensor.numel, trained_beside)),
             # between tasks beside the CLIP; bits and bytes count as fractions of a float
             "stored_parameters": sum(map(_size, method.stored_copies())) + packed // 4,
         }

@@ -71,7 +71,7 @@ class CLIP(nn.Module):
         return self.model.logit_scale.exp()
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of images and of texts, as the two methods below give them."""
+        """Features of images and of texts: ``encode_image`` and ``encode_text``."""
         return self.encode_image(images), self.encode_text(tokens)
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -81,7 +81,36 @@ class CLIP(nn.Module):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Normalised features ``[n, D]`` of token ids ``[n, L]``; a causal tower takes any ``L`` up to its context."""
         tower = TextTower(self.model)
-        return _unit(tower.encode(tokens) if tower.can_be_cut else self.model.encode_text(tokens))
+        return _unit(tower.encode(tower.embed(tokens), tokens) if tower.can_be_cut else self.model.encode_text(tokens))
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token embeddings ``[n, L, W]`` of token ids ``[n, L]``, to be changed and encoded by ``encode_embeddings``.
+
+        Raises:
+            InputError: the text tower is not causal with pooling at the end token.
+        """
+        return self._causal_tower().embed(tokens)
+
+    def encode_embeddings(self, embeddings: Tensor, tokens: Tensor) -> Tensor:
+        """Normalised features ``[n, D]`` of token embeddings ``[n, L, W]``: those of ``encode_text`` for ``embed``.
+
+        Args:
+            embeddings: in the places of the tokens.
+            tokens: ids ``[n, L]``; they say where each text ends.
+
+        Raises:
+            InputError: as for ``embed``.
+        """
+        return _unit(self._causal_tower().encode(embeddings, tokens))
+
+    def _causal_tower(self) -> TextTower:
+        tower = TextTower(self.model)
+        if not tower.can_be_cut:
+            raise InputError(
+                "The text tower of this CLIP takes no vectors in the place of tokens: choose a `model.clip` with a"
+                " causal text tower that pools at the end token."
+            )
+        return tower
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids ``[n, L]`` on the model's device, cut where that changes no feature.
@@ -120,19 +149,25 @@ class CLIP(nn.Module):
         return [" ".join(vocabulary[index] for index in text) for text in draws.tolist()]
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Normalised features ``[n, D]`` of texts, without gradient, some at a time."""
-        parts = [texts[first : first + TEXT_BATCH] for first in range(0, len(texts), TEXT_BATCH)]
-        return torch.cat([self.encode_text(self.tokenize(part)) for part in parts])
+    def encode_texts(self, texts: Sequence[str], encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Normalised features ``[n, D]`` of texts, without gradient, some at a time.
+
+        Args:
+            texts: ``n`` of them.
+            encode: from token ids ``[b, L]`` to features ``[b, D]``, in the place of ``encode_text``.
+        """
+        batches = [texts[first : first + TEXT_BATCH] for first in range(0, len(texts), TEXT_BATCH)]
+        return torch.cat([(encode or self.encode_text)(self.tokenize(batch)) for batch in batches])
 
     @torch.no_grad()
-    def classifier(self, prompts: Sequence[Sequence[str]]) -> Tensor:
+    def classifier(self, prompts: Sequence[Sequence[str]], encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Class embeddings ``[C, D]`` for testing: the mean of the text features of each class's prompts, normalised.
 
         Args:
-            prompts: of each class, as many as it has.
+            prompts: of each class, one or more.
+            encode: see ``encode_texts``.
         """
-        features = self.encode_texts([prompt for of_class in prompts for prompt in of_class])
+        features = self.encode_texts([prompt for of_class in prompts for prompt in of_class], encode)
         means = [of_class.mean(0) for of_class in features.split([len(of_class) for of_class in prompts])]
         return F.normalize(torch.stack(means), dim=-1)
 

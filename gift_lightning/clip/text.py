@@ -12,24 +12,28 @@ from gift_lightning.errors import InputError
 
 
 def vocabulary_of(tokenizer: Any) -> tuple[list[str], int]:
-    """A tokenizer's words of ASCII letters that are one token each, in the order of their ids, and how many fit."""
+    """A tokenizer's words of ASCII letters that are one token each, in the order of their ids, and how many fit.
+
+    Raises:
+        InputError: it has no such words.
+    """
     if isinstance(tokenizer, open_clip.SimpleTokenizer):
         ends = {entry[:-4]: number for entry, number in tokenizer.encoder.items() if entry.endswith("</w>")}
         # not every entry is what its letters become: capitals are made small
-        found = [word for word, number in ends.items() if _is_word(word) and tokenizer.encode(word) == [number]]
+        words = [word for word, number in ends.items() if _is_word(word) and tokenizer.encode(word) == [number]]
         room = tokenizer.context_length - 2
     elif isinstance(tokenizer, HFTokenizer):
-        found, inner = _marked_words(tokenizer), tokenizer.tokenizer
+        words, inner = _marked_words(tokenizer), tokenizer.tokenizer
         special = 3 if tokenizer.tokenizer_mode == "clips" else inner.num_special_tokens_to_add()
         room = tokenizer.context_length - special
     else:
-        found, room = [], 0
-    if not found or room < 1:
+        words, room = [], 0
+    if not words or room < 1:
         raise InputError(
             f"Random words need the tokenizer's vocabulary, and {type(tokenizer).__name__} tells no words of it: choose"
             " another method or other sentences, or a CLIP with its usual tokenizer."
         )
-    return found, room
+    return words, room
 
 
 def _marked_words(tokenizer: HFTokenizer) -> list[str]:
@@ -50,7 +54,7 @@ def _is_word(text: str) -> bool:
 
 
 class TextTower:
-    """One view of the two places where open_clip keeps the parts of a text tower."""
+    """The text tower of an open_clip model, which is the model itself or its attribute ``text``."""
 
     def __init__(self, model: nn.Module) -> None:
         self._tower: Any = getattr(model, "text", model)
@@ -60,6 +64,7 @@ class TextTower:
 
     @property
     def can_be_cut(self) -> bool:
+        """Whether no feature depends on the positions behind a text's end token."""
         tower = self._tower
         return (
             self._pool_type in ("argmax", "eos")
@@ -72,12 +77,23 @@ class TextTower:
         ends: Tensor = tokens if self._pool_type == "argmax" else tokens.eq(self._end_id or 0).int()
         return int(ends.argmax(dim=-1).max()) + 1
 
-    def encode(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token embeddings ``[n, L, W]`` of ids ``[n, L]``, without those of the positions."""
+        embeddings: Tensor = self._tower.token_embedding(tokens)
+        return embeddings
+
+    def encode(self, embeddings: Tensor, tokens: Tensor) -> Tensor:
+        """Features ``[n, D]`` of token embeddings ``[n, L, W]``; the ids ``[n, L]`` say where each text ends.
+
+        For a causal tower that pools at the end token (``can_be_cut``).
+        """
         tower, length = self._tower, tokens.shape[1]
         dtype = tower.transformer.get_cast_dtype()
-        x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
+        x = embeddings.to(dtype) + tower.positional_embedding[:length].to(dtype)
         x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
         x = text_global_pool(x, tokens, self._pool_type, eos_token_id=self._end_id)
-        if tower.text_projection is None:
-            return x
-        return tower.text_projection(x) if isinstance(tower.text_projection, nn.Linear) else x @ tower.text_projection
+        projection = tower.text_projection
+        if projection is not None:
+            x = projection(x) if isinstance(projection, nn.Linear) else x @ projection
+        assert isinstance(x, Tensor)
+        return x

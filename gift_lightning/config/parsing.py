@@ -23,7 +23,7 @@ from jsonargparse import ArgumentParser, Namespace, _common, _core, _loaders_dum
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from gift_lightning.config.class_paths import current_path
+from gift_lightning.config.class_paths import current_path, current_settings
 from gift_lightning.config.references import References, escaped, find_references, resolve
 from gift_lightning.config.sentences import UnknownClassError
 from gift_lightning.config.yaml_text import dump_yaml, load_yaml
@@ -68,18 +68,38 @@ def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
     """A value made to fit its type; without what stood there before if it is a list, but for ``+=``.
 
     A text with a ``${...}`` fits each type until all files and flags are read. Of texts, ``null`` alone stands for no
-    value: the quotes of one in a file are gone when the parser reads it again. A class gets the path that it has now.
+    value: the quotes of one in a file are gone when the parser reads it again. A class and its arguments get the
+    names that they have now.
     """
     if isinstance(val, str) and "${" in val and _common.lenient_check.get():
         return val
-    if isinstance(val, dict | Namespace) and isinstance(path := val.get("class_path"), str):
-        val["class_path"] = current_path(path)
+    val = _as_written_now(val, kwargs.get("prev_val"))
     if isinstance(val, list) and not kwargs.get("append"):
         kwargs["prev_val"] = None
     text = kwargs.get("orig_val")
     if val is None and isinstance(text, str) and text != "null":  # it was read as YAML: '#a', '---' and '~' are nothing
         val = text
     return _adapt(val, *args, **kwargs)
+
+
+def _as_written_now(val: Any, before: Any) -> Any:
+    """Settings of a class, or a part of them that belongs to the class of the value before."""
+    part = {"init_args": {val.key: val.val}} if isinstance(val, _typehints.NestedArg) else val
+    if not isinstance(part, dict | Namespace):
+        return val
+    named, arguments = part.get("class_path"), part.get("init_args")
+    path = named or (before.get("class_path") if isinstance(before, Namespace) else None)
+    if not isinstance(path, str) or not isinstance(arguments, dict | Namespace | None):
+        return val
+    given = dict(vars(arguments) if isinstance(arguments, Namespace) else arguments or {})
+    current, settings = current_settings(path, given)
+    if (current, settings) == (path, given):
+        return val
+    kind = type(part)
+    part = kind(**{**(vars(part) if isinstance(part, Namespace) else part), "class_path": current})
+    if arguments is not None:
+        part["init_args"] = type(arguments)(**settings)
+    return part
 
 
 def _import(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -57,6 +57,9 @@ class ContinualCLIP(Method, Configurable):
     keeps_replay_gradient = False
     """Whether a second gradient of all trained weights is in memory beside the optimiser's."""
 
+    optimizer_type: type[AdamW] = AdamW
+    """Of the optimiser that each task begins anew."""
+
     not_in_knowledge: ClassVar[tuple[str, ...]] = ("losses", "_class_tokens")
 
     def __init__(
@@ -139,8 +142,18 @@ class ContinualCLIP(Method, Configurable):
 
     def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Features of images and texts as the model in training sees them."""
-        features: tuple[Tensor, Tensor] = self.clip(images, tokens)
-        return features
+        return self.clip.encode_image(images), self.encode_prompts(tokens)
+
+    def encode_prompts(self, tokens: Tensor) -> Tensor:
+        """Unit features ``[n, D]`` of class prompts from their token ids ``[n, L]``, in training and in testing.
+
+        A method that learns prompts overrides it and puts its vectors in the place of tokens::
+
+            embeddings = self.clip.embed(tokens)  # [n, L, W]
+            embeddings[:, 1 : 1 + len(self.context)] = self.context  # behind the start token
+            return self.clip.encode_embeddings(embeddings, tokens)
+        """
+        return self.clip.encode_text(tokens)
 
     def record(self, name: str, value: Tensor) -> Tensor:
         """Log a term of this step's loss as ``loss/<name>``, weighted as it enters the sum; returns it."""
@@ -256,12 +269,16 @@ class ContinualCLIP(Method, Configurable):
         return self.evaluate(classes, shard).softmax(1)
 
     def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
-        classifier = self.clip.classifier(task.class_prompts())
+        classifier = self.classifier(task)
         logits = [
             TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
             for first in range(0, len(shard), self.eval_batch_size)
         ]
         return torch.cat(logits) if logits else classifier.new_empty(0, len(classifier))
+
+    def classifier(self, task: Candidates) -> Tensor:
+        """Class embeddings ``[C, D]`` of a task for testing, by ``encode_prompts``."""
+        return self.clip.classifier(task.class_prompts(), self.encode_prompts)
 
     def encode_shard(self, shard: TestShard, index: slice | Tensor) -> Tensor:
         """Normalised image features ``[n, D]`` of the chosen images of a shard."""
@@ -278,7 +295,9 @@ class ContinualCLIP(Method, Configurable):
             return None
         task, steps = self.task, self.sequence.steps(self.task)
         lr = self.lr[self.sequence.names[task]] if isinstance(self.lr, dict) else self.lr
-        optimizer = AdamW(self.trained_parameters(), lr=lr, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer = self.optimizer_type(
+            self.trained_parameters(), lr=lr, betas=self.betas, weight_decay=self.weight_decay
+        )
         schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, self.warmup_steps, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -286,7 +305,7 @@ class ContinualCLIP(Method, Configurable):
         has_steps = self.learning == "steps"
         return [parameter for parameter in self.parameters() if parameter.requires_grad and has_steps]
 
-    def learned_parameters(self) -> list[nn.Parameter]:
+    def learned_parameters(self) -> Sequence[Tensor]:
         return self.trained_parameters()
 
     def stored_copies(self) -> list[FrozenCopy[Any]]:

@@ -1,4 +1,4 @@
-"""ConDU: a model for each task, fused into one and brought back."""
+"""ConDU: the models of all tasks, unified into one delta and decoupled into experts."""
 
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.errors import InputError
 from gift_lightning.methods.base import ContinualCLIP
+from gift_lightning.methods.parts.fused_tasks import FusedTasks
 from gift_lightning.numerics.fusion import Decoupled, Fusion, delta_of, fuse, write_expert_
 from gift_lightning.numerics.low_rank import LoRA, LowRank
 from gift_lightning.numerics.prototypes import aggregate, nearest_tasks, task_similarities
@@ -22,7 +23,7 @@ from gift_lightning.tensors import hash_of
 
 
 class ConDU(ContinualCLIP):
-    """Each task is learned from the pre-trained weights; what it changed is fused with what the others did.
+    """Each task is learned from the pre-trained weights, and its delta is unified with those of the other tasks.
 
     loss = CE, from theta_0 in every task; delta_t = theta_t - theta_0
 
@@ -30,7 +31,7 @@ class ConDU(ContinualCLIP):
       weights have them).
     * Fusion, after a task: the earlier deltas are decoupled and unified with the new one. One unified delta is kept,
       and for each task its trigger: a mask of one bit for each parameter, and a rescaler.
-    * The expert of task t is ``theta_0 + unified * mask_t * rescaler_t``. Where the task of an image is known and has
+    * The expert of task t is ``theta_0 + unified * mask_t * rescaler_t``. Where the task of an image is given and has
       been learned, its expert predicts.
     * Otherwise the pre-trained model does, and the k experts whose prototypes are nearest to the image, by the mean of
       their logits. A prototype is the mean of a class's images and prompts, as the pre-trained model sees them.
@@ -43,11 +44,9 @@ class ConDU(ContinualCLIP):
     Args:
         task_id: whether it is known in testing which task an image belongs to.
         experts: k, how many of them join the pre-trained model.
-        weighting: what an expert's logits count in the mean: as much as the pre-trained model's ("equal", as in the
-            authors' code), or the similarity of the image to its nearest prototype ("similarity", where the
-            pre-trained model's count 1).
-        prototype_images: the task's training images as in testing, or as they are augmented in training (as in the
-            authors' code).
+        weighting: of an expert's logits in the mean: 1, as of the pre-trained model's ("equal", as in the authors'
+            code), or the similarity of the image to the expert's nearest prototype ("similarity").
+        prototype_images: training images as in testing, or augmented as in training (as in the authors' code).
         lora: low-rank matrices learn instead of the weights.
         kwargs: see ``ContinualCLIP``.
     """
@@ -84,7 +83,7 @@ class ConDU(ContinualCLIP):
         super().setup(stage)
         if self.task_id == "known" and self.sequence.label_space != "task":
             raise InputError(
-                f"With `data.label_space` {self.sequence.label_space} nobody knows which task an image belongs to: set"
+                f"With `data.label_space` {self.sequence.label_space} the task of an image is not given: set"
                 " `model.task_id` to unknown."
             )
 
@@ -93,19 +92,20 @@ class ConDU(ContinualCLIP):
             return super().encode(images, tokens)
         weights = dict(self.clip.model.named_parameters())
         adapted = {f"model.{name}": weights[name] + addition for name, addition in self.lora().items()}
-        return functional_call(self.clip, adapted, (images, tokens))
+        features: tuple[Tensor, Tensor] = functional_call(self.clip, adapted, (images, tokens))
+        return features
 
-    # --- what is learned, and what is kept ----------------------------------------------------------------------------
+    # --- training and fusion ------------------------------------------------------------------------------------------
 
     def on_task_start(self, task: int) -> None:
         if task == 0:
             self.load_knowledge({})
-        self.become_initial()
+        self.restore_pretrained()
         if self.lora is not None:
             self.lora.reset(Generator().manual_seed(stream_seed(self.sequence.seed, "lora", task)))
 
     def on_task_end(self, task: int) -> None:
-        """Fuse; from here on the CLIP is the pre-trained model again, and any expert while it is asked."""
+        """Unify the deltas; from here on the CLIP is the pre-trained model, and an expert only while one predicts."""
         name, delta = self.sequence.names[task], self.delta()
         if not all(tensor.isfinite().all() for tensor in delta.values()):
             raise InputError(
@@ -114,49 +114,33 @@ class ConDU(ContinualCLIP):
         self.fusion = fuse(self.fusion, delta)
         self.learned.append(name)
         assert len(self.fusion) == len(self.learned) == task + 1
-        self.become_initial()
+        self.restore_pretrained()
 
     @torch.no_grad()
     def delta(self) -> dict[str, Tensor]:
-        """How far the task has moved the weights that it could move."""
+        """delta_t of the weights that learn, by name."""
         if self.lora is not None:
-            return self.lora()
-        return delta_of(self.start_weights(), dict(self.clip.model.named_parameters()))
+            delta: dict[str, Tensor] = self.lora()
+            return delta
+        return delta_of(self.pretrained_weights(), dict(self.clip.model.named_parameters()))
 
-    def start_weights(self) -> dict[str, Tensor]:
+    def pretrained_weights(self) -> dict[str, Tensor]:
         """The pre-trained weights by name."""
         return dict(self.initial.module.named_parameters())
 
     def knowledge(self) -> dict[str, Tensor]:
         if self.fusion is None:
             return {}
-        kept = {f"unified.{name}": tensor for name, tensor in self.fusion.unified.items()}
-        for task, name in enumerate(self.learned):
-            kept[f"mask.{task}.{name}"] = self.fusion.masks[task]
-            kept[f"prototypes.{task}"] = self.prototypes[task]
-        kept["rescalers"] = torch.tensor(self.fusion.rescalers, dtype=torch.float64)
-        return {**kept, "start": self.start_hash}
+        return FusedTasks(self.fusion, self.learned, self.prototypes, self.start_hash).tensors()
 
-    def load_knowledge(self, kept: dict[str, Tensor]) -> None:
+    def load_knowledge(self, knowledge: dict[str, Tensor]) -> None:
         self.fusion, self.learned, self.prototypes = None, [], []
-        if not kept:
+        if not knowledge:
             return
-        names = [name for name in self.start_weights() if f"unified.{name}" in kept]
-        masks = sorted((key for key in kept if key.startswith("mask.")), key=lambda key: int(key.split(".")[1]))
-        try:
-            unified = {name: kept[f"unified.{name}"] for name in names}
-            belongs = torch.equal(kept["start"], self.start_hash)
-            rescalers = kept["rescalers"].tolist()
-            self.prototypes = [kept[f"prototypes.{task}"] for task in range(len(masks))]
-        except KeyError as error:
-            raise InputError(f"What the run kept is not of a ConDU with this CLIP: {error} is missing.") from error
-        if not belongs:
-            raise InputError("What the run kept belongs to another CLIP: give the `model.clip` with which it began.")
-        size = -(-sum(tensor.numel() for tensor in unified.values()) // 8)
-        if not masks or len(rescalers) != len(masks) or any(len(kept[key]) != size for key in masks):
-            raise InputError("What the run kept is damaged: its masks, factors and delta do not belong together.")
-        self.fusion = Fusion(unified, [kept[key] for key in masks], rescalers)
-        self.learned = [key.split(".", 2)[2] for key in masks]
+        tasks = FusedTasks.of(knowledge, list(self.pretrained_weights()))
+        if not torch.equal(tasks.start, self.start_hash):
+            raise InputError("The state of the run belongs to another CLIP: give the `model.clip` with which it began.")
+        self.fusion, self.learned, self.prototypes = tasks.fusion, tasks.names, tasks.prototypes
 
     # --- prediction ---------------------------------------------------------------------------------------------------
 
@@ -165,51 +149,50 @@ class ConDU(ContinualCLIP):
             return super().evaluate(task, shard)
         try:
             if self.task_id == "unknown" or task.name not in self.learned:
-                return self.aggregated(task, shard)
-            self.become_expert(self.learned.index(task.name))
+                return self.aggregate_experts(task, shard)
+            self.reconstruct_expert(self.learned.index(task.name))
             return super().evaluate(task, shard)
         finally:
-            self.become_initial()
+            self.restore_pretrained()
 
-    def aggregated(self, task: Candidates, shard: TestShard) -> Tensor:
+    def aggregate_experts(self, task: Candidates, shard: TestShard) -> Tensor:
         """Logits ``[n, C]`` of the pre-trained model and of each image's nearest experts, averaged.
 
         One expert after the other, and an expert sees only the images that chose it.
         """
 
-        def expert(place: int, rows: Tensor) -> Tensor:
-            self.become_expert(place)
+        def expert(learned: int, rows: Tensor) -> Tensor:
+            self.reconstruct_expert(learned)
             return self.logits(task, self.features(shard, rows))
 
-        self.become_initial()
-        features = self.initial_features(shard)
-        similarities = task_similarities(features, [own.to(features) for own in self.prototypes])
+        self.restore_pretrained()
+        features = self.pretrained_features(shard)
+        similarities = task_similarities(features, [of_task.to(features) for of_task in self.prototypes])
         chosen = nearest_tasks(similarities, self.experts)
         weights = similarities.clamp(min=0) * chosen if self.weighting == "similarity" else chosen.to(features)
         return aggregate(self.logits(task, features), expert, weights)
 
-    def initial_features(self, shard: TestShard) -> Tensor:
-        """Unit features ``[n, D]`` of all images by the pre-trained model; they never change, so they are kept."""
+    def pretrained_features(self, shard: TestShard) -> Tensor:
+        """Unit features ``[n, D]`` of all images by the pre-trained model, which are encoded once in a run."""
         if shard.features is None:
             shard.features = self.features(shard, torch.arange(len(shard))).cpu()
         return shard.features.to(self.device)
 
     def features(self, shard: TestShard, rows: Tensor) -> Tensor:
-        """Unit features ``[m, D]`` of the chosen images, by the CLIP as it is."""
-        parts = [self.encode_shard(shard, part) for part in rows.cpu().split(self.eval_batch_size)]
-        return torch.cat(parts)
+        """Unit features ``[m, D]`` of the chosen images, by the CLIP with its present weights."""
+        return torch.cat([self.encode_shard(shard, batch) for batch in rows.cpu().split(self.eval_batch_size)])
 
     def logits(self, task: Candidates, features: Tensor) -> Tensor:
-        return TEST_LOGIT_SCALE * cosine(features, self.clip.classifier(task.class_prompts()))
+        return TEST_LOGIT_SCALE * cosine(features, self.classifier(task))
 
-    def become_expert(self, place: int) -> None:
-        """Give the CLIP the weights of a task's expert."""
+    def reconstruct_expert(self, task: int) -> None:
+        """Give the CLIP the weights of a task's expert: ``theta_0 + unified * mask_t * rescaler_t``."""
         assert self.fusion is not None
         weights = dict(self.clip.model.named_parameters())
-        write_expert_(weights, self.start_weights(), Decoupled(self.fusion, place))
+        write_expert_(weights, self.pretrained_weights(), Decoupled(self.fusion, task))
         torch.clear_autocast_cache()  # it may hold these weights as they were, in half precision
 
-    def become_initial(self) -> None:
+    def restore_pretrained(self) -> None:
         """Give the CLIP its pre-trained weights."""
         self.initial.copy_to(self.clip.model)
         torch.clear_autocast_cache()

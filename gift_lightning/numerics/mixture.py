@@ -1,23 +1,23 @@
-"""A mixture of experts on tokens: which experts an input is given to, how much each counts, what they make of it."""
+"""A mixture of experts on tokens: the router's logits, the gates, and the experts' output (MoE-Adapters)."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 SCALE = 0.1
-"""Factor of what an expert gives, as in the authors' code."""
+"""Factor of an expert's output, as in the authors' code."""
 
 NOISE_FLOOR = 0.01
 """The least standard deviation of the router's noise."""
 
 
-def router_logits(x: Tensor, gate: Tensor, spread: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-    """``x gate + noise * (softplus(x spread) + 0.01)``, never in half precision.
+def router_logits(x: Tensor, gate: Tensor, gate_noise: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+    """``x W_gate + noise * (softplus(x W_noise) + 0.01)``, never in half precision: ``[n, E]``.
 
     Args:
-        x: what routers look at, ``[n, d]``.
-        gate: of a router, ``[d, E]``.
-        spread: its second matrix ``[d, E]``, for noise.
+        x: the routers' input, ``[n, d]``.
+        gate: W_gate, ``[d, E]``.
+        gate_noise: W_noise, ``[d, E]``.
         noise: standard normal ``[n, E]``; ``None`` for the first term alone.
 
     >>> router_logits(torch.ones(1, 1), torch.tensor([[2.0, 3.0]]))
@@ -26,9 +26,9 @@ def router_logits(x: Tensor, gate: Tensor, spread: Tensor | None = None, noise: 
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(gate.dtype)
         logits = x @ gate
-        if spread is None or noise is None:
+        if gate_noise is None or noise is None:
             return logits
-        return logits + noise * (F.softplus(x @ spread) + NOISE_FLOOR)
+        return logits + noise * (F.softplus(x @ gate_noise) + NOISE_FLOOR)
 
 
 def top_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -52,11 +52,10 @@ def mix_experts(
     up_bias: Tensor,
     keep: Tensor | None = None,
 ) -> Tensor:
-    """``sum_i gate_i * 0.1 * (keep * relu(x down_i' + down_bias_i) up_i + up_bias_i)`` over each sample's own experts.
+    """``sum_i gate_i * 0.1 * (keep * relu(x down_i' + down_bias_i) up_i + up_bias_i)`` over the experts of each sample.
 
     The experts of a sample, side by side, are one bottleneck of ``k h`` units: two matrix products for each sample, in
-    one batch, whatever number of experts there are. All experts are in the graph, so all get a gradient, which is 0 for
-    those that no sample chose.
+    one batch, for any number of experts. The gradient of an expert that no sample chose is 0.
 
     Args:
         x: tokens ``[n, L, d]``.
@@ -70,18 +69,24 @@ def mix_experts(
 
     Returns:
         ``[n, L, d]``.
+
+    >>> x, chosen, gates = torch.ones(1, 1, 1), torch.tensor([[1, 0]]), torch.tensor([[0.75, 0.25]])
+    >>> down, up = torch.tensor([[[2.0]], [[4.0]]]), torch.ones(2, 1, 1)  # E = 2 experts, h = 1 unit, d = 1
+    >>> mix_experts(x, chosen, gates, down, torch.zeros(2, 1), up, torch.zeros(2, 1))  # 0.1 (0.75 * 4 + 0.25 * 2)
+    tensor([[[0.3500]]])
     """
     rows, (n, k), units = chosen.flatten(), chosen.shape, down.shape[1]
 
-    def own(weights: Tensor) -> Tensor:
+    def of_samples(weights: Tensor) -> Tensor:
+        """The weights of each sample's experts, side by side: ``[n, k h, ...]``."""
         return weights.index_select(0, rows).view(n, -1, *weights.shape[2:])
 
-    hidden = torch.baddbmm(own(down_bias)[:, None], x, own(down).transpose(1, 2)).relu()
+    hidden = torch.baddbmm(of_samples(down_bias)[:, None], x, of_samples(down).transpose(1, 2)).relu()
     if keep is not None:
         hidden = hidden * keep.flatten(2)
     factors = (SCALE * gates).to(hidden.dtype)
     biases = factors[:, None] @ up_bias.index_select(0, rows).view(n, k, -1)
-    return torch.baddbmm(biases, hidden * factors.repeat_interleave(units, 1)[:, None], own(up))
+    return torch.baddbmm(biases, hidden * factors.repeat_interleave(units, 1)[:, None], of_samples(up))
 
 
 def top_experts(counts: Tensor, number: int) -> Tensor:

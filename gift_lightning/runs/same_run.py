@@ -17,7 +17,7 @@ from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.plugins import environments
 
 from datamodules import TaskSequence
-from gift_lightning.config.class_paths import class_of
+from gift_lightning.config.class_paths import class_of, current_settings
 from gift_lightning.records.run_folder import RunFolder
 
 TRAINER = frozenset(
@@ -119,6 +119,9 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
 def _leaves(value: Any, key: str, indifferent: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:
     """The decisive settings in ``value``, with their whole names; ``indifferent`` are keys of ``value`` itself."""
     if _is_object(value):
+        if isinstance(value.get("init_args"), Mapping):
+            path, arguments = current_settings(value["class_path"], value["init_args"])
+            value = {**value, "class_path": path, "init_args": arguments}
         owner = class_of(value["class_path"])
         indifferent = _declared(owner)
         if "*" in indifferent:

@@ -310,7 +310,7 @@ def test_what_is_kept_or_is_not_needed_goes_on(kind: type[Finetune]) -> None:
 def test_methods_that_keep_more_than_the_clip_keep_all_of_it() -> None:
     fit(ConDU)  # type: ignore[arg-type]
     fit(ConDU, lora=LoRA(rank=2))  # type: ignore[arg-type]
-    fit(MoEAdapter, experts=2, width=2, frozen_experts=1, selector_steps=2, code=4)  # type: ignore[arg-type]
+    fit(MoEAdapter, experts=2, width=2, frozen_experts=1, selector_steps=2, selector_width=4)  # type: ignore[arg-type]
 
 
 def test_a_checksum_sees_every_kind_of_number() -> None:

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ Fit = Callable[..., int]
 
 def _command(argv: Sequence[str], log: str, largest_file: int | None, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    if "PYTHONPATH" in environment:  # Python itself reads it when it starts
+        sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
     multiprocessing.set_start_method("fork", force=True)  # for workers: those of a fork server would import the stack
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not hear it
     if largest_file is not None:

@@ -34,7 +34,7 @@ class KillAt(TaskCallback):
             self._kill_in(trainer, "save_checkpoint", after=True)
         elif self.event == "logged":
             self._kill_in(trainer.loggers[0], "log_metrics", after=True)
-        elif self.event in ("evaluate", "delta", "become_expert"):
+        elif self.event in ("evaluate", "delta", "reconstruct_expert"):
             self._kill_in(pl_module, self.event)
         elif self.event == "draw":
             self._kill_in(trainer.datamodule.replay.generator, "generate")

@@ -68,7 +68,7 @@ TEST = {
         [],
         "knowledge beside its weights, which L2 does not use",
     ),
-    "knowledge of yet another": ("knowledge.safetensors", MOE, "What the run kept is not of a MoEAdapter"),
+    "knowledge of yet another": ("knowledge.safetensors", MOE, "The state of the run is not of a MoEAdapter"),
     "checkpoint with it": ("condu.ckpt", [], "knowledge beside its weights, which L2 does not use"),
     "home of nobody": (
         "~nobody_of_this_name/last.ckpt",

@@ -91,6 +91,28 @@ def test_another_class_keeps_the_settings_that_it_has_too(tmp_path: Path) -> Non
     assert new["model"]["init_args"] == {**kept, "weight_decay": 0.1, "restart": False}
 
 
+ABLATION = {"teacher": "wise", "initial_weight": 0.5}
+
+
+@pytest.mark.parametrize("way", ["flags", "a file", "a file with the class"])
+def test_what_gift_took_before_its_ablations_were_a_class(way: str, tmp_path: Path) -> None:
+    gift = {"temperature": 3.0, "teacher": "last", "consolidation": "adaptive"}
+    (tmp_path / "gift.yaml").write_text(yaml.safe_dump({"model": one("gift_lightning.methods.GIFT", **gift)}))
+    config = config_of("--config", CONFIG, "--config", str(tmp_path / "gift.yaml"))["model"]
+    assert config["class_path"] == "gift_lightning.methods.GIFT" and not ABLATION.keys() & config["init_args"].keys()
+    overlay = {"init_args": ABLATION} if way == "a file" else one("gift_lightning.methods.GIFT", **ABLATION)
+    (tmp_path / "ablation.yaml").write_text(yaml.safe_dump({"model": overlay}))
+    given = ["--config", str(tmp_path / "ablation.yaml")]
+    if way == "flags":
+        given = ["--model.initial_weight", "0.5", "--model.teacher", "wise"]
+    changed = config_of("--config", CONFIG, "--config", str(tmp_path / "gift.yaml"), *given)["model"]
+    assert changed["class_path"] == "gift_lightning.methods.GIFTAblation"
+    assert (
+        changed["init_args"]
+        == {**config["init_args"], "distillation": "contrastive", "consolidation": "adaptive"} | ABLATION
+    )
+
+
 @pytest.mark.parametrize("rates", ["{Flags: 1}", "{1: 1, yes: 2, 2024: 3}", "3"])
 def test_learning_rates_given_anew_replace_the_old_ones(rates: str, tmp_path: Path) -> None:
     (tmp_path / "above.yaml").write_text(f"model: {{init_args: {{lr: {rates}}}}}\n")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import gift_lightning
 from datamodules.mini import Flags
+from gift_lightning.methods.parts.earlier_adapters import stacked
 from gift_lightning.records.run_folder import RunFolder
 from tests.e2e.conftest import call, read_results
 
@@ -59,6 +61,28 @@ def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(name: str, 
     assert "gift_lightning.generation" not in config
     # another CPU rounds otherwise
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+
+
+def test_an_unfinished_run_of_moe_adapters_goes_on_with_its_experts_stacked(tmp_path: Path) -> None:
+    """Weights, moments and step counts of single experts and routers become those of stacks."""
+    shutil.copytree(RUNS / "unfinished_moeadapter", tmp_path / "unfinished")
+    settings = yaml.safe_load((RUNS / "moeadapter" / "config.yaml").read_text())["model"]
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump({"model": settings, "data": {"replay": None}}))
+    command = ["fit", "--config", str(EARLIER / "gift.yaml"), "--config", str(tmp_path / "overlay.yaml")]
+    command += ["--run.root", str(tmp_path), "--run.name", "unfinished", "--ckpt_path", "last"]
+    status, out, err = call(*command, "--trainer.enable_progress_bar", "false")
+    assert status == 0, out + err
+    ours, theirs = read_results(tmp_path / "unfinished"), RunFolder.at(RUNS / "moeadapter").read_results()
+    assert theirs is not None
+    for key in ("complete", "learns", "protocol", "zero_shot", "R", "metrics"):
+        assert ours[key] == theirs[key], key
+    counts = ("trainable_parameters", "frozen_parameters", "stored_parameters")
+    assert [ours["cost"][name] for name in counts] == [theirs["cost"][name] for name in counts]
+    ends = [
+        load_file(run / "checkpoints" / "knowledge.safetensors")
+        for run in (tmp_path / "unfinished", RUNS / "moeadapter")
+    ]
+    torch.testing.assert_close(ends[0], stacked(ends[1]), rtol=1e-3, atol=1e-4)  # another CPU rounds otherwise
 
 
 def test_what_it_began_with_says_the_same_by_its_old_names(tmp_path: Path) -> None:

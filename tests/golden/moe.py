@@ -13,12 +13,13 @@ from torch import Tensor
 from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
 from gift_lightning.methods import MoEAdapter
-from gift_lightning.methods.parts.adapters import Adapters, Draws
+from gift_lightning.methods.parts.adapters import Adapters
+from gift_lightning.methods.parts.draws import Draws
 from gift_lightning.numerics.mixture import top_gates
 from tests.golden.golden import BETA1, FOLDER, NOT_IN_JSON, GoldenTask, TinyCLIP, golden_trainer, numbers
 
 PARTS = {"down_proj.weight": "down", "down_proj.bias": "down_bias", "up_proj.weight": "up", "up_proj.bias": "up_bias"}
-MATRICES = {"router_list": "gate", "w_noise_list": "spread"}
+MATRICES = {"router_list": "gate", "w_noise_list": "gate_noise"}
 IMAGE_BLOCKS = 2
 TRAINED = {"full_task0": ["initial", "full_task0"], "full_task1": ["initial", "full_task0", "full_task1"]}
 
@@ -45,15 +46,20 @@ def our_name(name: str) -> tuple[str, bool]:
     return f"blocks.{'image' if visual else 'text'}.{block}.{ours}.{number}", ours == "up"
 
 
+def rows_of(stacks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of single experts and routers, from stacks by the names of the adapters' parameters."""
+    return {f"{name}.{row}": tensor for name, stack in stacks.items() for row, tensor in enumerate(stack)}
+
+
 @torch.no_grad()
 def load_stored(adapters: Adapters, files: Sequence[str]) -> None:
     """Take over stored weights, one file after the other; what a file does not name stays."""
-    parameters = dict(adapters.named_parameters())
+    parameters = rows_of(dict(adapters.named_parameters()))
     for file in files:
         for name, weight in stored(f"weights/{file}.safetensors").items():
             ours, transposed = our_name(name)
             if ours in parameters:
-                weight = weight[:, : parameters[ours].shape[1]] if ".gate" in ours or ".spread" in ours else weight
+                weight = weight[:, : parameters[ours].shape[1]] if ".gate" in ours else weight
                 parameters[ours].copy_(weight.T if transposed else weight)
 
 
@@ -137,7 +143,7 @@ class GoldenMoE(MoEAdapter):
             self.records[self.task].gates.append(torch.zeros_like(logits).scatter(1, chosen, gates).detach())
             return chosen, gates
 
-        with mock.patch("gift_lightning.methods.parts.adapters.top_gates", watched):
+        with mock.patch("gift_lightning.methods.parts.experts.top_gates", watched):
             return super().training_step(batch, batch_idx)
 
     def draws(self, batch_idx: int) -> Draws:
@@ -156,22 +162,28 @@ class Watch(TaskCallback):
         if name != "cil_task1":
             files = TRAINED.get(start, ["initial", "warm"] if "warm" in start else ["initial"])
             load_stored(adapters, files)
-        record.listed_before = adapters.listed.clone()
-        record.trained = sum(parameter.numel() for parameter in module.trained_parameters())
+        record.listed_before = adapters.times_frozen.clone()
+        record.trained = sum(row.numel() for row in adapters.learned_rows(module.router))
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         record = module.records[module.task]
-        parameters = dict(module.adapters.named_parameters())
+        stacks = dict(module.adapters.named_parameters())
         if not record.steps:
-            record.without_gradient = set(in_their_names({n: p for n, p in parameters.items() if p.grad is None}))
-            record.tensors["grad_step0"] = {n: p.grad.clone() for n, p in parameters.items() if p.grad is not None}
-            record.tensors["weights_after_step0"] = {n: p.detach().clone() for n, p in parameters.items()}
+            learning = rows_of({name: trainer.optimizers[0].rows[stack] for name, stack in stacks.items()})
+            gradients = rows_of({name: stack.grad.clone() for name, stack in stacks.items()})
+            record.without_gradient = set(in_their_names({n: g for n, g in gradients.items() if not learning[n]}))
+            record.tensors["grad_step0"] = {n: g for n, g in gradients.items() if learning[n]}
+            record.tensors["weights_after_step0"] = rows_of(copies(stacks))
         record.steps.append({"loss": module.losses["task"].item(), "lr": module._step_lr})
 
     def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
         record = module.records[task]
-        record.tensors["final"] = {n: p.detach().clone() for n, p in module.adapters.named_parameters()}
-        record.counts = module.adapters.counts.clone()
+        record.tensors["final"] = rows_of(copies(dict(module.adapters.named_parameters())))
+        record.counts = module.adapters.activation_counts.clone()
+
+
+def copies(stacks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: stack.detach().clone() for name, stack in stacks.items()}
 
 
 def build(names: list[str | None], dtype: torch.dtype) -> GoldenMoE:
@@ -185,7 +197,7 @@ def build(names: list[str | None], dtype: torch.dtype) -> GoldenMoE:
         clip=TinyCLIP("tiny_clip", dtype=dtype),
         experts=1 if one else values.get("experts_num", 4),
         top_k=1 if one else values["topk"],
-        noise=values.get("is_train", True),
+        gate_noise=values.get("is_train", True),
         dropout=0.1 if file.get("dropout") else 0.0,
         frozen_experts=2 if values.get("frozen") else 0,
         towers="image" if values.get("ffn_adapt_where") == "AdapterImageEncoder" else "both",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,11 +17,13 @@ from gift_lightning.methods import (
     ZSCL,
     ContinualCLIP,
     Finetune,
+    GIFTAblation,
     ICaRL,
     LwF,
     LwFVR,
     WeightAveraging,
     WiSEFT,
+    ZSCLAblation,
 )
 from tests.golden.golden import (
     BETA1,
@@ -106,14 +109,17 @@ VARIANTS = {"image_only": "image", "text_only": "text", "feature_mse": "feature"
 def _gift(values: Values, common: Values) -> Run:
     teacher, _, initial_weight = values["ref_model"].partition(":")
     consolidation = "off" if not values["l2"] else "adaptive" if values.get("awc") else "l2"
-    gift = GIFT(
-        teacher={"load": "last", "merge": "wise"}.get(teacher, "initial"),  # type: ignore[arg-type]
-        initial_weight=float(initial_weight or 0),
-        distillation=next((VARIANTS[key] for key in VARIANTS if values.get(key)), "contrastive"),  # type: ignore[arg-type]
+    variant = {
+        "teacher": {"load": "last", "merge": "wise"}.get(teacher, "initial"),
+        "distillation": next((VARIANTS[key] for key in VARIANTS if values.get(key)), "contrastive"),
+        "consolidation": consolidation,
+    }
+    published = {"teacher": "last", "distillation": "contrastive", "consolidation": "adaptive"}
+    kind = GIFT if variant == published else partial(GIFTAblation, **variant, initial_weight=float(initial_weight or 0))
+    gift = kind(
         distillation_weight=values["distill"],
         alignment_weight=values["ita"],
         temperature=values["T"],
-        consolidation=consolidation,  # type: ignore[arg-type]
         consolidation_weight=values["l2"],
         **common,
     )
@@ -127,11 +133,12 @@ def _distilled(values: Values, common: Values) -> Run:
     teacher = "wise" if values.get("ref_wise") else "last" if values.get("ref_model") else "initial"
     common = {**common, "teacher": teacher, "temperature": values["T"], "distillation_weight": weight}
     if values["ref_dataset"] == "ImageNet":
-        method: ContinualCLIP = ZSCL(
+        further = {"feature_weight": bool(values.get("feature_mse"))}
+        further["image_image_weight"] = bool(values.get("ablation_loss_2"))
+        zscl = partial(ZSCLAblation, **further) if any(further.values()) else ZSCL
+        method: ContinualCLIP = zscl(
             l2=values["l2"],
             average_every=values["avg_freq"] if values.get("we") else None,
-            feature_weight=float(bool(values.get("feature_mse"))),
-            image_image_weight=float(bool(values.get("ablation_loss_2"))),
             initial_weight=1 - values.get("ref_wise_alpha", 1.0),
             **common,
         )

@@ -87,7 +87,7 @@ def test_predictions_by_each_router(letter: str, session: int) -> None:
         with mock.patch.object(method, "routes", lambda shard, row=row: torch.full((len(shard),), row - 1)):
             assert (method.evaluate(task, shard) - theirs).abs().max() < 1e-9
         if f"{key}/text_classifier" in file:
-            with method.parts.routed(None if row == 0 else row - 1):
+            with method.moe.routed(None if row == 0 else row - 1):
                 ours = method.clip.classifier(task.class_prompts())
             assert (ours.T - file[f"{key}/text_classifier"][row]).abs().max() < 1e-9
 

@@ -26,15 +26,15 @@ def load_alexnet(file: str) -> nn.Module:
     """
     from torchvision.models import alexnet
 
-    path = alexnet_file(file).file
+    path, prefix = alexnet_file(file).file, "features."
+    layers: nn.Module = alexnet().features[:11]
     if torch.get_default_device().type == "meta":
-        return alexnet().features[:11]
+        return layers
     if not path.is_file():
         raise InputError(f"`model.alexnet` {path} does not exist: {HOW_TO_FETCH}, or give null.")
-    features, prefix = alexnet().features, "features."
     try:
         state = load_tensors(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        features.load_state_dict({name[len(prefix) :]: w for name, w in state.items() if name.startswith(prefix)})
+        layers.load_state_dict({name[len(prefix) :]: w for name, w in state.items() if name.startswith(prefix)})
     except Exception as error:
         raise InputError(f"`model.alexnet` {path} does not hold torchvision's weights of AlexNet.") from error
-    return features[:11]
+    return layers

@@ -1,9 +1,10 @@
-"""The blocks of a CLIP, and a place in each where something can be added, with the CLIP as it is."""
+"""The blocks of a CLIP, and hooks that add an output to each."""
 
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from gift_lightning.errors import InputError
 
@@ -11,11 +12,11 @@ from gift_lightning.errors import InputError
 class Block:
     """A block of a tower, as open_clip and timm build them.
 
-    In a transformer what is added depends on the input of the second normalisation, after the attention, and is added
-    to the block's output: it works beside the MLP. In a convolutional tower, whose blocks have no such place, it
-    depends on the block's output.
+    In a transformer the addition is a function of the input of the second normalisation, after the attention: it works
+    beside the MLP. In a convolutional tower, whose blocks have no second normalisation, it is a function of the block's
+    output. Both are added to the block's output.
 
-    Hooks, not a block around the block: the CLIP's parameters keep their names, and what it is asked for it answers.
+    Hooks, and no module around the block: the CLIP's parameters keep their names, and its modules their attributes.
 
     Args:
         module: the block.
@@ -27,21 +28,25 @@ class Block:
     def __init__(self, module: nn.Module) -> None:
         self.module, self._norm = module, _second_norm(module)
         self.width = len(self._norm.weight) if self._norm is not None else _convolutions(module)[-1].out_channels
-        self._seen: Tensor | None = None
+        self._input: Tensor | None = None
 
-    def attach(self, add: Callable[[Tensor], Tensor | None]) -> list[Any]:
-        """Add from now on what ``add`` makes of tokens ``[n, L, width]`` or a map ``[n, H, W, width]``.
+    def attach(self, add: Callable[[Tensor], Tensor | None]) -> list[RemovableHandle]:
+        """Add from now on ``add(x)`` for tokens ``[n, L, width]`` or a map ``[n, H, W, width]``.
 
-        ``None`` adds nothing. Returns handles whose ``remove`` ends it.
+        Args:
+            add: gives a tensor of the shape of its input, or ``None`` to add nothing.
+
+        Returns:
+            handles whose ``remove`` ends it.
         """
 
-        def see(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._seen = inputs[0]
+        def remember(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self._input = inputs[0]
 
         def beside(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            seen, self._seen = self._seen, None
-            assert seen is not None
-            added = add(seen)
+            x, self._input = self._input, None
+            assert x is not None
+            added = add(x)
             return output if added is None else output + added
 
         def after(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -50,7 +55,7 @@ class Block:
 
         if self._norm is None:
             return [self.module.register_forward_hook(after)]
-        return [self._norm.register_forward_hook(see), self.module.register_forward_hook(beside)]
+        return [self._norm.register_forward_hook(remember), self.module.register_forward_hook(beside)]
 
 
 def blocks_of(model: nn.Module, tower: str) -> list[Block]:

@@ -66,6 +66,8 @@ def check_text(name: str, texts: list[str], is_cut: bool) -> None:
     assert (tokens.shape[1] < full.shape[1]) == is_cut
     ours, theirs = clip.encode_text(tokens), clip.model.encode_text(full, normalize=True)
     assert_close(ours, theirs)
+    if is_cut:
+        assert torch.equal(clip.encode_embeddings(clip.embed(tokens), tokens), ours)
     mine, other = gradients(clip.model, ours), gradients(clip.model, theirs)
     assert mine.keys() == other.keys()
     assert len(mine) > 20
@@ -101,6 +103,20 @@ def test_towers_that_look_behind_the_end_run_at_full_length(
 
 def test_tower_with_a_class_token_runs_at_full_length(folder: Folder) -> None:
     check_text(folder({"embed_cls": True, "pool_type": "last"}, custom_text=True), TEXTS[:2], is_cut=False)
+
+
+def test_learned_vectors_take_the_place_of_words_where_the_tower_allows_it(folder: Folder) -> None:
+    clip = CLIPSource(MINI).load()
+    tokens, others = clip.tokenize(["a photo of two red stars"]), clip.tokenize(["a photo of two blue stars"])
+    embeddings = torch.where(tokens[..., None] == others[..., None], clip.embed(tokens), clip.embed(others))
+    assert torch.equal(clip.encode_embeddings(embeddings, tokens), clip.encode_text(others))
+    vectors = clip.embed(tokens).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(clip.encode_embeddings(vectors, tokens).sum(), vectors)
+    end = int(tokens.argmax())
+    assert gradient[0, : end + 1].any(1).all() and not gradient[0, end + 1 :].any()
+    other = CLIPSource(folder({"no_causal_mask": True})).load()
+    with pytest.raises(InputError, match="takes no vectors in the place of tokens: choose a clip with a causal text"):
+        other.embed(other.tokenize(TEXTS[:1]))
 
 
 def test_a_text_as_long_as_the_context_is_not_cut(folder: Folder) -> None:

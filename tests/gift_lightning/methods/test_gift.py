@@ -18,7 +18,7 @@ from datamodules.mini.oracle import OracleGenerator
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
-from gift_lightning.methods import GIFT, ContinualCLIP, Finetune
+from gift_lightning.methods import GIFT, ContinualCLIP, Finetune, GIFTAblation
 from gift_lightning.numerics.consolidation import normalised_fisher
 from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
@@ -55,6 +55,10 @@ def fit(
 
 def gift(**arguments: Any) -> GIFT:
     return GIFT(clip=MINI, lr=1e-3, warmup_steps=1, **arguments)
+
+
+def ablation(**arguments: Any) -> GIFTAblation:
+    return GIFTAblation(clip=MINI, lr=1e-3, warmup_steps=1, **arguments)
 
 
 class Probe(TaskCallback):
@@ -145,7 +149,7 @@ def saved_bytes(method: ContinualCLIP, replay: Replay | None) -> int:
     return most
 
 
-class OneBackwardPass(GIFT):
+class OneBackwardPass(GIFTAblation):
     """The textbook way: one loss, whose two graphs are alive until its backward pass."""
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -176,7 +180,7 @@ def test_the_teacher_encodes_every_image_once_per_task() -> None:
 def test_the_first_step_of_a_fresh_teacher_distils_nothing() -> None:
     norms: list[float] = []
     fit(
-        gift(alignment_weight=0.0, consolidation="off").double(),
+        ablation(alignment_weight=0.0, consolidation="off").double(),
         Probe(lambda module: norms.append(max(part.abs().max().item() for part in module.replay_gradient))),
         replay=DrawnReplay(),
         precision="64-true",
@@ -210,7 +214,7 @@ def test_a_one_sided_distillation_reaches_one_tower(tower: str) -> None:
             if gradient is not None
         )
 
-    fit(gift(distillation=tower), Probe(look), replay=DrawnReplay())
+    fit(ablation(distillation=tower), Probe(look), replay=DrawnReplay())
     assert reached == {tower}
 
 
@@ -233,7 +237,7 @@ class Starts(TaskCallback):
 @pytest.mark.parametrize("consolidation", ["adaptive", "boundary", "l2", "off"])
 @pytest.mark.parametrize("teacher", ["last", "initial", "wise"])
 def test_teacher_and_anchor(teacher: Any, consolidation: Any) -> None:
-    starts, method = Starts(), gift(teacher=teacher, initial_weight=0.25, consolidation=consolidation)
+    starts, method = Starts(), ablation(teacher=teacher, initial_weight=0.25, consolidation=consolidation)
     initial = weights(method)
     fit(method, starts, replay=DrawnReplay())
     assert largest_difference(starts.student[0], initial) == 0
@@ -252,7 +256,7 @@ def test_a_teacher_that_is_the_last_model_is_the_anchor_without_a_second_copy() 
     assert method.anchor is method.teacher
     assert sum(isinstance(part, FrozenCopy) for part in method.modules()) == 1
     for kind in ("initial", "wise"):
-        other = gift(teacher=kind)
+        other = ablation(teacher=kind)
         assert other.anchor is not other.teacher
 
 
@@ -274,7 +278,7 @@ def test_boundary_fisher_is_the_mean_of_squared_batch_gradients() -> None:
             kept.append((module.fisher.pairs(module.clip)[1], normalised_fisher(squares, module.trained)))
             kept[-1] = tuple([value.clone() for value in values] for values in kept[-1])  # type: ignore[assignment]
 
-    fit(gift(consolidation="boundary").double(), Check(), replay=DrawnReplay(), precision="64-true")
+    fit(ablation(consolidation="boundary").double(), Check(), replay=DrawnReplay(), precision="64-true")
     assert len(kept) == 2
     for ours, expected in kept:
         assert max(((a - b).abs() / (b.abs() + 1e-3)).max().item() for a, b in zip(ours, expected, strict=True)) < 1e-9
@@ -297,7 +301,7 @@ def test_fisher_shares_are_logged(tmp_path: Any) -> None:
 
 
 def test_gift_needs_pairs_and_others_take_none() -> None:
-    with pytest.raises(InputError, match=r"say with data\.replay where they are"):
+    with pytest.raises(InputError, match=r"say with replay where they are"):
         fit(gift())
     with pytest.raises(InputError, match=r"Finetune does not replay: remove data\.replay"):
         fit(Finetune(clip=MINI, lr=1e-3), replay=DrawnReplay())
@@ -306,16 +310,16 @@ def test_gift_needs_pairs_and_others_take_none() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"alignment_weight": -1}, "model.alignment_weight is -1: it cannot be negative"),
-        ({"temperature": 0}, "model.temperature is 0: give a positive number"),
-        ({"initial_weight": 2, "teacher": "wise"}, "model.initial_weight is 2: give a number from 0 to 1"),
+        ({"alignment_weight": -1}, "alignment_weight is -1: it cannot be negative"),
+        ({"temperature": 0}, "temperature is 0: give a positive number"),
+        ({"initial_weight": 2, "teacher": "wise"}, "initial_weight is 2: give a number from 0 to 1"),
         ({"distillation_weight": 0, "alignment_weight": 0}, "use Finetune or L2 instead"),
         ({"consolidation": "boundary", "alignment_weight": 0}, "'boundary' needs alignment_weight above 0"),
     ],
 )
 def test_bad_settings(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        gift(**arguments)
+        ablation(**arguments)
 
 
 def test_half_precision_that_would_lose_gradients_is_refused() -> None:
@@ -345,7 +349,7 @@ class Named(DrawnReplay):
 
 
 def test_a_boundary_fisher_of_a_set_smaller_than_a_batch() -> None:
-    method = gift(consolidation="boundary")
+    method = ablation(consolidation="boundary")
     fit(method, replay=Named(PROMPTS, images=5))
     assert method.fisher is not None
     means = [value.mean().item() for value in method.fisher.pairs(method.clip)[1]]

@@ -12,7 +12,9 @@ from benchmarks.mixture import dense, grouped, inputs, main, sparse
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
-from gift_lightning.methods.parts.adapters import Adapters, Draws, ExpertSettings
+from gift_lightning.methods.parts.adapters import Adapters
+from gift_lightning.methods.parts.draws import Draws
+from gift_lightning.methods.parts.experts import ExpertSettings
 from gift_lightning.tensors import save_tensors
 
 MINI = CLIPSource("package:datamodules.mini.clip")

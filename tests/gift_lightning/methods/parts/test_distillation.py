@@ -15,7 +15,7 @@ from datamodules.base import Replay
 from datamodules.mini import Counting, Flags, GeneralReference, Shapes
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
-from gift_lightning.methods import GIFT, ZSCL, ContinualCLIP, ICaRL, LwF, LwFVR, WeightAveraging, WiSEFT
+from gift_lightning.methods import GIFT, ZSCL, ContinualCLIP, ICaRL, LwF, LwFVR, WeightAveraging, WiSEFT, ZSCLAblation
 from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -194,7 +194,7 @@ def test_methods_that_are_defined_by_their_images_take_no_others(method: Any, re
 
 def test_similarities_need_two_images() -> None:
     with pytest.raises(InputError, match=r"compares images: give batch_size at least 2"):
-        fit(ZSCL(**SETTINGS, image_image_weight=1.0), GeneralReference(size=4, batch_size=1))
+        fit(ZSCLAblation(**SETTINGS, image_image_weight=1.0), GeneralReference(size=4, batch_size=1))
 
 
 def test_the_ablation_losses_of_zscl_have_weights_of_their_own() -> None:
@@ -206,7 +206,7 @@ def test_the_ablation_losses_of_zscl_have_weights_of_their_own() -> None:
     found: list[dict[str, float]] = []
     for alpha in (1.0, 0.5):
         settings = {**SETTINGS, "lr": 0.0, "distillation_weight": alpha}
-        method = ZSCL(**settings, l2=0.0, average_every=None, feature_weight=1.0, image_image_weight=2.0)
+        method = ZSCLAblation(**settings, l2=0.0, average_every=None, feature_weight=1.0, image_image_weight=2.0)
         with torch.no_grad():
             next(iter(method.clip.model.visual.parameters())).mul_(1.5)  # so that the teacher is another model
         fit(method, GeneralReference(size=12, batch_size=6), Recorded())
