@@ -18,7 +18,7 @@ from callbacks.task_callback import TaskCallback, callbacks_of, is_trial, method
 from callbacks.trainer_check import check_trainer
 from datamodules.events import TaskEvents
 from datamodules.sequence import TaskSequence
-from gift_lightning.errors import InputError
+from gift_lightning.errors import InputError, advice
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.seeding import stream_seed
@@ -82,14 +82,15 @@ class TaskBoundary(Callback):
             return
         state = checkpoint["callbacks"].get(self.state_key)
         if state is None or state["protocol"] != self.protocol["id"]:
+            settings = advice("config", "settings")
             raise InputError(
                 "The checkpoint belongs to another sequence: its tasks, data, prompts or starting weights differ from"
-                " those of the config. Resume with the config of that run, or start a new run.name."
+                f" those of the {settings}. Resume with the {settings} of that run, or start another run."
             )
         if name := first_changed_task(state.get("file_sizes", {}), self.protocol["file_sizes"]):
             raise InputError(
                 f"The checkpoint belongs to a run on other images of task '{name}': files of the same names have other"
-                " sizes. Restore them, or start a new run.name."
+                " sizes. Restore them, or start another run."
             )
         changed = [key for key, value in self.stream.items() if state["stream"][key] != value]
         if changed:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from gift_lightning.errors import InputError
+from gift_lightning.errors import InputError, advice
 
 
 @contextlib.contextmanager
@@ -49,8 +49,8 @@ def atomic_write(path: str | Path, durable: bool = True) -> Iterator[Path]:
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise InputError(
-                f"{path} cannot be written: {reason}. Earlier files are whole: after a remedy, resume the run with"
-                " --ckpt_path last."
+                f"{path} cannot be written: {reason}. Earlier files are whole: after a remedy, resume the run"
+                f"{advice(' with --ckpt_path last', '')}."
             ) from error
         raise
 

@@ -122,7 +122,7 @@ class Reference(Replay):
         if state_dict["reference"] != self.fingerprint:
             raise InputError(
                 f"{_IMAGES}: the images in {self.images}, or the sentences, are no longer those with which the run"
-                " began: restore them, or start a new run.name."
+                " began: restore them, or start another run."
             )
 
     def _list_images(self) -> tuple[Path, list[str]]:

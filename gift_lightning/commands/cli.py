@@ -32,12 +32,16 @@ COMMANDS = {
     "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
     "test": "Evaluate a run's checkpoint (--ckpt_path FILE) or weights (--weights FILE) on all tasks of a sequence.",
 }
+"""Commands that are methods of the trainer, and their help."""
+
 AHEAD = {
     "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
     "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
 }
 """Commands with the config of fit that are no methods of the trainer."""
 USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [--debug]"
+"""The usage line of each command."""
+
 PARSER = {
     "prog": "python -m gift_lightning",
     "usage": USAGE,
@@ -48,6 +52,7 @@ PARSER = {
     "exit_on_error": False,
     "allow_abbrev": False,
 }
+"""Arguments of the parser of all commands."""
 
 
 def run(argv: list[str], debug: bool = False) -> int:
@@ -200,13 +205,16 @@ class SequenceCLI(LightningCLI):
         config.ckpt_path = None
 
     def before_test(self) -> None:
+        """Give the method the tensors beside the CLIP that it predicts with."""
         if self.knowledge:
             self.model.load_knowledge(self.knowledge)
 
     def test(self, **kwargs: Any) -> None:
+        """Evaluate, without Lightning's table."""
         self.trainer.test(**kwargs, verbose=False)  # the table comes from after_test
 
     def after_test(self) -> None:
+        """Show the accuracies."""
         sequence, row = self.datamodule, cast(list[float], callback_of(self.trainer, AccuracyMatrix).rows[-1])
         sizes = [len(task.test_set) for task in sequence.tasks] if sequence.label_space == "seen" else None
         self._show(row_table(sequence.names, row, metrics.last([row], sizes)))

@@ -17,10 +17,10 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m gift_lightning export", description="Write the final CLIP of a run for other programs."
     )
-    parser.add_argument("--run", type=path_of, required=True, help="the folder of a finished run")
-    parser.add_argument(
-        "--out", type=path_of, required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code"
-    )
+    parser.add_argument("--run", required=True, help="the folder of a finished run")
+    parser.add_argument("--out", required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code")
     options = parser.parse_args(arguments)
-    lines = [f"  {line}" for line in export(options.run, options.out)]
-    plain_console().print(f"{options.out} is written. It is loaded by", "", *lines, sep="\n", soft_wrap=True)
+    # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
+    run, out = path_of(options.run), path_of(options.out)
+    lines = [f"  {line}" for line in export(run, out)]
+    plain_console().print(f"{out} is written. It is loaded by", "", *lines, sep="\n", soft_wrap=True)

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
         InputError: a folder holds no finished run, or the runs cannot be compared.
     """
     parser = argparse.ArgumentParser(prog="python -m gift_lightning report", description="Show runs side by side.")
-    parser.add_argument("runs", nargs="+", type=path_of, metavar="RUN", help="run folder, as in runs/quickstart")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
     formats = ("terminal", "markdown", "latex")
@@ -29,10 +29,9 @@ def main(argv: Sequence[str]) -> None:
     if options.format not in formats:
         hint = nearest(options.format, formats)
         raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
-    comparison, console = (
-        side_by_side([_finished(folder) for folder in options.runs], options.published),
-        plain_console(),
-    )
+    # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
+    finished = [_finished(path_of(run)) for run in options.runs]
+    comparison, console = side_by_side(finished, options.published), plain_console()
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:

@@ -29,6 +29,7 @@ class Reference(NamedTuple):
 
 
 References = dict[Place, Reference]
+"""The references of a config, by their places."""
 
 
 def resolve(settings: Mapping[str, Any], part: str | None = None) -> Any:

@@ -183,6 +183,7 @@ class ConDU(ContinualCLIP):
         return torch.cat([self.encode_shard(shard, batch) for batch in rows.cpu().split(self.eval_batch_size)])
 
     def logits(self, task: Candidates, features: Tensor) -> Tensor:
+        """Logits ``[n, C]`` of unit image features ``[n, D]`` over the classes of a task, by the present weights."""
         return TEST_LOGIT_SCALE * cosine(features, self.classifier(task))
 
     def reconstruct_expert(self, task: int) -> None:

@@ -17,6 +17,7 @@ from gift_lightning.config.sentences import find_input_error, sentence
 from gift_lightning.errors import InputError, advice
 from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
+from gift_lightning.methods.saved import SavedMethod
 from gift_lightning.records.checkpoint import config_in, read_checkpoint
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.settings import plain
@@ -56,7 +57,7 @@ def put_final_state(method: ContinualCLIP, folder: RunFolder) -> None:
         method.load_knowledge(load_tensors(folder.knowledge))
 
 
-_Method = TypeVar("_Method", bound=ContinualCLIP)
+_Method = TypeVar("_Method", bound=SavedMethod)
 
 
 def load_checkpoint(kind: type[_Method], path: str | Path, strict: bool = True, **arguments: Any) -> _Method:
@@ -90,7 +91,7 @@ def load_checkpoint(kind: type[_Method], path: str | Path, strict: bool = True, 
     return model.eval()
 
 
-def _class_in(path: str, kind: type[ContinualCLIP]) -> str:
+def _class_in(path: str, kind: type[SavedMethod]) -> str:
     """The path of a method's class in a config, if it is ``kind`` or derives from it.
 
     Raises:

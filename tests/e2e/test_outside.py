@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,14 @@ from datamodules.shard import TestShard
 from tests.e2e.conftest import CONFIG, assert_same_run, kill_at, read_results, run_command
 
 FILES = Path(__file__).parent / "outside"
-METHODS = {"learned_context.LearnedContext": {"context": "a photo of", "lr": 3.0e-2, "warmup_steps": 2}}
+METHODS: dict[str, dict[str, Any]] = {
+    "learned_context.LearnedContext": {"context": "a photo of", "lr": 3.0e-2, "warmup_steps": 2},
+    "ridge.Ridge": {"ridge": 0.5, "lr": 0.0},
+}
 """Each by its class path, with its settings."""
+
+KILLS = {"learned_context.LearnedContext": ("step", 11), "ridge.Ridge": ("on_task_end", 1)}
+"""A moment in the second task, amid what each has learned."""
 
 
 @dataclass
@@ -26,6 +33,7 @@ class User:
     The folder is in ``PYTHONPATH`` of the processes that run the command.
     """
 
+    method: str
     folder: Path
     command: list[str]
 
@@ -47,7 +55,7 @@ def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     (folder / "mine.yaml").write_text(
         yaml.safe_dump({"run": {"name": "mine"}, "model": model, "data": {"tasks": tasks, "steps": 8}})
     )
-    user = User(folder, ["fit", "--config", CONFIG, "--config", str(folder / "mine.yaml")])
+    user = User(request.param, folder, ["fit", "--config", CONFIG, "--config", str(folder / "mine.yaml")])
     assert user.fit(folder) == 0, (folder / "log.txt").read_text()
     sys.path.insert(0, str(folder))
     yield user
@@ -55,7 +63,8 @@ def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_killed_run_resumes_bit_identical(user: User, tmp_path: Path) -> None:
-    assert user.fit(tmp_path, *kill_at("step", 11)) == -9, (tmp_path / "log.txt").read_text()
+    event, number = KILLS[user.method]
+    assert user.fit(tmp_path, *kill_at(event, number)) == -9, (tmp_path / "log.txt").read_text()
     assert user.fit(tmp_path, "--ckpt_path", "last", *kill_at("evaluate", 1)) == -9, (tmp_path / "log.txt").read_text()
     assert user.fit(tmp_path, "--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
     assert_same_run(tmp_path / "mine", user.folder / "mine")

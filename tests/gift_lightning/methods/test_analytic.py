@@ -4,44 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from datamodules.base import Candidates
-from datamodules.shard import TestShard
 from gift_lightning.errors import InputError
-from gift_lightning.methods import ContinualCLIP
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.tensors import load_tensors
 from tests.callbacks.test_task_boundary import MINI, rows_of, sequence_of, three_tasks, trainer_with
-
-
-class Ridge(ContinualCLIP):
-    """Ridge regression of the labels of each task on the features of all tasks so far."""
-
-    learning = "analytic"
-
-    def __init__(self, ridge: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.ridge, self.state = ridge, {"gram": torch.zeros(())}
-
-    def on_task_end(self, task: int) -> None:
-        features, labels = self.train_features(task)
-        self.state["gram"] = self.state["gram"].to(features) + features.T @ features
-        self.state[self.sequence.names[task]] = features.T @ F.one_hot(labels).to(features)
-
-    def knowledge(self) -> dict[str, Tensor]:
-        return self.state if len(self.state) > 1 else {}
-
-    def load_knowledge(self, knowledge: dict[str, Tensor]) -> None:
-        self.state = knowledge or {"gram": torch.zeros(())}
-
-    def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
-        if task.name not in self.state:
-            return super().evaluate(task, shard)
-        features = self.encode_shard(shard, slice(None))
-        regularised = self.state["gram"] + self.ridge * torch.eye(features.shape[1])
-        return 100 * features @ torch.linalg.solve(regularised, self.state[task.name])
+from tests.e2e.outside.ridge import Ridge
 
 
 def test_each_task_is_learned_at_its_end_and_has_a_row_of_its_own(tmp_path: Any) -> None:
