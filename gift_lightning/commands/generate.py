@@ -19,7 +19,7 @@ from gift_lightning.errors import InputError
 
 
 def generate(sequence: TaskSequence) -> None:
-    """Make the replay images of all tasks; those that are there are checked and kept.
+    """Make the replay images of all tasks; those on disk are checked and stay.
 
     Any number of processes (of torchrun, of srun, or this one alone) take a share each and do not wait for each other.
 
@@ -47,9 +47,9 @@ def generate(sequence: TaskSequence) -> None:
 def _generate(replay: SyntheticReplay, task: int, split: Split, bars: Bars) -> Progress:
     """Make this process's share of the images of one task; returns how far all processes are then."""
     name, drawing = replay.sequence.names[task], replay.drawing(task)
-    if drawing is None:  # made by others: checked, and told how many of them are of use
-        there = len(replay.folder(task).read(replay.images_per_task))
-        return Progress(name, there, there, 0, 0.0)
+    if drawing is None:  # made by others: checked and counted
+        count = len(replay.folder(task).read(replay.images_per_task))
+        return Progress(name, count, count, 0, 0.0)
     show = _bar(bars, name, replay.images_per_task) if bars.console.is_terminal else lines()
     progress = follow(drawing, name, drawing.make(split), show if split.rank == 0 else lambda progress: None)
     if progress.new and split.rank == 0 and not bars.console.is_terminal:

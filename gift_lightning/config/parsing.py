@@ -1,11 +1,11 @@
 """Where the parser reads configs otherwise than jsonargparse does by itself, once ``install`` is called.
 
 * YAML is that of ``load_yaml`` and ``dump_yaml``.
-* A list replaces the list that stood there before. By itself, a list with as many elements gives each of them the
+* A list replaces the earlier list. By itself, a list with as many elements gives each of them the
   ``init_args`` of the old element at its place, if they are of one class.
 * A text stays a text: ``'#1'`` in quotes is no empty value.
 * ``${run.root}`` means the same in a file, in a base and in a flag: the key ``run.root`` of the whole config.
-* Which settings come from variables of the environment is kept, for these may be secrets.
+* The references to variables of the environment stay known, for these may be secrets.
 * A module that raises an exception when it is imported is refused with what it says; by itself the parser takes its
   classes for missing, or ends in a traceback.
 """
@@ -65,7 +65,7 @@ _adapt, _import_object = _typehints.adapt_typehints, _typehints.import_object
 
 
 def _adapt_anew(val: Any, *args: Any, **kwargs: Any) -> Any:
-    """A value made to fit its type; without what stood there before if it is a list, but for ``+=``.
+    """A value made to fit its type; a list without the earlier one, but for ``+=``.
 
     A text with a ``${...}`` fits each type until all files and flags are read. Of texts, ``null`` alone stands for no
     value: the quotes of one in a file are gone when the parser reads it again. A class and its arguments get the

@@ -29,14 +29,14 @@ class ConDU(ContinualCLIP):
 
     * All weights learn, or with ``lora`` the low-rank matrices whose products are then delta_t (``LowRank`` says which
       weights have them).
-    * Fusion, after a task: the earlier deltas are decoupled and unified with the new one. One unified delta is kept,
+    * Fusion, after a task: the earlier deltas are decoupled and unified with the new one. One unified delta is stored,
       and for each task its trigger: a mask of one bit for each parameter, and a rescaler.
     * The expert of task t is ``theta_0 + unified * mask_t * rescaler_t``. Where the task of an image is given and has
       been learned, its expert predicts.
     * Otherwise the pre-trained model does, and the k experts whose prototypes are nearest to the image, by the mean of
       their logits. A prototype is the mean of a class's images and prompts, as the pre-trained model sees them.
 
-    Between tasks the initial model, the unified delta, the triggers and the prototypes are kept. Beside the initial
+    Between tasks the initial model, the unified delta, the triggers and the prototypes are stored. Beside the initial
     model one expert is in memory at a time; delta and triggers lie in that of the host, and reach a GPU in small parts.
 
     Reference: Gao et al., "Enhanced Continual Learning of Vision-Language Models with Model Fusion", arXiv 2503.10705.

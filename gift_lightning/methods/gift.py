@@ -28,7 +28,7 @@ class GIFT(DistillationCLIP):
     * F, adaptive weight consolidation: ``g^2 / mean(g^2)`` within each tensor, where ``g`` is the gradient of
       ``alpha * CD + beta * ITA`` at the current step. Weights that distillation pulls at are held back.
 
-    Between tasks the weights before the task are kept: as the teacher, and as the anchor ``theta_start``.
+    The weights before the task are stored: as the teacher, and as the anchor ``theta_start``.
 
     Reference: Wu, Shi, Wang, Ye, "Synthetic Data is an Elegant GIFT for Continual Vision-Language Models", CVPR 2025,
     arXiv 2503.04229. The variants of its ablations are in ``GIFTAblation``.

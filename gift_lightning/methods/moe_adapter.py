@@ -37,7 +37,7 @@ class MoEAdapter(ExpertCLIP):
       learns them, and where its error is the smallest the pre-trained CLIP predicts. Training steps make no use of
       them: a small ``data.replay.batch_size`` saves the reading.
 
-    Between tasks the experts, all routers and all auto-encoders are kept. Beyond the authors' code are experts after
+    Between tasks the experts, all routers and all auto-encoders are stored. Beyond the authors' code are experts after
     the blocks of a convolutional tower, CLIP's own features for the auto-encoders, and a router for each image; the
     balance loss, which their code computes and drops, is not computed.
 

@@ -15,7 +15,7 @@ class Results:
 
     Attributes:
         R: ``R[i][j]`` after task i on the test images of task j; ``None`` where the run does not evaluate.
-        transfer: mean above the diagonal, column by column; ``None`` if nothing is there.
+        transfer: mean above the diagonal, column by column; ``None`` without such entries.
         avg: mean of all cells.
         last: mean of the last row.
         tasks: their names.

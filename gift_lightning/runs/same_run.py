@@ -6,7 +6,7 @@ Every setting is decisive unless the class that owns it says otherwise, in a cla
 
 with names of arguments of its constructor: those that say where or how fast something runs, or where data lies that a
 fingerprint identifies. They change no number, or only by the rounding of another device. ``"*"`` stands for the whole
-object: whether it is there does not matter either.
+object, whose absence makes no difference either.
 """
 
 import os
@@ -89,7 +89,7 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 
 def hint(differing: str) -> str:
-    """What else can be done about what ``difference`` found, to end a sentence with; empty if there is nothing."""
+    """A further remedy for a difference, as the end of a sentence; empty if there is none."""
     if not differing.startswith(_OPTIONAL):
         return ""
     return '; if it changes no number, give its class INDIFFERENT = frozenset({"*"})'

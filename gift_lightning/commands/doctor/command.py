@@ -79,7 +79,9 @@ def _outlined(clip: CLIPSource, model: Namespace, sequence: TaskSequence) -> Con
 
 
 def _notes(tasks: Sequence[Task], sequence: TaskSequence) -> list[str]:
-    """What a user should know of the data that is there."""
-    there = [task for task in tasks if hasattr(task, "train_set")]
-    sources: list[Task | Replay] = [*there] if sequence.replay is None else [*there, sequence.replay]
-    return [sentence for source in sources for sentence in source.notes()] + notes_on_names(there, sequence.label_space)
+    """Sentences for the user on the data on this machine."""
+    present = [task for task in tasks if hasattr(task, "train_set")]
+    sources: list[Task | Replay] = [*present] if sequence.replay is None else [*present, sequence.replay]
+    return [sentence for source in sources for sentence in source.notes()] + notes_on_names(
+        present, sequence.label_space
+    )

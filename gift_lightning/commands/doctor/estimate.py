@@ -27,7 +27,7 @@ class Size:
         clip: of the CLIP.
         trained: of those that learn.
         frozen: of all others: the copies that a method keeps.
-        keeps_gradient: whether that of a replay loss is kept apart from that of the task.
+        keeps_gradient: whether the gradient of a replay loss is stored beside that of the task.
         image: bytes of an image as the CLIP takes it, in uint8.
     """
 
@@ -96,7 +96,7 @@ class Need:
 
 
 def needs_of_sources(data: Sequence[Inspection], needed: Sequence[Inspection]) -> list[Need]:
-    """Space for what is missing and for what a run draws, as far as its size is known.
+    """Space for missing files and for drawn images, as far as their sizes are known.
 
     Args:
         data: the verdicts on the data sets.
@@ -122,9 +122,9 @@ def _needs_of_data(inspections: Iterable[Inspection]) -> list[Need]:
 
 
 def _left(inspection: Inspection) -> str:
-    """What a run writes of a source, with its number if it is known."""
-    found, expected = inspection.counts, inspection.expected
-    return f"{sum(expected) - sum(found)} {inspection.name}" if found and expected else inspection.name
+    """The files that a run writes of a source, with their number if it is known."""
+    counts, expected = inspection.counts, inspection.expected
+    return f"{sum(expected) - sum(counts)} {inspection.name}" if counts and expected else inspection.name
 
 
 def needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence, folder: Path) -> list[Need]:

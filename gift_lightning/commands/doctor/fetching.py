@@ -15,10 +15,10 @@ from gift_lightning.sources import Source
 def download(sources: Iterable[Source], console: Console) -> None:
     """Fetch what is missing and can be fetched, one after the other; one that fails keeps no other from coming."""
     for source in sources:
-        found = source.inspect()
-        if not found.can_be_fetched:
+        inspection = source.inspect()
+        if not inspection.can_be_fetched:
             continue
-        console.print(f"{source.name}: fetching ({found.url})", soft_wrap=True)
+        console.print(f"{source.name}: fetching ({inspection.url})", soft_wrap=True)
         line = console.status("")
         try:
             source.download(partial(_report, line, source.name))

@@ -73,11 +73,11 @@ def _state(word: str) -> Text:
 
 
 def _counts(inspection: Inspection) -> list[str]:
-    """Training and test images: those found, and those expected where that is another number."""
-    found, expected = inspection.counts, inspection.expected
+    """Training and test images: their numbers, and the expected ones where they differ."""
+    counts, expected = inspection.counts, inspection.expected
     cells = []
     for split in (0, 1):
-        count = "0" if inspection.status == "missing" else str(found[split]) if found else "?"
+        count = "0" if inspection.status == "missing" else str(counts[split]) if counts else "?"
         cells.append(count if not expected or count == str(expected[split]) else f"{count} / {expected[split]}")
     return cells
 

@@ -14,7 +14,7 @@ from gift_lightning.sources import Inspection
 
 
 def show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, console: Console) -> list[str]:
-    """About how much disk and memory it takes, beside what there is; returns what there is not enough of."""
+    """Show the disk and memory that a run needs beside those of this machine; returns those that are too small."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("disk and memory", no_wrap=True)
     table.add_column("about", justify="right", no_wrap=True)
@@ -35,15 +35,15 @@ def show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, c
     return short
 
 
-def show_verdict(found: Sequence[Inspection], short: Sequence[str], console: Console) -> int:
+def show_verdict(inspections: Sequence[Inspection], short: Sequence[str], console: Console) -> int:
     """Print the last line; returns the exit status.
 
     Args:
-        found: the verdicts on all sources.
-        short: what there is not enough of.
+        inspections: of all sources.
+        short: disk or memory, if it is too small.
         console: to print on.
     """
-    lacking = [each.name for each in found if each.status not in READY] + list(short)
+    lacking = [each.name for each in inspections if each.status not in READY] + list(short)
     console.print()
     if not lacking:
         console.print(Text("A fit with this config can begin.", "green"))

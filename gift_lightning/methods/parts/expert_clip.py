@@ -24,7 +24,7 @@ from gift_lightning.tensors import hash_of
 class ExpertCLIP(ContinualCLIP):
     """Experts and routers beside the blocks of a frozen CLIP, and auto-encoders that select the router.
 
-    Between tasks the experts, all routers and all auto-encoders are kept.
+    Between tasks the experts, all routers and all auto-encoders are stored.
 
     Args:
         settings: of the experts in each block.
