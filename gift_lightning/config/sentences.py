@@ -118,8 +118,9 @@ def _key(text: str) -> str:
 
 def _classes(module: str) -> list[str]:
     try:
-        content = vars(importlib.import_module(module))
-        return [name for name, value in content.items() if inspect.isclass(value)]
+        content = importlib.import_module(module)
+        # dir: a package may import its classes at their first use
+        return [name for name in dir(content) if inspect.isclass(getattr(content, name, None))]
     except (ImportError, TypeError, ValueError):  # no name of a module
         return []
 

@@ -166,7 +166,7 @@ def test_what_a_run_replays_is_made_anew_with_its_objects(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", [ConDU, MoEAdapter])
 def test_what_a_method_learned_beside_the_clip_is_in_its_checkpoint(kind: type[ContinualCLIP], tmp_path: Path) -> None:
-    small = {"experts": 4, "width": 8, "selector_steps": 9, "code": 8, "threshold": 0.02}
+    small = {"experts": 4, "width": 8, "selector_steps": 9, "selector_width": 8, "threshold": 0.02}
     arguments: dict[str, Any] = {"lora": LoRA(rank=2)} if kind is ConDU else small
     method = kind(clip=CLIP, lr=1e-2, warmup_steps=1, **arguments)
     results = fit(method, three_tasks(steps=2), run=tmp_path / "run", **HERE)
