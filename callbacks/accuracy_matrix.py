@@ -75,8 +75,9 @@ class AccuracyMatrix(TaskCallback):
             shard = sequence.test_shard(index, limit)
             with evaluation_mode(method), trainer.precision_plugin.val_step_context():
                 logits = method.evaluate(task, shard)
-            if len(logits) != len(shard):
-                raise RuntimeError(f"{len(logits)} logits for {len(shard)} test images of task '{task.name}'.")
+            if logits.shape != (len(shard), len(task.class_names)):
+                wanted = f"{len(shard)} test images of task '{task.name}' over {len(task.class_names)} classes"
+                raise RuntimeError(f"evaluate gave logits {list(logits.shape)} for {wanted}.")
             counts[index, 0] = task.right(logits.argmax(1).cpu(), shard.labels).sum()
             counts[index, 1] = len(logits)
         sequence.faults.collect()

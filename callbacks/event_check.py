@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
@@ -41,13 +41,13 @@ def check_receivers(sequence: TaskSequence, method: Method, callbacks: Sequence[
 def _check(receiver: _Receiver) -> None:
     interface = TaskCallback if isinstance(receiver, Callback) else TaskEvents
     events, kind = events_of(interface), type(receiver).__name__
+    hooks = _hooks_of(receiver)
     if not isinstance(receiver, interface):
-        if heard := [name for name in events if hasattr(receiver, name)]:
+        if heard := [name for name in dir(type(receiver)) if name not in hooks and _means_event(name, events)]:
             raise InputError(
                 f"{kind} has the event {heard[0]}, but is no TaskCallback: derive it from callbacks.TaskCallback."
             )
         return
-    hooks = _hooks_of(receiver)
     for name in dir(type(receiver)):
         if name in events or name in hooks or not callable(getattr(type(receiver), name, None)):
             continue
@@ -59,6 +59,11 @@ def _check(receiver: _Receiver) -> None:
             inspect.signature(getattr(receiver, name)).bind(*arguments)
         except TypeError:
             raise InputError(f"{kind}.{name} has to take the arguments ({', '.join(arguments)}).") from None
+
+
+def _means_event(name: str, events: Iterable[str]) -> bool:
+    """Whether a method of a plain callback is an event, perhaps misspelt."""
+    return name.startswith(("on_task", "on_sequence")) or bool(difflib.get_close_matches(name, events, 1, cutoff=0.9))
 
 
 def _hooks_of(receiver: _Receiver) -> set[str]:

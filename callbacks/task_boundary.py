@@ -56,6 +56,7 @@ class TaskBoundary(Callback):
         self.stream: dict[str, Any] = {}
         self.learned = Learned()
         self.preparation_seconds = 0.0
+        self._amid_events = False
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -63,7 +64,7 @@ class TaskBoundary(Callback):
         progress = {"opened": self.opened, "started": self.started, "finished": self.finished}
         run = {"protocol": self.protocol["id"], "file_sizes": self.protocol["file_sizes"]}
         run |= {"stream": self.stream, "config": self.config}
-        return progress | run | {"checksums": self.learned.start}
+        return progress | run | {"checksums": self.learned.start, "amid_events": self._amid_events}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put into every checkpoint the facts about the data of all ranks, not those of the saving one alone.
@@ -91,6 +92,11 @@ class TaskBoundary(Callback):
             raise InputError(
                 f"The checkpoint belongs to a run on other images of task '{name}': files of the same names have other"
                 " sizes. Restore them, or start another run."
+            )
+        if state.get("amid_events"):
+            raise InputError(
+                "The checkpoint was written while a task began or ended, as after an exception: some events would be"
+                " repeated. Resume from last.ckpt."
             )
         changed = [key for key, value in self.stream.items() if state["stream"][key] != value]
         if changed:
@@ -187,6 +193,7 @@ class TaskBoundary(Callback):
             self._begin_undisturbed(trainer, method, task)
 
     def _begin_undisturbed(self, trainer: Trainer, method: Method, task: int) -> None:
+        self._amid_events = True  # and if one fails, it stays so
         self.started = method.task = task
         began = time.perf_counter()
         sequence = sequence_of(trainer)
@@ -197,12 +204,14 @@ class TaskBoundary(Callback):
             self.learned.begin(method)
         trainer.strategy.setup_optimizers(trainer)
         self._send(trainer, "prepare_task", task, but=sequence)
+        self._amid_events = False
 
     def _finish(self, trainer: Trainer, method: Method, task: int) -> None:
         with _requeue_later():
             self._finish_undisturbed(trainer, method, task)
 
     def _finish_undisturbed(self, trainer: Trainer, method: Method, task: int) -> None:
+        self._amid_events = True
         self._send(trainer, "on_task_trained", task)
         self._send(trainer, "on_task_end", task)
         self.learned.check(method)
@@ -210,6 +219,7 @@ class TaskBoundary(Callback):
         self._send(trainer, "on_task_evaluate", task)
         self._send(trainer, "on_task_report", task)
         self._save_weights(trainer, method, task)
+        self._amid_events = False
         self._save_checkpoint(trainer)
         if task == sequence_of(trainer).num_tasks - 1:
             self._send(trainer, "on_sequence_end")

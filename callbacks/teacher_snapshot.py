@@ -3,7 +3,7 @@
 from typing import Literal, Protocol
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.encoding import encode_images
@@ -52,6 +52,9 @@ class TeacherSnapshot(TaskCallback):
     ) -> None:
         self.method, self.teacher, self.initial_weight = method, teacher, initial_weight
         self._encoded: tuple[ReplayImages, list[str]] | None = None  # by a teacher that never changes
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._encoded = None  # the images of another run, or features on another device
 
     def on_task_start(self, trainer: Trainer, method: Method, task: int) -> None:
         if self.teacher == "last":

@@ -82,6 +82,7 @@ class Task(Candidates, LightningDataModule, Configurable):
     num_workers: int = 0
     seed: int = 0
     val_share: float = 0.1
+    _division: tuple[tuple[int, float, int], tuple[Selection, Selection]] | None = None
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training images but those held out, augmented, shuffled in each epoch.
@@ -115,7 +116,10 @@ class Task(Candidates, LightningDataModule, Configurable):
         """The training images to train on, and those held out for validation."""
         if not 0 <= self.val_share < 1:
             raise InputError(f"val_share of task '{self.name}' is {self.val_share}: give a number from 0 to below 1.")
-        return hold_out(self.train_set, self.val_share, (self.seed, self.name))
+        key = (id(self.train_set), self.val_share, self.seed)
+        if self._division is None or self._division[0] != key:  # a set without a list of labels decodes all its images
+            self._division = key, hold_out(self.train_set, self.val_share, (self.seed, self.name))
+        return self._division[1]
 
     @property
     def fingerprint(self) -> str:
@@ -256,8 +260,9 @@ class Replay(LightningDataModule, Configurable):
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches ``(images [b, 3, H, W], texts)`` of the current set, the texts as a list; shuffled in each epoch.
 
-        Images have the test transform, as in the methods, whose teacher is to see the same image at each use. In a run
-        the sequence makes the loader: it also needs the indices of texts and pairs.
+        Images have the test transform, as in the methods, whose teacher is to see the same image at each use. Each
+        process gets batches of ``batch_size``. In a run the sequence makes the loader: it also needs the indices of
+        texts and pairs, and divides a batch among all processes.
 
         Raises:
             InputError: ``prepare_task`` was not called, or images and texts are no pairs.

@@ -250,6 +250,8 @@ class ContinualCLIP(SavedMethod):
                 )
         if stage != "fit":
             return
+        if self.learning != "steps":  # DDP takes no module without a parameter to train; nothing will train this one
+            next(self.clip.parameters()).requires_grad_(True)
         self.lr = checked_rates(self.lr, self.sequence.names)
         if self.sequence.replay is not None and not self.replays:
             raise InputError(f"{type(self).__name__} does not replay: remove `data.replay`.")

@@ -45,6 +45,10 @@ class PlainCallback(Callback):
     def on_task_end(self, trainer: Any, method: Any, task: int) -> None: ...
 
 
+class MisspeltPlainCallback(Callback):
+    def on_task_strat(self, trainer: Any, method: Any, task: int) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("method", "sequence", "callbacks", "message"),
     [
@@ -55,6 +59,7 @@ class PlainCallback(Callback):
         (Finetune, MisspeltSequence, [], r"MisspeltSequence.on_task_finished is no event"),
         (Finetune, TaskSequence, [MisspeltCallback()], r"MisspeltCallback.on_task_ends .* mean 'on_task_end'"),
         (Finetune, TaskSequence, [CallbackWithoutTrainer()], r"has to take the arguments \(trainer, method, task\)"),
+        (Finetune, TaskSequence, [MisspeltPlainCallback()], r"event on_task_strat, but is no TaskCallback"),
         (Finetune, TaskSequence, [PlainCallback()], r"PlainCallback has the event on_task_end, .* derive it from"),
     ],
 )
