@@ -14,8 +14,8 @@ from callbacks.task_callback import TaskCallback, is_trial, method_of, sequence_
 class AccuracyMatrix(TaskCallback):
     """Fills ``R[i, j]``, the accuracy in percent on task ``j`` after task ``i``, and the zero-shot row before task 0.
 
-    The classes that the images of a task are told apart from are those of the sequence's ``label_space``; a task whose
-    classes do not count yet has no accuracy.
+    The candidate classes of a test image follow from the sequence's ``label_space``; a task whose classes do not count
+    yet has no accuracy.
 
     Accuracies are ratios of integer counts, summed over ranks by one all-reduce, of test sets that are neither padded
     nor truncated. Prediction is the method's: ``method.evaluate(task, shard)`` gives the logits. The shards come

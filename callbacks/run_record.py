@@ -74,12 +74,12 @@ class RunRecord(TaskCallback):
             write_text(self.folder.config, self.config)
             where = environment(trainer.strategy.root_device, trainer.world_size, trainer.precision)
             write_json(self.folder.environment, where)
-        self._tell_notes(trainer, method_of(trainer))
+        self._print_notes(trainer, method_of(trainer))
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.config) or {})
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._tell_notes(trainer, method_of(trainer))
+        self._print_notes(trainer, method_of(trainer))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._warn_of_damaged(trainer)
@@ -131,7 +131,7 @@ class RunRecord(TaskCallback):
         if trainer.is_global_zero:
             plain_console().print(accuracy_table(results))
 
-    def _tell_notes(self, trainer: Trainer, method: Method) -> None:
+    def _print_notes(self, trainer: Trainer, method: Method) -> None:
         for sentence in _notes(trainer, method):
             note(sentence)
 

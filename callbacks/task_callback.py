@@ -1,4 +1,4 @@
-"""The events of a sequence as a callback hears them, and the parts of a run that it works with."""
+"""The events of a sequence as a callback hears them, and the trainer's objects, typed."""
 
 from typing import Any, TypeVar, cast
 

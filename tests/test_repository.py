@@ -160,6 +160,13 @@ def test_files_the_readme_links_to_exist():
     assert links and not [link for link in links if not (ROOT / link).exists()]
 
 
+def test_the_file_of_a_method_is_two_screens_long():
+    """But those of ConDU and MoE-Adapters; base.py is what all methods share."""
+    limits = {"base": 350, "condu": 200, "moe_adapter": 200}
+    for path in (ROOT / "gift_lightning" / "methods").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= limits.get(path.stem, 150), path
+
+
 PARTIES = {"trainer", "module", "pl_module", "method", "sequence", "datamodule", "replay", "clip", "model"}
 
 

@@ -36,7 +36,7 @@ class Reference(Replay):
 
     The same set for every task, listed once. Images and sentences are no pairs: no sentence belongs
     to an image, their numbers differ, and the labels in ``pairs`` are all -1. Images are in the order of their paths
-    and decoded when they are asked for; sentences are in the order of their source, each of them once.
+    and decoded when they are asked for; sentences are in the order of their file, each of them once.
 
     Reference: ZSCL, Zheng et al., ICCV 2023, arXiv 2303.06628.
 
@@ -164,14 +164,14 @@ class Reference(Replay):
 
     def _list_sentences(self, paths: list[str]) -> list[str]:
         """All sentences, before some are chosen; ``paths`` are those of all images."""
-        source = self.sentences
-        if source == "classes":
+        setting = self.sentences
+        if setting == "classes":
             return self._class_prompts(paths)
-        if source == "imagenet":
+        if setting == "imagenet":
             from open_clip import IMAGENET_CLASSNAMES
 
             return [self.template.format(name) for name in IMAGENET_CLASSNAMES]
-        if source == "random":
+        if setting == "random":
             generator = torch.Generator().manual_seed(stream_seed(self.sequence.seed, "reference", "words"))
             model, count = self.sequence.preprocessing, self.num_sentences
             assert count is not None  # checked before
@@ -181,9 +181,9 @@ class Reference(Replay):
                     " or give a CLIP to the sequence as its `preprocessing`."
                 )
             return model.random_texts(count, words=RANDOM_WORDS, generator=generator)
-        if isinstance(source, str):
-            return _read_sentences(package_file(source, _SENTENCES))
-        return source
+        if isinstance(setting, str):
+            return _read_sentences(package_file(setting, _SENTENCES))
+        return setting
 
     def _class_prompts(self, paths: list[str]) -> list[str]:
         is_folder = self.images.is_dir()

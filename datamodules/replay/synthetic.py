@@ -175,16 +175,16 @@ class SyntheticReplay(Replay):
         return few.rows
 
 
-def _read_prompts(source: str | list[str]) -> list[str]:
+def _read_prompts(setting: str | list[str]) -> list[str]:
     """The prompts of C0."""
-    if source == "imagenet":
+    if setting == "imagenet":
         from open_clip import IMAGENET_CLASSNAMES
 
         return [f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]
-    if isinstance(source, list):
-        prompts = source
+    if isinstance(setting, list):
+        prompts = setting
     else:
-        file = package_file(source, "`data.replay.initial_prompts`")
+        file = package_file(setting, "`data.replay.initial_prompts`")
         if not file.exists():
             raise InputError(f"`data.replay.initial_prompts`: {file} does not exist; give a text file or 'imagenet'.")
         stripped = (line.strip() for line in read_lines(file, "`data.replay.initial_prompts`"))

@@ -67,10 +67,10 @@ def _below(content: dict[str, Any], path: Path, above: tuple[Path, ...]) -> list
     if "config" in content:
         raise InputError(f"The config {path} has a key 'config': name the files that it builds on under 'base'.")
     paths = [path_of(base) if base.startswith("~") else path.parent / base for base in bases]
-    for target, source in LINKED.items():
+    for target, origin in LINKED.items():
         group, _, key = target.partition(".")
         if isinstance(content.get(group), dict) and key in content[group]:
-            raise InputError(f"The config {path} has {target}, which follows from {source}: remove it.")
+            raise InputError(f"The config {path} has {target}, which follows from {origin}: remove it.")
     return [file for base in paths for file in _chain(Path(os.path.normpath(base)), above)]
 
 

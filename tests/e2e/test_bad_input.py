@@ -150,7 +150,7 @@ BAD_INPUT = {
     ),
     "images of another method": (
         ["--model", "gift_lightning.methods.LwF", *REFERENCE[2:], "--data.replay.images", "{bad}/whole"],
-        "LwF has another source of images than Reference: set data.replay to datamodules.CurrentTask.",
+        "LwF replays other images than those of Reference: set data.replay to datamodules.CurrentTask.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The tables of ``doctor``: a line for each data set and for each of the other sources, and what is amiss with them."""
+"""The tables of ``doctor``: a line for each data set and for each of the other sources, and their faults."""
 
 from collections.abc import Sequence
 

@@ -19,16 +19,12 @@ class ReplayCLIP(ContinualCLIP):
     """A method with a loss on images and texts beside the task's.
 
     Every step differentiates the replay loss first and frees its graph before the task's is built, so that only one is
-    alive at a time. The replay gradient stays apart from the task's until the optimiser steps: the
-    consolidation of weights needs it alone.
+    alive at a time: ``training_step`` hands the batch of ``data.replay`` to ``differentiate``, which calls the method's
+    ``replay_loss``. The gradient waits in ``replay_gradient``, which the consolidation of weights needs alone, until
+    ``on_before_optimizer_step`` adds it to that of the task.
 
-    The loss of a batch is that of all ranks' images together. Accumulated batches are each a batch of their own, and
-    their losses are averaged, as in any contrastive learning. A task without a replay set has the loss of the task
-    alone.
-
-    The way of a text: ``training_step`` hands the batch of ``data.replay`` to ``differentiate``; the method's
-    ``replay_loss`` encodes images and texts (``CLIP``) and compares them with the teacher's features (``numerics``);
-    the gradient waits in ``replay_gradient`` until ``on_before_optimizer_step`` adds it to that of the task.
+    The loss of a batch is that of all ranks' images together; the losses of accumulated batches are averaged, as in any
+    contrastive learning. A task without a replay set has the loss of the task alone.
 
     Attributes:
         replay_gradient: of the replay loss of the current step, for each trained tensor; ``None`` where the loss does
@@ -37,7 +33,6 @@ class ReplayCLIP(ContinualCLIP):
 
     replays = True
     keeps_replay_gradient = True
-
     not_in_knowledge = ("replay_gradient",)
 
     replay_type: type[Replay] = Replay
@@ -131,14 +126,14 @@ class ReplayCLIP(ContinualCLIP):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
+        method, replay = type(self).__name__, self.sequence.replay
         if stage != "fit":
             return
-        if self.sequence.replay is None:
-            raise InputError(f"{type(self).__name__} replays image-text pairs: say with `data.replay` where they are.")
-        method, replay = type(self).__name__, self.sequence.replay
+        if replay is None:
+            raise InputError(f"{method} replays image-text pairs: say with `data.replay` where they are.")
         if not isinstance(replay, self.replay_type):
             raise InputError(
-                f"{method} has another source of images than {type(replay).__name__}: set `data.replay` to"
+                f"{method} replays other images than those of {type(replay).__name__}: set `data.replay` to"
                 f" datamodules.{self.replay_type.__name__}."
             )
         if isinstance(replay, ExemplarMemory) and self.replay_type is Replay:

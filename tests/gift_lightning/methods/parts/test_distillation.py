@@ -181,9 +181,9 @@ def test_impossible_settings_are_told(method: Any, arguments: dict[str, Any], se
 @pytest.mark.parametrize(
     ("method", "replay", "sentence"),
     [
-        (ICaRL, CurrentTask(), r"ICaRL has another source of images than CurrentTask: .* datamodules\.ExemplarMemory"),
-        (LwF, ExemplarMemory(), r"LwF has another source of images than ExemplarMemory: .* datamodules\.CurrentTask"),
-        (LwFVR, GeneralReference(), r"LwFVR has another source of images than GeneralReference"),
+        (ICaRL, CurrentTask(), r"ICaRL replays other images than those of CurrentTask: .* datamodules\.ExemplarMemory"),
+        (LwF, ExemplarMemory(), r"LwF replays other images than those of ExemplarMemory: .* datamodules\.CurrentTask"),
+        (LwFVR, GeneralReference(), r"LwFVR replays other images than those of GeneralReference"),
         (ZSCL, ExemplarMemory(), r"ZSCL fills no memory: choose another replay"),
     ],
 )
