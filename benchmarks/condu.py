@@ -156,7 +156,7 @@ def textbook(method: ConDU) -> Predict:
         features, logits = [], []
         for weights in models:
             method.clip.model.load_state_dict(weights, strict=False)
-            features.append(method.features(shard, torch.arange(len(shard))))
+            features.append(method.encode_shard(shard))
             logits.append(method.logits(task, features[-1]))
         chosen = nearest_tasks(task_similarities(features[0], method.prototypes), method.experts)
         counted = torch.cat([torch.ones(len(shard), 1), chosen], dim=1)

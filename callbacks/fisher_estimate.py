@@ -25,7 +25,7 @@ class Replaying(Protocol):
         """The tensors that training changes, in the order of the gradients."""
 
     def replay_batch(self, pairs: Tensor) -> list[Tensor]:
-        """A batch of pairs by number."""
+        """A batch of pairs by their numbers ``[b]``."""
 
     def differentiate(self, batch: Sequence[Tensor]) -> list[Tensor | None]:
         """This rank's gradient of the replay loss of one batch."""

@@ -47,6 +47,8 @@ class Method(LightningModule, TaskEvents, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "learns" in vars(cls):
+            raise InputError(f"{cls.__name__}.learns is out of use: say how it learns with {cls.__name__}.learning.")
         if cls.learning not in get_args(Learning):
             ways = ", ".join(get_args(Learning))
             raise InputError(f"{cls.__name__}.learning is '{cls.learning}': give one of {ways}.")

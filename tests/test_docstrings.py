@@ -55,11 +55,12 @@ def function_of(member: Any) -> Any:
     return member
 
 
-def is_documented(kind: type, name: str) -> bool:
-    """Whether a member has a docstring, its own or that of a base class, or stands under "Attributes" of its class."""
-    docs = (getattr(function_of(vars(base)[name]), "__doc__", None) for base in kind.__mro__ if name in vars(base))
+def docs_of(kind: type, name: str) -> str:
+    """The docstrings of a member: its own, those of base classes, and its line under "Attributes" of its class."""
+    docs = [getattr(function_of(vars(base)[name]), "__doc__", None) for base in kind.__mro__ if name in vars(base)]
     attributes = (kind.__doc__ or "").partition("Attributes:")[2]
-    return any(docs) or re.search(rf"^ +([\w, ]+, )?{name}(, [\w, ]+)?: ", attributes, re.MULTILINE) is not None
+    line = re.search(rf"^ +([\w, ]+, )?{name}(, [\w, ]+)?: .*", attributes, re.MULTILINE)
+    return "\n".join([*filter(None, docs), *([line[0]] if line else [])])
 
 
 def holds_tensor(annotation: Any) -> bool:
@@ -72,6 +73,16 @@ def handles_tensors(function: Any) -> bool:
     signature = inspect.signature(function)
     annotations = [parameter.annotation for parameter in signature.parameters.values()]
     return any(map(holds_tensor, [*annotations, signature.return_annotation]))
+
+
+def functions_of(name: str) -> Iterator[tuple[str, Any, str]]:
+    """The public functions, methods and properties of a module: name, function, and docstrings."""
+    for label, value in public(vars(importlib.import_module(name)), name).items():
+        if is_function(value):
+            yield label, value, value.__doc__ or ""
+        elif isinstance(value, type):
+            for member, attribute in members(value).items():
+                yield f"{label}.{member}", function_of(attribute), docs_of(value, member)
 
 
 def constants(statement: ast.stmt) -> list[str]:
@@ -92,7 +103,7 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
         if not value.__doc__ or value.__doc__.startswith(f"{label}("):
             missing.append(label)
         if isinstance(value, type):
-            missing += [f"{label}.{member}" for member in members(value) if not is_documented(value, member)]
+            missing += [f"{label}.{member}" for member in members(value) if not docs_of(value, member)]
     assert not missing
 
 
@@ -109,14 +120,11 @@ def test_every_public_constant_has_a_docstring_or_a_comment(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_functions_on_tensors_name_their_shapes(name: str) -> None:
-    functions = {
-        label: value for label, value in public(vars(importlib.import_module(name)), name).items() if is_function(value)
-    }
+def test_functions_and_methods_on_tensors_name_their_shapes(name: str) -> None:
     missing = [
         label
-        for label, function in functions.items()
-        if handles_tensors(function) and not re.search(r"``[^`]*\[[^`]*\][^`]*``", function.__doc__ or "")
+        for label, function, docs in functions_of(name)
+        if handles_tensors(function) and not re.search(r"``[^`]*\[[^`]*\][^`]*``|\bscalar\b", docs)
     ]
     assert not missing
 

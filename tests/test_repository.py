@@ -161,9 +161,9 @@ def test_files_the_readme_links_to_exist():
 
 
 def test_the_file_of_a_method_is_two_screens_long():
-    """But those of ConDU and MoE-Adapters; base.py is what all methods share."""
-    limits = {"base": 350, "condu": 200, "moe_adapter": 200}
-    for path in (ROOT / "gift_lightning" / "methods").rglob("*.py"):
+    """But those of ConDU and MoE-Adapters; base.py has the base of all."""
+    limits = {"base": 300, "condu": 200, "moe_adapter": 200}
+    for path in (ROOT / "gift_lightning" / "methods").glob("*.py"):
         assert len(path.read_text().splitlines()) <= limits.get(path.stem, 150), path
 
 

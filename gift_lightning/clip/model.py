@@ -67,11 +67,11 @@ class CLIP(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
-        """Factor from cosine to training logit, ``exp`` of the stored parameter."""
+        """Factor from cosine to training logit, a scalar: ``exp`` of the stored parameter."""
         return self.model.logit_scale.exp()
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of images and of texts: ``encode_image`` and ``encode_text``."""
+        """Features ``[n, D]`` of images and ``[m, D]`` of texts: ``encode_image`` and ``encode_text``."""
         return self.encode_image(images), self.encode_text(tokens)
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -91,6 +91,27 @@ class CLIP(nn.Module):
         """
         return self._causal_tower().embed(tokens)
 
+    def insert_vectors(self, vectors: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors between the start token and the words of texts, which move on: for ``encode_embeddings``.
+
+        Args:
+            vectors: ``[m, W]``, the same for all texts.
+            tokens: ids ``[n, L]``.
+
+        Returns:
+            Embeddings ``[n, L + m, W]``, and ids ``[n, L + m]`` that have 0 in the places of the vectors.
+
+        Raises:
+            InputError: as for ``embed``.
+        """
+        embeddings, count = self.embed(tokens), len(tokens)
+        inserted = vectors.to(embeddings.dtype).expand(count, -1, -1)
+        blank = tokens.new_zeros(count, len(vectors))
+        return (
+            torch.cat([embeddings[:, :1], inserted, embeddings[:, 1:]], dim=1),
+            torch.cat([tokens[:, :1], blank, tokens[:, 1:]], dim=1),
+        )
+
     def encode_embeddings(self, embeddings: Tensor, tokens: Tensor) -> Tensor:
         """Normalised features ``[n, D]`` of token embeddings ``[n, L, W]``: those of ``encode_text`` for ``embed``.
 
@@ -99,9 +120,20 @@ class CLIP(nn.Module):
             tokens: ids ``[n, L]``; they say where each text ends.
 
         Raises:
-            InputError: as for ``embed``.
+            InputError: as for ``embed``; numbers of embeddings and of tokens that differ; or more than the CLIP reads.
         """
-        return _unit(self._causal_tower().encode(embeddings, tokens))
+        tower = self._causal_tower()
+        if embeddings.shape[:-1] != tokens.shape:
+            raise InputError(
+                f"Embeddings {list(embeddings.shape)} do not belong to tokens {list(tokens.shape)}: give one of each"
+                " position, as insert_vectors does."
+            )
+        if tokens.shape[1] > tower.context_length:
+            raise InputError(
+                f"A text is {tokens.shape[1]} tokens and vectors long, and the CLIP reads {tower.context_length}: take"
+                " fewer learned vectors, or shorten the class names or the templates."
+            )
+        return _unit(tower.encode(embeddings, tokens))
 
     def _causal_tower(self) -> TextTower:
         tower = TextTower(self.model)

@@ -72,8 +72,13 @@ class TextTower:
             and getattr(tower, "cls_emb", None) is None
         )
 
+    @property
+    def context_length(self) -> int:
+        """The largest number of positions."""
+        return len(self._tower.positional_embedding)
+
     def longest(self, tokens: Tensor) -> int:
-        """Number of positions up to and including the last end token of the batch."""
+        """Number of positions up to and including the last end token of a batch of ids ``[n, L]``."""
         ends: Tensor = tokens if self._pool_type == "argmax" else tokens.eq(self._end_id or 0).int()
         return int(ends.argmax(dim=-1).max()) + 1
 

@@ -99,6 +99,7 @@ class ContinualCLIP(SavedMethod):
     # --- the loss -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of a batch ``{"task": (images [n, 3, H, W], labels [n])}``, a scalar."""
         return self.record("task", self.task_loss(*batch["task"]))
 
     def task_loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -109,22 +110,20 @@ class ContinualCLIP(SavedMethod):
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of images and texts as the model in training sees them."""
+        """Unit features ``[n, D]`` and ``[C, D]`` of images ``[n, 3, H, W]`` and of prompts ``[C, L]``, in training."""
         return self.clip.encode_image(images), self.encode_prompts(tokens)
 
     def encode_prompts(self, tokens: Tensor) -> Tensor:
         """Unit features ``[n, D]`` of class prompts from their token ids ``[n, L]``, in training and in testing.
 
-        A method that learns prompts overrides it and puts its vectors in the place of tokens::
+        A method that learns prompts overrides it, for instance with vectors ``[m, W]`` before the words, as in CoOp::
 
-            embeddings = self.clip.embed(tokens)  # [n, L, W]
-            embeddings[:, 1 : 1 + len(self.context)] = self.context  # behind the start token
-            return self.clip.encode_embeddings(embeddings, tokens)
+            return self.clip.encode_embeddings(*self.clip.insert_vectors(self.context, tokens))
         """
         return self.clip.encode_text(tokens)
 
     def record(self, name: str, value: Tensor) -> Tensor:
-        """Log a term of this step's loss as ``loss/<name>``, weighted as it enters the sum; returns it."""
+        """Log a term of this step's loss as ``loss/<name>``, a scalar weighted as it enters the sum; returns it."""
         self.losses[name] = value.detach()
         return value
 
@@ -199,19 +198,23 @@ class ContinualCLIP(SavedMethod):
 
     def evaluate(self, task: Candidates, shard: TestShard) -> Tensor:
         classifier = self.classifier(task)
-        logits = [
-            TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, slice(first, first + self.eval_batch_size)), classifier)
-            for first in range(0, len(shard), self.eval_batch_size)
-        ]
-        return torch.cat(logits) if logits else classifier.new_empty(0, len(classifier))
+        if not len(shard):
+            return classifier.new_empty(0, len(classifier))
+        return TEST_LOGIT_SCALE * cosine(self.encode_shard(shard), classifier)
 
     def classifier(self, task: Candidates) -> Tensor:
         """Class embeddings ``[C, D]`` of a task for testing, by ``encode_prompts``."""
         return self.clip.classifier(task.class_prompts(), self.encode_prompts)
 
-    def encode_shard(self, shard: TestShard, index: slice | Tensor) -> Tensor:
-        """Normalised image features ``[n, D]`` of the chosen images of a shard."""
-        return self.clip.encode_image(shard[index].to(self.clip.model.logit_scale.dtype))
+    def encode_shard(self, shard: TestShard, rows: Tensor | None = None) -> Tensor:
+        """Unit features ``[n, D]`` of the images of a shard, ``eval_batch_size`` of them in one forward pass.
+
+        Args:
+            shard: with at least one image.
+            rows: numbers ``[n]`` of the images, at least one; ``None`` for all.
+        """
+        rows, dtype = torch.arange(len(shard)) if rows is None else rows.cpu(), self.clip.logit_scale.dtype
+        return torch.cat([self.clip.encode_image(shard[batch].to(dtype)) for batch in rows.split(self.eval_batch_size)])
 
     def test_step(self, task: int) -> None:
         """The accuracy matrix evaluates; Lightning only hands it the tasks."""

@@ -163,7 +163,7 @@ class ConDU(ContinualCLIP):
 
         def expert(learned: int, rows: Tensor) -> Tensor:
             self.reconstruct_expert(learned)
-            return self.logits(task, self.features(shard, rows))
+            return self.logits(task, self.encode_shard(shard, rows))
 
         self.restore_pretrained()
         features = self.pretrained_features(shard)
@@ -175,12 +175,8 @@ class ConDU(ContinualCLIP):
     def pretrained_features(self, shard: TestShard) -> Tensor:
         """Unit features ``[n, D]`` of all images by the pre-trained model, which are encoded once in a run."""
         if shard.features is None:
-            shard.features = self.features(shard, torch.arange(len(shard))).cpu()
+            shard.features = self.encode_shard(shard).cpu()
         return shard.features.to(self.device)
-
-    def features(self, shard: TestShard, rows: Tensor) -> Tensor:
-        """Unit features ``[m, D]`` of the chosen images, by the CLIP with its present weights."""
-        return torch.cat([self.encode_shard(shard, batch) for batch in rows.cpu().split(self.eval_batch_size)])
 
     def logits(self, task: Candidates, features: Tensor) -> Tensor:
         """Logits ``[n, C]`` of unit image features ``[n, D]`` over the classes of a task, by the present weights."""

@@ -1,6 +1,6 @@
 """GIFT: distillation on synthetic images of the classes of the past and of pre-training."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback
@@ -41,7 +41,11 @@ class GIFT(DistillationCLIP):
         kwargs: see ``ContinualCLIP``; ``label_smoothing`` also applies to ITA.
     """
 
-    not_in_knowledge = ("_text_tokens",)
+    teacher_type: Literal["last", "initial", "wise"] = "last"
+    initial_weight = 0.0
+    """Of ``DistillationCLIP``; a variant sets others before it calls ``__init__``."""
+
+    trains_on_texts = True
 
     def __init__(
         self,
@@ -59,40 +63,24 @@ class GIFT(DistillationCLIP):
                 "`model.distillation_weight` and `model.alignment_weight` are both 0: use Finetune or L2 instead."
             )
         super().__init__(
-            teacher="last",
-            initial_weight=0.0,
+            teacher=self.teacher_type,
+            initial_weight=self.initial_weight,
             distillation_weight=distillation_weight,
             temperature=temperature,
             **kwargs,
         )
         self.alignment_weight, self.consolidation_weight = alignment_weight, consolidation_weight
-        self._text_tokens: Tensor | None = None
 
     def configure_callbacks(self) -> list[Callback]:
         return [*super().configure_callbacks(), FisherShares(self)]
-
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if stage == "fit" and not self.replay.paired:
-            raise InputError("GIFT needs a text for each image, and `data.replay` has images alone: choose another.")
-
-    def prepare_task(self, task: int) -> None:
-        super().prepare_task(task)
-        texts = self.replay_texts()
-        too_long = self.clip.first_too_long(texts)
-        if too_long is not None:
-            raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in `data.replay`.")
-        self._text_tokens = self.clip.tokenize(texts)
 
     # --- alpha * CD + beta * ITA --------------------------------------------------------------------------------------
 
     def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
         image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_pair_texts(text_index))
-        text_index, pair_index = self.gather(text_index), self.gather(pair_index)
-        features = self.teacher_features
-        assert features is not None
-        teacher = Pairs(features.image[pair_index], features.text[text_index])
-        return self.pair_loss(teacher, Pairs(image, text), text_index)
+        text_index = self.gather(text_index)
+        teacher = self.teacher_of(image, self.gather(pair_index))  # with all texts
+        return self.pair_loss(Pairs(teacher.image, teacher.text[text_index]), Pairs(image, text), text_index)
 
     def pair_loss(self, teacher: Pairs, student: Pairs, text_index: Tensor) -> dict[str, Tensor]:
         """Named losses of ``B`` pairs from their features ``[B, D]`` and the texts' indices ``[B]``."""
@@ -109,12 +97,6 @@ class GIFT(DistillationCLIP):
     def contrast(self, teacher: Pairs, student: Pairs, logits: Tensor) -> dict[str, Tensor]:
         """CD in both directions, from the features of both models and the student's logits ``[B, B]``."""
         return contrastive_distillation(teacher.logits(self.clip.logit_scale), logits, self.temperature)
-
-    def encode_pair_texts(self, text_index: Tensor) -> Tensor:
-        """Unit features ``[b, D]`` of replay texts by index ``[b]``; a text of several pairs is encoded once."""
-        assert self._text_tokens is not None
-        distinct, position = text_index.unique(return_inverse=True)
-        return self.clip.encode_text(self._text_tokens[distinct])[position]
 
     # --- adaptive weight consolidation --------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from callbacks.fisher_estimate import FisherEstimate, FisherShares
-from callbacks.teacher_snapshot import TeacherSnapshot
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
@@ -38,8 +37,7 @@ class GIFTAblation(GIFT):
         consolidation: Literal["adaptive", "boundary", "l2", "off"] = "adaptive",
         **kwargs: Any,
     ) -> None:
-        if not 0 <= initial_weight <= 1:
-            raise InputError(f"`model.initial_weight` is {initial_weight}: give a number from 0 to 1.")
+        self.teacher_type, self.initial_weight = teacher, initial_weight  # before GIFT, which hands them on
         super().__init__(**kwargs)
         if consolidation == "boundary" and self.alignment_weight == 0:
             raise InputError(
@@ -47,8 +45,6 @@ class GIFTAblation(GIFT):
                 " student still equals its teacher, and the distillation has no gradient."
             )
         self.distillation, self.consolidation = distillation, consolidation
-        self.initial = FrozenCopy(self.clip) if teacher == "wise" else None
-        self.teacher_snapshot = TeacherSnapshot(self, teacher, initial_weight)
         has_anchor = consolidation != "off" and teacher != "last"
         self.own_anchor = FrozenCopy(self.clip) if has_anchor else None
         self.fisher = FrozenCopy(self.clip) if consolidation == "boundary" else None

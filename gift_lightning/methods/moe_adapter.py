@@ -1,4 +1,13 @@
-"""MoE-Adapters: experts and routers beside the blocks of a frozen CLIP, and a selector of the router."""
+"""MoE-Adapters: experts and routers beside the blocks of a frozen CLIP, and a selector of the router.
+
+This file has training and prediction. The others, from the method down to its formulas:
+
+* ``parts.expert_clip``: how the modules beside the CLIP are made, saved and loaded
+* ``parts.adapters``: all blocks; which experts are active, learn, and are frozen (``parts.blocks`` finds the blocks)
+* ``parts.experts``: the experts and routers of one block; ``parts.draws``: their gate noise and dropout
+* ``parts.selector``: the auto-encoders of the tasks; ``callbacks.selector_training`` trains them
+* ``numerics.mixture``, ``numerics.autoencoder``, ``numerics.row_adamw``: the formulas
+"""
 
 from typing import Any, Literal
 
@@ -162,10 +171,8 @@ class MoEAdapter(ExpertCLIP):
         routes, order, logits = self.routes(shard), [], []
         for route in routes.unique().tolist():
             with self.moe.routed(None if route == PLAIN else route, self.test_draws()):
-                classifier = self.classifier(task)
-                for rows in (routes == route).nonzero().flatten().split(self.eval_batch_size):
-                    order.append(rows)
-                    logits.append(TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, rows), classifier))
+                order.append((routes == route).nonzero().flatten())
+                logits.append(TEST_LOGIT_SCALE * cosine(self.encode_shard(shard, order[-1]), self.classifier(task)))
         return torch.cat(logits)[torch.cat(order).argsort()]
 
     def routes(self, shard: TestShard) -> Tensor:

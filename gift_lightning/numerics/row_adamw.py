@@ -1,12 +1,12 @@
 """AdamW for stacks of tensors that learn one by one."""
 
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import compress
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
+from torch.optim.adamw import adamw
 
 
 class RowAdamW(AdamW):
@@ -36,29 +36,23 @@ class RowAdamW(AdamW):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for stack in group["params"]:
-                if stack.grad is not None:
-                    self._step(stack, stack.grad, group)
+            moving = [row for stack in group["params"] if stack.grad is not None for row in self._moving(stack)]
+            if not moving:
+                continue
+            rows, gradients, means, squares, steps = map(list, zip(*moving, strict=True))
+            beta1, beta2 = group["betas"]
+            settings = {name: group[name] for name in ("lr", "weight_decay", "eps", "maximize", "foreach")}
+            adamw(rows, gradients, means, squares, [], steps, amsgrad=False, beta1=beta1, beta2=beta2, **settings)
         return loss
 
-    def _step(self, stack: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state, (beta1, beta2) = self.state[stack], group["betas"]
+    def _moving(self, stack: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Views of each row that moves, of its gradient, of both moments, and of its number of steps."""
+        state, moves = self.state[stack], self.rows.get(stack)
         if not state:
-            state["step"] = torch.zeros(len(stack), device=stack.device)
+            state["step"] = torch.zeros(len(stack))
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(stack), torch.zeros_like(stack)
-        rows = self.rows.get(stack, torch.ones(len(stack), dtype=torch.bool, device=stack.device))
-        state["step"] = state["step"].to(stack.device) + rows
-        steps = state["step"].clamp(min=1).to(torch.promote_types(stack.dtype, torch.float32))
-
-        def of_rows(values: Tensor) -> Tensor:
-            return values.view(-1, *[1] * (stack.ndim - 1))
-
-        moves = of_rows(rows.to(stack.dtype))
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean.lerp_(gradient, (1 - beta1) * moves)
-        square.lerp_(gradient.square(), (1 - beta2) * moves)
-        unbiased = [of_rows(-torch.expm1(steps * math.log(beta))).to(stack.dtype) for beta in (beta1, beta2)]
-        if group["weight_decay"]:
-            stack.mul_(1 - group["lr"] * group["weight_decay"] * moves)
-        size = square.sqrt().div_(unbiased[1].sqrt()).add_(group["eps"])
-        stack.addcdiv_(mean * (-group["lr"] * moves / unbiased[0]), size)
+        state["step"] = state["step"].cpu()  # AdamW computes with it as a number: no wait for the device
+        assert stack.grad is not None
+        tensors = stack, stack.grad, state["exp_avg"], state["exp_avg_sq"], state["step"]
+        views = zip(*(tensor.unbind() for tensor in tensors), strict=True)
+        return views if moves is None else compress(views, moves.tolist())

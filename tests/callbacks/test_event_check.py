@@ -83,3 +83,5 @@ def test_a_module_that_is_no_method_is_refused() -> None:
 def test_a_way_to_learn_that_does_not_exist_is_refused() -> None:
     with pytest.raises(InputError, match=r"Closed\.learning is 'closed form': give one of steps, analytic, none"):
         type("Closed", (Finetune,), {"learning": "closed form"})
+    with pytest.raises(InputError, match=r"Frozen\.learns is out of use: say how it learns with Frozen\.learning\."):
+        type("Frozen", (Finetune,), {"learns": False})

@@ -19,7 +19,7 @@ from tests.e2e.conftest import CONFIG, assert_same_run, kill_at, read_results, r
 
 FILES = Path(__file__).parent / "outside"
 METHODS: dict[str, dict[str, Any]] = {
-    "learned_context.LearnedContext": {"context": "a photo of", "lr": 3.0e-2, "warmup_steps": 2},
+    "learned_context.LearnedContext": {"context": "a photo of", "lr": 1.0e-1, "warmup_steps": 2},
     "ridge.Ridge": {"ridge": 0.5, "lr": 0.0},
 }
 """Each by its class path, with its settings."""

@@ -58,11 +58,12 @@ class MiniResNet(nn.Module):
         return F.relu(self.norm(self.blocks(self.stem(x))))
 
     def forward_head(self, x: Tensor) -> Tensor:
-        """Features, or logits of the classifier, of feature maps: mean and maxima of the quarters."""
+        """Features, or logits, ``[B, D]`` of feature maps ``[B, W, H, H]``: from mean and maxima of the quarters."""
         pooled = torch.cat([x.mean((2, 3)), F.adaptive_max_pool2d(x, 2).flatten(1)], 1)
         return self.head(pooled)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features, or logits of the classifier, ``[B, D]`` of images ``[B, 3, 32, 32]``."""
         return self.forward_head(self.forward_features(x))
 
 

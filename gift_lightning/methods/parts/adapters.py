@@ -87,7 +87,7 @@ class Adapters(nn.Module):
             self.router, self.draws = before
 
     def output_of(self, tower: str, number: int, x: Tensor) -> Tensor | None:
-        """The output of a block's experts for ``x``; ``None`` without a router."""
+        """The output of a block's experts for ``x [n, L, d]`` or ``[n, H, W, d]``; ``None`` without a router."""
         if self.router is None:
             return None
         block, row = self.get_submodule(f"blocks.{tower}.{number}"), self._numbers[tower, number]

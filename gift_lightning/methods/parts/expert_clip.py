@@ -125,8 +125,9 @@ class ExpertCLIP(ContinualCLIP):
         self.learned = 0
         if not knowledge:
             return
+        fault = f"The state of the run is not of a {type(self).__name__}"
         if not {"learned", "start"} <= knowledge.keys():
-            raise InputError("The state of the run is not of a MoEAdapter: name the run's method.")
+            raise InputError(f"{fault}: name the run's method.")
         if not torch.equal(knowledge["start"], self.start_hash):
             raise InputError("The state of the run belongs to another CLIP: give the `model.clip` with which it began.")
         self.learned = int(knowledge["learned"])
@@ -134,7 +135,7 @@ class ExpertCLIP(ContinualCLIP):
             self.build(self.learned, any(name.startswith("selector.reference.") for name in knowledge))
         ours, theirs = self.learned_tensors(), stacked(knowledge)
         if {name: t.shape for name, t in ours.items()} != {n: t.shape for n, t in theirs.items() if "." in n}:
-            raise InputError("The state of the run is not of a MoEAdapter with these settings: give those of the run.")
+            raise InputError(f"{fault} with these settings: give those of the run.")
         for name, tensor in ours.items():
             tensor.copy_(theirs[name])
 

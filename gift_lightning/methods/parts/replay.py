@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,14 +33,18 @@ class ReplayCLIP(ContinualCLIP):
 
     replays = True
     keeps_replay_gradient = True
-    not_in_knowledge = ("replay_gradient",)
+    not_in_knowledge: ClassVar[tuple[str, ...]] = ("replay_gradient", "_text_tokens")
 
     replay_type: type[Replay] = Replay
     """The class of ``data.replay``, for a method that is defined by it."""
 
+    trains_on_texts = False
+    """Whether the loss has a gradient for the texts, too; each image then needs its text."""
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.replay_gradient: list[Tensor | None] = []
+        self._text_tokens: Tensor | None = None
 
     @abstractmethod
     def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
@@ -69,7 +73,11 @@ class ReplayCLIP(ContinualCLIP):
         return list(gradient)
 
     def replay_batch(self, pairs: Tensor) -> list[Tensor]:
-        """A batch for ``differentiate`` outside the training stream: pairs by number, counted on past the set's end."""
+        """A batch for ``differentiate`` outside the training stream.
+
+        Args:
+            pairs: their numbers ``[b]``, counted on past the set's end.
+        """
         shard = self.sequence.replay_images
         index = pairs % len(shard)
         images, labels = next(shard.batches(index, len(index)))
@@ -108,6 +116,12 @@ class ReplayCLIP(ContinualCLIP):
         of_ranks[self.global_rank] = features
         return torch.cat(of_ranks)
 
+    def encode_pair_texts(self, text_index: Tensor) -> Tensor:
+        """Unit features ``[b, D]`` of replay texts by index ``[b]``; a text of several pairs is encoded once."""
+        assert self._text_tokens is not None
+        distinct, position = text_index.unique(return_inverse=True)
+        return self.clip.encode_text(self._text_tokens[distinct])[position]
+
     def replay_texts(self) -> list[str]:
         """The texts of the current task's replay set."""
         return self.replay.texts
@@ -124,6 +138,16 @@ class ReplayCLIP(ContinualCLIP):
         """The tensors that training changes, in the order of the gradients and importances."""
         return [parameter for parameter in self.clip.parameters() if parameter.requires_grad]
 
+    def prepare_task(self, task: int) -> None:
+        super().prepare_task(task)
+        if not self.trains_on_texts:
+            return
+        texts = self.replay_texts()
+        too_long = self.clip.first_too_long(texts)
+        if too_long is not None:
+            raise InputError(f"The CLIP cannot read the whole replay prompt '{too_long}': shorten it in `data.replay`.")
+        self._text_tokens = self.clip.tokenize(texts)
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
         method, replay = type(self).__name__, self.sequence.replay
@@ -138,6 +162,10 @@ class ReplayCLIP(ContinualCLIP):
             )
         if isinstance(replay, ExemplarMemory) and self.replay_type is Replay:
             raise InputError(f"{method} fills no memory: choose another `data.replay` than ExemplarMemory.")
+        if self.trains_on_texts and not replay.paired:
+            raise InputError(
+                f"{method} needs a text for each image, and `data.replay` has images alone: choose another."
+            )
         if self.trainer.precision == "16-mixed":
             raise InputError(
                 "`trainer.precision` 16-mixed would lose small replay gradients: choose bf16-mixed or 32-true."

@@ -1,4 +1,4 @@
-"""Prompt learning after CoOp: the words before a class name are vectors that learn."""
+"""Prompt learning after CoOp: vectors before the words of a prompt learn."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from gift_lightning.methods import ContinualCLIP
 
 
 class LearnedContext(ContinualCLIP):
-    """The first words of all prompts are learned vectors, shared by all classes and tasks; CLIP itself is frozen.
+    """All prompts begin with learned vectors, shared by all classes and tasks; CLIP itself is frozen.
 
-    loss = CE, over the prompts ``[v_1, ..., v_m, remaining words of the template, class name]``
+    loss = CE, over the prompts ``[v_1, ..., v_m, words of the template with the class name]``
 
-    Between tasks the vectors are kept.
+    Between tasks the vectors are stored.
 
     Reference: Zhou et al., "Learning to Prompt for Vision-Language Models", arXiv 2109.01134.
 
     Args:
-        context: words as whose embeddings the vectors begin.
+        context: words as whose embeddings the vectors begin. The template ``{}`` adds the class name alone.
         kwargs: see ``ContinualCLIP``.
     """
 
@@ -29,9 +29,7 @@ class LearnedContext(ContinualCLIP):
         self.context = nn.Parameter(words.clone())
 
     def encode_prompts(self, tokens: Tensor) -> Tensor:
-        embeddings, rest = self.clip.embed(tokens), 1 + len(self.context)
-        context = self.context.expand(len(tokens), -1, -1)
-        return self.clip.encode_embeddings(torch.cat([embeddings[:, :1], context, embeddings[:, rest:]], 1), tokens)
+        return self.clip.encode_embeddings(*self.clip.insert_vectors(self.context, tokens))
 
     def knowledge(self) -> dict[str, Tensor]:
         return {"context": self.context.detach()}

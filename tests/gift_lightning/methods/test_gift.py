@@ -303,7 +303,7 @@ def test_fisher_shares_are_logged(tmp_path: Any) -> None:
 def test_gift_needs_pairs_and_others_take_none() -> None:
     with pytest.raises(InputError, match=r"say with replay where they are"):
         fit(gift())
-    with pytest.raises(InputError, match=r"Finetune does not replay: remove data\.replay"):
+    with pytest.raises(InputError, match=r"Finetune does not replay: remove replay"):
         fit(Finetune(clip=MINI, lr=1e-3), replay=DrawnReplay())
 
 

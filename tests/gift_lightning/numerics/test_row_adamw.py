@@ -15,10 +15,12 @@ def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.parametrize("betas", [(0.9, 0.98), (0.0, 0.98), (0.9, 0.0), (0.0, 0.0)])
 @pytest.mark.parametrize("shape", [(4, 3, 2), (4,)])
-def test_rows_learn_as_parameters_of_their_own(shape: tuple[int, ...]) -> None:
+def test_rows_learn_as_parameters_of_their_own(shape: tuple[int, ...], betas: tuple[float, float]) -> None:
     stack, rows = Parameter(drawn(0, *shape)), [Parameter(row) for row in drawn(0, *shape)]
-    ours, theirs = RowAdamW([stack], **SETTINGS), AdamW(rows, **SETTINGS)
+    settings = SETTINGS | {"betas": betas}
+    ours, theirs = RowAdamW([stack], **settings), AdamW(rows, **settings)
     for step in range(12):
         moves = drawn(100 + step, 4) > 0
         moves[3] = False  # one that never learns
