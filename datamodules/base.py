@@ -267,7 +267,10 @@ class Replay(LightningDataModule, Configurable):
         Raises:
             InputError: ``prepare_task`` was not called, or images and texts are no pairs.
         """
-        kind, sequence = type(self).__name__, self.sequence
+        kind = type(self).__name__
+        if not hasattr(self, "sequence"):
+            raise InputError(f"{kind} belongs to no sequence: give it to a TaskSequence as replay.")
+        sequence = self.sequence
         if not self.paired:
             raise InputError(f"The images and texts of {kind} are no pairs: read `pairs` and `texts` each by itself.")
         if not hasattr(self, "pairs"):

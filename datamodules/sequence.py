@@ -19,6 +19,7 @@ from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
 from datamodules.sequence_checks import check_arguments, check_division, check_task, preprocessing_of, set_up
 from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
+from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
 from gift_lightning.settings import Configurable
 
@@ -221,7 +222,8 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
 
     def train_dataloader(self) -> CombinedLoader:
         """The streams of the task that is Lightning's epoch; for a batch see ``TaskSequence``."""
-        assert self.trainer is not None
+        if self.trainer is None:
+            raise InputError("A TaskSequence has loaders in a run alone: call fit, or use the loaders of each task.")
         # a resumed run that is already complete asks for the loaders of an epoch that does not exist
         task = min(self.trainer.current_epoch, self.num_tasks - 1)
         key = (self.seed, "task", task)

@@ -51,6 +51,8 @@ def check_division(sizes: dict[str, int], split: Split) -> None:
         sizes: of the batches, by the name of the setting.
         split: the division.
     """
+    if split.accumulate < 1:
+        raise InputError(f"`trainer.accumulate_grad_batches` is {split.accumulate}: give at least 1.")
     micro_batches = split.world_size * split.accumulate
     for name, size in sizes.items():
         if size % micro_batches:
@@ -89,15 +91,33 @@ def set_up(datamodules: Sequence[Task | Replay], stage: str) -> None:
 
 
 def check_task(task: Task) -> None:
-    """Raise an ``InputError`` if a task, which is set up, has no images, too few classes, or unusable texts."""
+    """Raise an ``InputError`` if a task, after ``setup``, lacks images or classes, or has unusable labels or texts.
+
+    Labels are checked where a set has a list of them.
+    """
+    lacking = [
+        name for name in ("name", "class_names", "templates", "train_set", "test_set") if not hasattr(task, name)
+    ]
+    if lacking:
+        kind = type(task).__name__
+        raise InputError(f"Task {kind} has no {lacking[0]} after setup: set it in the class or in its setup.")
+    if isinstance(task.class_names, str) or isinstance(task.templates, str):
+        raise InputError(f"Task '{task.name}' has a text for class_names or templates: give lists of texts.")
     for split, samples in (("training", task.train_set), ("test", task.test_set)):
         if len(samples) == 0:
             raise InputError(f"Task '{task.name}' has no {split} images: check its folder and its settings.")
+        labels = getattr(samples, "labels", None) or [0]
+        if wrong := [label for label in (min(labels), max(labels)) if not 0 <= label < len(task.class_names)]:
+            raise InputError(
+                f"Task '{task.name}' has a {split} image with the label {wrong[0]}, and {len(task.class_names)} class"
+                " names: labels count from 0."
+            )
     if len(task.class_names) < 2:
         raise InputError(f"Task '{task.name}' has {len(task.class_names)} class names: give at least two.")
     for name in task.class_names:
         if fault := fault_of(name):
             raise InputError(f"Task '{task.name}' has a class whose name {name!r} {fault}: give it another one.")
-    wrong = [template for template in task.templates if not is_template(template)]
-    if wrong or not task.templates:
-        raise InputError(f"Task '{task.name}' needs templates with one {{}} for the class name, not {wrong or 'none'}.")
+    unusable = [template for template in task.templates if not is_template(template)]
+    if unusable or not task.templates:
+        given = unusable or "none"
+        raise InputError(f"Task '{task.name}' needs templates with one {{}} for the class name, not {given}.")

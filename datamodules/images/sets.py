@@ -109,9 +109,14 @@ class ArrayImages(Dataset[tuple[Image.Image, int]]):
         images: uint8 ``[n, H, W]`` or ``[n, H, W, 3]``.
         labels: of the n images.
         file: the file of the images, for their paths in ``samples``.
+
+    Raises:
+        InputError: there are not as many labels as images.
     """
 
     def __init__(self, images: np.ndarray, labels: list[int], file: str) -> None:
+        if len(images) != len(labels):
+            raise InputError(f"There are {len(images)} images in {file} and {len(labels)} labels: give one for each.")
         self.images, self.labels, self.file = images, labels, file
 
     @property

@@ -1,13 +1,14 @@
 """One sentence for each error of the parser, with the nearest right name."""
 
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterable, Iterator
 
 from gift_lightning.config.class_paths import class_of
 from gift_lightning.config.files import LINKED
-from gift_lightning.errors import InputError, nearest
+from gift_lightning.errors import InputError, advice, nearest
 
 
 class UnknownClassError(ValueError):
@@ -79,6 +80,10 @@ def _unknown_class(path: str) -> str:
     module, _, name = path.rpartition(".")
     if module == "__main__":
         return f"the class {name} was defined in a notebook or script: define it here too, or better in a module."
+    package = module.partition(".")[0]
+    if package.isidentifier() and importlib.util.find_spec(package) is None:
+        place = advice("in the folder that you are in, or in PYTHONPATH", "on sys.path")
+        return f"there is no class '{_short(path)}': no module '{package}' is {place}."
     return f"there is no class '{_short(path)}'{nearest(name, _classes(module))}."
 
 

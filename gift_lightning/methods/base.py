@@ -11,7 +11,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from callbacks.encoding import encode_train_set
-from callbacks.task_callback import logs_step, sequence_of
+from callbacks.task_boundary import TaskBoundary
+from callbacks.task_callback import callback_of, logs_step, sequence_of
 from datamodules.base import Candidates
 from datamodules.prediction import NamedClasses, decoded_samples
 from datamodules.sequence import TaskSequence
@@ -79,6 +80,10 @@ class ContinualCLIP(SavedMethod):
             raise InputError(f"`model.label_smoothing` is {label_smoothing}: give a number from 0 to 1.")
         if eval_batch_size < 1:
             raise InputError(f"`model.eval_batch_size` is {eval_batch_size}: give at least 1.")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise InputError(f"`model.betas` is {list(betas)}: give two numbers from 0 to less than 1.")
+        if isinstance(clip, str):
+            raise InputError(f"clip is the text '{clip}': give CLIPSource('{clip}').")
         self.clip = clip.load()
         self.lr, self.warmup_steps, self.weight_decay, self.betas = lr, warmup_steps, weight_decay, betas
         self.classes, self.label_smoothing, self.eval_batch_size = classes, label_smoothing, eval_batch_size
@@ -253,6 +258,7 @@ class ContinualCLIP(SavedMethod):
                 )
         if stage != "fit":
             return
+        callback_of(self.trainer, TaskBoundary)  # an InputError without it: no task would begin
         if self.learning != "steps":  # DDP takes no module without a parameter to train; nothing will train this one
             next(self.clip.parameters()).requires_grad_(True)
         self.lr = checked_rates(self.lr, self.sequence.names)

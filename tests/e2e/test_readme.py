@@ -59,12 +59,14 @@ def test_every_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyP
         log = tmp_path / "log.txt"
         assert run_command(shortened(words), log) == 0, f"{' '.join(words)}\n{log.read_text()}"
         log.unlink()
-    use, from_python = (block for kind, block in BLOCKS if kind == "python")
+    use, from_python, loaders = (block for kind, block in BLOCKS if kind == "python")
     names: dict[str, Any] = {}
     exec(use, names)
     assert names["probabilities"].shape == (1, 3)
     exec(from_python.replace("steps=120", "steps=2").replace("images_per_task=256", "images_per_task=12"), names)
     assert len(names["results"].R) == 2
+    exec(loaders, names)
+    assert len(names["labels"]) == 128 and len(names["images"]) == len(names["texts"]) == 12
 
 
 def test_the_yaml_of_the_readme_is_that_of_the_config() -> None:
