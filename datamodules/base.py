@@ -76,6 +76,7 @@ class Task(Candidates, LightningDataModule, Configurable):
     train_set: ImageSet
     test_set: ImageSet
     root: Path | None = None
+    _sequence_root: Path | None = None  # the root, if a sequence set it
     shots: int | None = None
     preprocessing: Preprocessing = CLIP_TRANSFORMS
     batch_size: int = 64
@@ -213,7 +214,7 @@ class Replay(LightningDataModule, Configurable):
         for images, texts in replay.train_dataloader(): ...
 
     Attributes:
-        sequence: the ``TaskSequence`` it belongs to, which sets this.
+        sequence: the ``TaskSequence`` it belongs to, which sets this: the latest one that was made with it.
         batch_size: pairs in one optimiser step, over all devices and accumulated batches.
         first_task: the first task that has a set.
         paired: whether each image has its text.

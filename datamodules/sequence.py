@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning import LightningDataModule
@@ -21,7 +22,7 @@ from datamodules.shard import ReplayImages, TestShard, replay_images
 from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
-from gift_lightning.settings import Configurable
+from gift_lightning.settings import Configurable, make_anew
 
 
 class TaskSequence(LightningDataModule, TaskEvents, Configurable):
@@ -30,6 +31,9 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
     A batch is ``{"task": (images [b, 3, H, W], labels [b])}``, and in a task with a replay set also
     ``{"replay": (images [r, 3, H, W], text_index [r], pair_index [r])}``. Order and augmentation are a function of
     ``seed`` and the number of the draw, for any number of ranks, workers and restarts.
+
+    A replay serves one sequence, and a task reads below one ``root``. Given to another sequence, the object begins anew
+    there, and the earlier sequence can no longer be set up; ``gift_lightning.fit`` takes the object back for its run.
 
     Args:
         tasks: the tasks; their names must differ. One that is cut into several stands for all of them.
@@ -82,8 +86,9 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         on_bad_image: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
+        self._root = path_of(root)
         for task in tasks:
-            task.root = task.root or path_of(root)
+            _give_root(task, self._root)
         self.tasks = [subtask for task in tasks for subtask in task.subtasks()]
         check_arguments(self.tasks, batch_size, steps, num_workers, shots)
         self.batch_size, self._steps = batch_size, steps
@@ -95,6 +100,8 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         self.replay, self._replay_draws = replay, ReplayDraws()
         self._replayed: ImageSet | None = None
         if replay is not None:
+            if hasattr(replay, "sequence"):  # it has images and texts of that one
+                make_anew(replay)
             replay.sequence = self
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,8 +149,9 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
 
         Raises:
             InputError: the trainer's model has no ``clip``; the data of a task or of the replay is missing or not
-                usable; or batches do not divide among ranks.
+                usable; batches do not divide among ranks; or the replay or a task was given to another sequence.
         """
+        self._check_given_away()
         datamodules: list[Task | Replay] = [*self.tasks]
         if (trainer := self.trainer) is not None:
             self.preprocessing = preprocessing_of(trainer)
@@ -270,3 +278,21 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
     def _check_division(self) -> None:
         replayed = {} if self.replay is None else {"`data.replay.batch_size`": self.replay.batch_size}
         check_division({"`data.batch_size`": self.batch_size, **replayed}, self._split())
+
+    def _check_given_away(self) -> None:
+        """Raise an ``InputError`` if an object of this sequence serves another one by now."""
+        given_away = [f"task '{t.name}'" for t in self.tasks if t.origin._sequence_root not in (None, self._root)]
+        if self.replay is not None and self.replay.sequence is not self:
+            given_away.append("replay")
+        if given_away:
+            raise InputError(
+                f"The {given_away[0]} of this TaskSequence was given to another one: make one for each sequence."
+            )
+
+
+def _give_root(task: Task, root: Path) -> None:
+    """Let a task that has no root of its own read below that of its sequence."""
+    if task.origin._sequence_root not in (None, root):  # of another sequence, and so may be the images
+        make_anew(task)
+    if task.root is None:
+        task.root = task.origin._sequence_root = root

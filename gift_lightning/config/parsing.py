@@ -27,7 +27,7 @@ from gift_lightning.config.class_paths import current_path, current_settings
 from gift_lightning.config.references import References, escaped, find_references, resolve
 from gift_lightning.config.sentences import UnknownClassError
 from gift_lightning.config.yaml_text import dump_yaml, load_yaml
-from gift_lightning.errors import InputError, first_line
+from gift_lightning.errors import InputError, advice, first_line
 
 MODE = "omegaconf+"
 """Of the parser: ``${...}`` is replaced after all files and flags are read."""
@@ -203,12 +203,14 @@ def check_values(config: Namespace) -> None:
     if config.model.get("dict_kwargs"):
         raise InputError(f"{config.model.class_path} has no option '{next(iter(config.model.dict_kwargs))}'.")
     if not 0 <= config.seed_everything < 2**32:  # numpy takes no other
-        raise InputError(f"seed_everything is {config.seed_everything}: give a whole number from 0 to {2**32 - 1}.")
+        name = advice("seed_everything", "seed")
+        raise InputError(f"{name} is {config.seed_everything}: give a whole number from 0 to {2**32 - 1}.")
     for key, value in _leaves(config, ""):
+        name = advice(key, key.partition(".")[2])  # whole from Python too: the last part may be a task, or a number
         if isinstance(value, int) and abs(value) >= 2**63:
-            raise InputError(f"{key} is of more than 63 bits: give a smaller number.")
+            raise InputError(f"{name} is of more than 63 bits: give a smaller number.")
         if key.startswith(("model.", "data.")) and isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{key} is {value}: give a finite number.")
+            raise InputError(f"{name} is {value}: give a finite number.")
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """Methods in checkpoints: what they save, which checkpoints they refuse, and how one is loaded."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -9,20 +9,22 @@ from gift_lightning.clip.weights import mismatch
 from gift_lightning.errors import InputError
 from gift_lightning.settings import Configurable
 
+_Saved = TypeVar("_Saved", bound="SavedMethod")
+
 
 class SavedMethod(Method, Configurable):
     """A method that saves its state in checkpoints, and refuses those of other runs."""
 
     @classmethod
     def load_from_checkpoint(
-        cls,
+        cls: type[_Saved],
         checkpoint_path: Any,
         map_location: Any = None,
         hparams_file: Any = None,
         strict: bool | None = None,
         weights_only: bool | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> _Saved:
         """The method as a checkpoint of a run has it, in evaluation mode; a checkpoint of this class or a subclass.
 
         Its arguments come from the config of the run, which the checkpoint holds. No code in it is ever run.
@@ -31,7 +33,8 @@ class SavedMethod(Method, Configurable):
             checkpoint_path: the ``checkpoints/last.ckpt`` of a run.
             map_location: a device to move the method to.
             hparams_file: ignored, the config is in the checkpoint.
-            strict: ``False`` accepts tensors that are missing or not expected.
+            strict: ``False`` accepts tensors that are missing or not expected; it becomes the ``strict_loading`` of the
+                method.
             weights_only: ignored, the checkpoint is always read so.
             kwargs: arguments of the constructor that take the place of those in the config.
 
@@ -53,7 +56,7 @@ class SavedMethod(Method, Configurable):
         checkpoint |= {"method": type(self).__name__, "knowledge": self.knowledge(), **self.clip.origin.metadata}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of a run of another method, or with another CLIP."""
+        """Refuse the checkpoint of a run of another method, or with another CLIP; the latter if loading is strict."""
         method = type(self).__name__
         if "knowledge" not in checkpoint:
             raise InputError("The checkpoint was not written by a run of this program: resume from that of a run.")
@@ -63,7 +66,7 @@ class SavedMethod(Method, Configurable):
                 " that run."
             )
         misfit = mismatch(checkpoint["state_dict"], self.state_dict())
-        if misfit:
+        if misfit and self.strict_loading:
             raise InputError(
                 f"The checkpoint is of another CLIP, or of {method} with other settings ({misfit}): resume with the"
                 " config of that run."

@@ -52,6 +52,8 @@ class Run:
     ) -> Results:
         """Begin this run or go on with it, to its end; a run that is complete already is not repeated.
 
+        The command line and ``gift_lightning.fit`` share it.
+
         Args:
             method: with the CLIP that the run starts from.
             sequence: the tasks.

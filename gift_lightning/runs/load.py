@@ -1,5 +1,6 @@
 """The model of a finished run, and the method in a checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,16 +80,24 @@ def load_checkpoint(kind: type[_Method], path: str | Path, strict: bool = True, 
     if not knowledge:  # else the CLIP is the one with which the run began
         settings["init_args"]["clip"]["weights"] = str(file)
     model = _made(settings, file)
-    progress = checkpoint["callbacks"]["TaskBoundary"]
-    stream, has_reference = progress["stream"], "replay" in checkpoint.get("TaskSequence", {})
-    model.build(len(stream["steps"]), has_reference, stream["seed"])
-    model.task = max(progress["started"], 0)
-    if strict:
-        model.on_load_checkpoint(checkpoint)
-    else:
-        model.load_knowledge(knowledge)
+    _build(model, checkpoint, file)
+    model.strict_loading = strict
+    model.on_load_checkpoint(checkpoint)
     model.load_state_dict(checkpoint["state_dict"], strict=strict)
     return model.eval()
+
+
+def _build(model: ContinualCLIP, checkpoint: Mapping[str, Any], file: Path) -> None:
+    """Make what grows with the tasks, as it was in the run of the checkpoint."""
+    progress = checkpoint["callbacks"]["TaskBoundary"]
+    try:
+        tasks, seed, started = len(progress["stream"]["steps"]), progress["stream"]["seed"], progress["started"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"Checkpoint {file} does not say how far its run was: give the last.ckpt of a run.") from error
+    # the state of the sequence has the name of its class, which may be a user's
+    has_reference = any("replay" in state for state in checkpoint.values() if isinstance(state, Mapping))
+    model.build(tasks, has_reference, seed)
+    model.task = max(started, 0)
 
 
 def _class_in(path: str, kind: type[SavedMethod]) -> str:

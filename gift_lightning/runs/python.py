@@ -1,6 +1,7 @@
 """A run from Python: objects instead of a config, the same folder as the command line's."""
 
 import logging
+import os
 import re
 import signal
 import threading
@@ -11,8 +12,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer, seed_everything
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from datamodules import TaskSequence
 from gift_lightning.config.parsing import as_commands_read, check_values, late_refusal
@@ -39,9 +42,13 @@ def fit(method: ContinualCLIP, sequence: TaskSequence, run: str | Path | RunFold
     Its folder is that of ``python -m gift_lightning fit``: each goes on with runs of the other, and ``report``,
     ``test``, ``export`` and ``load`` read both.
 
-    A run begins with the method and the sequence as they were made: what an earlier ``fit`` left in them is dropped.
-    To begin with trained weights, make the method with ``CLIPSource(..., weights=FILE)``.
+    A run begins with the method and the sequence as their constructors leave them, called anew with the same arguments:
+    these alone are in the run's config. Attributes that were changed since, and what an earlier ``fit`` or a checkpoint
+    left in them, are dropped. To begin with trained weights, make the method with ``CLIPSource(..., weights=FILE)``.
     After ``fit``, the method is the one with which the run ended.
+
+    This is the run of the command line, in its process: ``Run.fit`` of ``gift_lightning.runs.fit``, which both share,
+    says whether it begins, goes on or is complete.
 
     Args:
         method: a method of ``gift_lightning.methods``, or a subclass of ``ContinualCLIP`` of yours.
@@ -56,12 +63,10 @@ def fit(method: ContinualCLIP, sequence: TaskSequence, run: str | Path | RunFold
     """
     with _as_a_guest():
         config, text = _config(method, sequence, _folder(run), trainer)
-        if method._trainer is not None or method.knowledge():  # of an earlier fit, or from the folder of one
-            make_anew(method)
-        if sequence.trainer is not None:
-            make_anew(sequence)
-        sequence.cache = config.data.cache
-        seed_everything(sequence.seed, workers=True, verbose=False)
+        seed_everything(sequence.seed, workers=True, verbose=False)  # first, as on the command line: classes may draw
+        make_anew(method)
+        make_anew(sequence)
+        sequence.cache = config.data.cache  # its default lies beside this run, and is none of another
         settings = {**config.trainer.as_dict(), **trainer, "max_epochs": sequence.num_tasks}
         the_run = Run(RunFolder(**config.run), text, writes=not settings.get("fast_dev_run"))
         results = the_run.fit(method, sequence, the_run.trainer(settings), "last" if the_run.writes else None)
@@ -97,9 +102,8 @@ def _config(
             config, text = completed(settings)
     except (ArgumentError, ValueError) as error:
         refusal = find_input_error(error)
-        raise refusal or InputError(
-            re.sub(r"^((?:model|data|trainer|run)\.[\w.]+)", r"`\1`", sentence(error, []))
-        ) from error
+        text = re.sub(r"^seed_everything\b", "`data.seed`", sentence(error, []))
+        raise refusal or InputError(re.sub(r"^((?:model|data|trainer|run)\.[\w.]+)", r"`\1`", text)) from error
     check_values(config)
     check_settings(config.trainer)
     return config, text
@@ -108,8 +112,14 @@ def _config(
 def _check_arguments(method: ContinualCLIP, sequence: TaskSequence, trainer: Mapping[str, Any]) -> None:
     if not isinstance(method, ContinualCLIP):
         raise InputError(f"fit needs a method, such as GIFT(...), and {type(method).__name__} is none.")
+    kind = type(sequence).__name__
+    if not isinstance(sequence, TaskSequence):
+        raise InputError(f"fit needs a TaskSequence of tasks, and {kind} is none.")
     if type(sequence) is not TaskSequence:
-        raise InputError(f"fit needs a TaskSequence of tasks, and {type(sequence).__name__} is none.")
+        raise InputError(
+            f"fit takes a TaskSequence itself, for a config names no other, and {kind} is a subclass: derive a task or"
+            " a replay instead, or train with Lightning's Trainer."
+        )
     names = set(signature(Trainer).parameters) - OF_THE_FOLDER - {"max_epochs"}
     for name in trainer:
         if name in OF_THE_FOLDER:
@@ -134,7 +144,7 @@ def _of_yaml(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _as_a_guest() -> Iterator[None]:
-    """Within it, a run has the process for itself; after it, signals, warnings and logs are as they were.
+    """Within it, a run has the process for itself; after it, signals, warnings, logs and randomness are as they were.
 
     Ctrl-C is a ``KeyboardInterrupt`` again: Lightning makes an exit of the process of it.
     """
@@ -143,7 +153,7 @@ def _as_a_guest() -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGUSR1", None)])]
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _randomness_restored():
             quiet_libraries()
             yield
     except SystemExit as end:
@@ -164,3 +174,19 @@ def _as_a_guest() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def _randomness_restored() -> Iterator[None]:
+    """Within it, a run seeds what is random; after it, the generators of the process go on where they were."""
+    seeds = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    generators = isolate_rng(include_cuda=torch.cuda.is_initialized())  # to ask for a state would initialise CUDA
+    generators.__enter__()
+    try:
+        yield
+    finally:
+        generators.__exit__(None, None, None)  # of an exception it is not to know: it would restore nothing
+        for name, seed in seeds.items():
+            os.environ.pop(name, None)
+            if seed is not None:
+                os.environ[name] = seed

@@ -1,5 +1,6 @@
 """The sequence of tasks: what it refuses, how long its tasks are, and what ranks see of a test set."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 
 from datamodules import Task, TaskSequence
 from datamodules.images.sets import ImageSet
+from datamodules.mini import GeneralReference
+from datamodules.mtil import DTD, Aircraft
 from datamodules.shard import TestShard
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
@@ -109,3 +112,27 @@ def test_workers_decode_the_same_images(clip: CLIP) -> None:
     alone, helped = (TestShard(pictures(5), clip.test_geometry, clip.normalize, num_workers=n) for n in (0, 2))
     assert torch.equal(alone[:], helped[:])
     assert torch.equal(alone.labels, helped.labels)
+
+
+def test_a_task_reads_below_the_root_of_its_latest_sequence(tmp_path: Path) -> None:
+    shared, own = Aircraft(), DTD(str(tmp_path / "own"))
+    first = TaskSequence([shared, own], root=str(tmp_path / "first"))
+    assert shared.where.parent == tmp_path / "first"
+    shared.train_set = pictures(2)  # type: ignore[assignment]
+    assert TaskSequence([shared], root=str(tmp_path / "first")).tasks == [shared] and hasattr(shared, "train_set")
+    TaskSequence([shared, own], root=str(tmp_path / "second"))
+    assert shared.where.parent == tmp_path / "second" and own.root == tmp_path / "own"
+    assert not hasattr(shared, "train_set")  # its images may be others there
+    with pytest.raises(InputError, match="The task 'Aircraft' of this TaskSequence was given to another one: make one"):
+        first.setup()
+
+
+def test_a_replay_begins_anew_in_its_latest_sequence() -> None:
+    replay = GeneralReference(16)
+    texts = []
+    for seed in (0, 1):
+        sequence = TaskSequence([Pictures()], seed=seed, replay=replay)
+        sequence.setup()
+        replay.prepare_task(0)
+        texts.append(replay.texts)
+    assert texts[0] != texts[1]

@@ -1,24 +1,31 @@
 """Runs from Python, as in a notebook: one process, the same objects again, the folder of the command line."""
 
+import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from lightning.pytorch import Callback
 
 import gift_lightning
+from callbacks import AccuracyMatrix, TaskBoundary
 from callbacks.task_callback import TaskCallback
 from datamodules import SyntheticReplay
-from datamodules.mini import Counting, Flags, OracleGenerator, Shapes
+from datamodules.mini import Counting, Flags, GeneralReference, OracleGenerator, Shapes
 from gift_lightning import CLIPSource, Results, TaskSequence, fit
 from gift_lightning.errors import InputError
-from gift_lightning.methods import GIFT, L2, ConDU, ContinualCLIP, Finetune, MoEAdapter
+from gift_lightning.methods import GIFT, L2, ConDU, ContinualCLIP, Finetune, MoEAdapter, WiSEFT
 from gift_lightning.numerics.low_rank import LoRA
 from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 from tests.e2e.conftest import CONFIG, assert_same_run, call, final_weights, fit_here, read_results
 from tests.e2e.kill import KillAt, StopAt
 
@@ -105,14 +112,58 @@ def test_other_settings_in_the_same_process_are_another_run(tmp_path: Path) -> N
     method, sequence = l2(), three_tasks(steps=2)
     first = fit(method, sequence, run=tmp_path / "first", **HERE)
     second = fit(method, three_tasks(steps=2, seed=4), run=tmp_path / "second", **HERE)
-    assert first.R[0] != second.R[0] or final_weights(first.run).keys() == final_weights(second.run).keys()
     third = fit(method, sequence, run=str(tmp_path / "third"), **HERE)
-    weights, expected = final_weights(third.run), final_weights(first.run)
+    weights, expected, other = (final_weights(results.run) for results in (third, first, second))
+    assert not all(torch.equal(other[name], expected[name]) for name in expected)
     assert third.R == first.R and all(torch.equal(weights[name], expected[name]) for name in expected)
     with pytest.raises(
         InputError, match=r"holds a run with another lr\.Flags \(0\.001 there, 0\.1 here\): choose another run"
     ):
         fit(L2(clip=CLIP, lr={**RATES, "Flags": 0.1}, warmup_steps=3, l2=0.1), sequence, run=tmp_path / "first", **HERE)
+
+
+def test_a_complete_run_leaves_nothing_in_the_next_one(tmp_path: Path) -> None:
+    first = fit(l2(), three_tasks(steps=2), run=tmp_path / "first", **HERE)
+    method, sequence = l2(), three_tasks(steps=2)
+    for _ in range(2):
+        results = fit(method, sequence, run=first.run, **HERE)
+        assert results.R == first.R and not results.is_new
+    second = fit(method, sequence, run=tmp_path / "second", **HERE)
+    assert second.R == first.R and second.record["zero_shot"] == first.record["zero_shot"]
+
+
+def test_a_method_of_a_checkpoint_begins_a_run_as_its_config_says(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"lr": 1e-3, "warmup_steps": 1, "alpha": 0.5, "start": "initial"}
+    results = fit(WiSEFT(clip=CLIP, **arguments), three_tasks(steps=3), run=tmp_path / "run", **HERE)
+    checkpoint = results.run / "checkpoints" / "last.ckpt"
+    made = WiSEFT(clip=CLIPSource(CLIP.name, weights=str(checkpoint)), **arguments)
+    methods = {"restored": WiSEFT.load_from_checkpoint(checkpoint), "made": made}
+    runs = [fit(method, three_tasks(steps=3), run=tmp_path / name, **HERE).run for name, method in methods.items()]
+    weights, expected = map(final_weights, runs)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_run_leaves_the_random_generators_of_the_process_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    run: dict[str, Any] = {"method": l2(), "sequence": three_tasks(steps=1), "run": tmp_path / "run", **HERE}
+
+    def numbers() -> list[float]:
+        return [random.random(), float(np.random.random()), float(torch.rand(()))]
+
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(7)
+    expected = [numbers(), numbers()]
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(7)
+    with pytest.raises(ZeroDivisionError):
+        fit(**run, callbacks=[Fails(step=1)])
+    between = numbers()
+    fit(**run)
+    assert [between, numbers()] == expected
+    assert "PL_GLOBAL_SEED" not in os.environ and os.environ["PL_SEED_WORKERS"] == "0"
 
 
 def test_a_run_begun_in_python_goes_on_from_the_command_line(reference: Path, tmp_path: Path) -> None:
@@ -159,9 +210,22 @@ def test_what_a_run_replays_is_made_anew_with_its_objects(tmp_path: Path) -> Non
     results = fit(method, sequence, run=tmp_path / "stopped", **HERE)
     weights, theirs = final_weights(results.run), final_weights(expected.run)
     assert results.R == expected.R and all(torch.equal(weights[name], theirs[name]) for name in theirs)
-    config = results.record and RunFolder.at(results.run).read_config()
+    config = RunFolder.at(results.run).read_config()
     generator = config["data"]["replay"]["init_args"]["generator"]
     assert generator == {"class_path": "datamodules.mini.OracleGenerator", "init_args": {"batch_size": 4}}
+
+
+def test_a_replay_of_two_sequences_serves_each_in_its_run(tmp_path: Path) -> None:
+    expected = fit(*gift(tmp_path / "expected"), run=tmp_path / "expected" / "run", **HERE)
+    method, first = gift(tmp_path / "shared")
+    second = three_tasks(steps=3, seed=4, replay=first.replay)
+    with pytest.raises(InputError, match="The replay of this TaskSequence was given to another one: make one for each"):
+        first.setup()
+    results = fit(method, first, run=tmp_path / "shared" / "run", **HERE)
+    weights, theirs = final_weights(results.run), final_weights(expected.run)
+    assert results.R == expected.R and all(torch.equal(weights[name], theirs[name]) for name in theirs)
+    with pytest.raises(InputError, match="The replay of this TaskSequence"):
+        second.setup()
 
 
 @pytest.mark.parametrize("kind", [ConDU, MoEAdapter])
@@ -189,6 +253,34 @@ def test_a_checkpoint_of_an_earlier_version_is_loaded() -> None:
     state = method.state_dict()
     assert state.keys() == saved.keys() and all(torch.equal(state[name], saved[name]) for name in saved)
     assert ContinualCLIP.load_from_checkpoint(path, eval_batch_size=3).eval_batch_size == 3
+
+
+def test_a_checkpoint_of_an_earlier_version_is_converted_without_strictness_too() -> None:
+    path = EARLIER / "unfinished_moeadapter" / "checkpoints" / "last.ckpt"
+    state, expected = (MoEAdapter.load_from_checkpoint(path, strict=strict).state_dict() for strict in (False, True))
+    assert state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+class MySequence(TaskSequence):
+    """Of a user's."""
+
+
+def test_a_checkpoint_of_a_trainer_with_a_sequence_of_a_user_is_loaded(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"experts": 4, "width": 8, "selector_steps": 3, "reference_steps": 3}
+    method = MoEAdapter(clip=CLIP, lr=1e-2, warmup_steps=1, **arguments)
+    tasks = MySequence([Flags(9, 8)], steps=1, batch_size=8, replay=GeneralReference(16, batch_size=8))
+    options: dict[str, Any] = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, **HERE}
+    trainer = Trainer(callbacks=[TaskBoundary(), AccuracyMatrix()], **SEQUENCE_DEFAULTS, **options)
+    trainer.fit(method, tasks)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    restored, expected = MoEAdapter.load_from_checkpoint(tmp_path / "last.ckpt", clip=CLIP, **arguments), method
+    state = restored.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.state_dict().items())
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    del checkpoint["callbacks"]["TaskBoundary"]["stream"]["steps"]
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    with pytest.raises(InputError, match=r"broken\.ckpt does not say how far its run was: give the last\.ckpt"):
+        MoEAdapter.load_from_checkpoint(tmp_path / "broken.ckpt", clip=CLIP, **arguments)
 
 
 class MyGIFT(GIFT):
@@ -259,6 +351,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no folder": ({"run": ""}, r"run is '': name a folder for this run alone"),
     "no method": ({"method": 7}, r"fit needs a method, such as GIFT\(\.\.\.\), and int is none"),
     "no sequence": ({"sequence": Flags()}, r"fit needs a TaskSequence of tasks, and Flags is none"),
+    "own sequence": ({"sequence": MySequence([Flags()])}, r"takes a TaskSequence itself, .* MySequence is a subclass"),
 }
 
 
@@ -268,3 +361,19 @@ def test_bad_input_is_named_by_its_argument(case: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=sentence):
         fit(**{"method": l2(), "sequence": three_tasks(), "run": tmp_path / "run", **settings})
     assert not (tmp_path / "run" / "results.json").exists()
+
+
+NUMBERS: dict[str, tuple[Callable[[], ContinualCLIP], dict[str, Any], str]] = {
+    "rate": (lambda: Finetune(clip=CLIP, lr=float("nan")), {}, r"^lr is nan: give a finite number\."),
+    "rate of a task": (lambda: Finetune(clip=CLIP, lr={**RATES, "Flags": float("inf")}), {}, r"^lr\.Flags is inf: "),
+    "seed": (l2, {"seed": -1}, r"^seed is -1: give a whole number from 0 to 4294967295\."),
+    "no seed": (l2, {"seed": "one"}, r"^seed is 'one', but must be of type int\."),
+    "long": (l2, {"steps": 2**63}, r"^steps is of more than 63 bits: give a smaller number\."),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_a_number_that_cannot_be_used_is_named_by_its_argument(case: str, tmp_path: Path) -> None:
+    method, settings, sentence = NUMBERS[case]
+    with pytest.raises(InputError, match=sentence):
+        fit(method(), three_tasks(**settings), run=tmp_path / "run")
