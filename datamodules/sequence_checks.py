@@ -101,7 +101,8 @@ def check_task(task: Task) -> None:
     if lacking:
         kind = type(task).__name__
         raise InputError(f"Task {kind} has no {lacking[0]} after setup: set it in the class or in its setup.")
-    if isinstance(task.class_names, str) or isinstance(task.templates, str):
+    texts: tuple[object, object] = (task.class_names, task.templates)  # of a user's class, which may have other types
+    if any(isinstance(text, str) for text in texts):
         raise InputError(f"Task '{task.name}' has a text for class_names or templates: give lists of texts.")
     for split, samples in (("training", task.train_set), ("test", task.test_set)):
         if len(samples) == 0:

@@ -104,12 +104,36 @@ def _config(
         refusal = find_input_error(error)
         text = re.sub(r"^seed_everything\b", "`data.seed`", sentence(error, []))
         raise refusal or InputError(re.sub(r"^((?:model|data|trainer|run)\.[\w.]+)", r"`\1`", text)) from error
+    for group in ("model", "data"):
+        _check_texts(settings[group], config[group], "")
     check_values(config)
     check_settings(config.trainer)
     return config, text
 
 
+def _check_texts(given: Any, read: Any, name: str) -> None:
+    """Refuse a text that a config reads as something else: the constructor has taken it for what it is, a text.
+
+    Args:
+        given: settings of an object, or one of them.
+        read: the same of the config.
+        name: of the argument, for the message.
+    """
+    if isinstance(given, str) and isinstance(read, bool | int | float | None):
+        raise InputError(f"{name} is the text '{given}', which a config reads as {read!r}: give a value of its type.")
+    if isinstance(given, list) and isinstance(read, list):
+        for index, (one, other) in enumerate(zip(given, read, strict=True)):
+            _check_texts(one, other, f"{name}.{index}")
+    if isinstance(given, dict) and isinstance(read, dict | Namespace):
+        for key, value in given.items():
+            below = name if key == "init_args" else f"{name}.{key}".lstrip(".")
+            _check_texts(value, read.get(key, value), below)
+
+
 def _check_arguments(method: ContinualCLIP, sequence: TaskSequence, trainer: Mapping[str, Any]) -> None:
+    for thing in (method, sequence):
+        if isinstance(thing, type):
+            raise InputError(f"{thing.__name__} is a class: give fit an object of it, {thing.__name__}(...).")
     if not isinstance(method, ContinualCLIP):
         raise InputError(f"fit needs a method, such as GIFT(...), and {type(method).__name__} is none.")
     kind = type(sequence).__name__
@@ -127,7 +151,9 @@ def _check_arguments(method: ContinualCLIP, sequence: TaskSequence, trainer: Map
         if name == "max_epochs":
             raise InputError("fit sets max_epochs itself, one epoch for each task: remove it.")
         if name not in names:
-            raise InputError(f"fit has no argument {name}, nor has Lightning's Trainer{nearest(name, names)}.")
+            raise InputError(
+                f"fit has no argument {name}, nor has Lightning's Trainer{nearest(name, names | {'max_epochs'})}."
+            )
 
 
 def _of_yaml(trainer: Mapping[str, Any]) -> dict[str, Any]:

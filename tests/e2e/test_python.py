@@ -377,3 +377,34 @@ def test_a_number_that_cannot_be_used_is_named_by_its_argument(case: str, tmp_pa
     method, settings, sentence = NUMBERS[case]
     with pytest.raises(InputError, match=sentence):
         fit(method(), three_tasks(**settings), run=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shuffle": "no"}, "shuffle is the text 'no', which a config reads as False: give a value of its type"),
+        ({"steps": "3"}, "steps is the text '3', which a config reads as 3: give a value of its type"),
+    ],
+)
+def test_a_text_that_a_config_reads_otherwise_is_refused(
+    arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """The run would train by one value and record another."""
+    with pytest.raises(InputError, match=message):
+        fit(
+            Finetune(clip=CLIPSource("package:datamodules.mini.clip")),
+            TaskSequence([Flags(8, 8)], **arguments),
+            tmp_path / "run",
+        )
+
+
+def test_a_class_in_the_place_of_an_object_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Finetune is a class: give fit an object of it, Finetune\(\.\.\.\)"):
+        fit(Finetune, TaskSequence([Flags(8, 8)]), tmp_path / "run")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="did you mean 'max_epochs'"):
+        fit(
+            Finetune(clip=CLIPSource("package:datamodules.mini.clip")),
+            TaskSequence([Flags(8, 8)]),
+            tmp_path / "run",
+            max_epoch=3,
+        )
