@@ -324,7 +324,7 @@ def test_bad_settings(arguments: dict[str, Any], sentence: str) -> None:
 
 def test_half_precision_that_would_lose_gradients_is_refused() -> None:
     method = gift()
-    method.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    method.trainer = Trainer(callbacks=TaskBoundary(), accelerator="cpu", logger=False, enable_checkpointing=False)
     method.trainer.datamodule = TaskSequence([Flags(16, 9)], batch_size=8, steps=1, replay=DrawnReplay())  # type: ignore[attr-defined]
     method.trainer._accelerator_connector.precision_plugin.precision = "16-mixed"
     with pytest.raises(InputError, match="choose bf16-mixed or 32-true"):
