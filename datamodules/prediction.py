@@ -26,7 +26,7 @@ class NamedClasses(Candidates):
         InputError: no list of texts, a name that is none, or a template without ``{}``.
     """
 
-    name = "predict"
+    name = ""  # of no task, so that a method with an expert for each task takes none
 
     def __init__(self, class_names: Sequence[str], templates: Sequence[str]) -> None:
         self.class_names, self.templates = _texts(class_names), _texts(templates)

@@ -107,7 +107,8 @@ def check_task(task: Task) -> None:
     for split, samples in (("training", task.train_set), ("test", task.test_set)):
         if len(samples) == 0:
             raise InputError(f"Task '{task.name}' has no {split} images: check its folder and its settings.")
-        labels = getattr(samples, "labels", None) or [0]
+        labels = getattr(samples, "labels", None)
+        labels = [0] if labels is None else labels  # a list, or an array
         if wrong := [label for label in (min(labels), max(labels)) if not 0 <= label < len(task.class_names)]:
             raise InputError(
                 f"Task '{task.name}' has a {split} image with the label {wrong[0]}, and {len(task.class_names)} class"
