@@ -120,6 +120,7 @@ class TaskBoundary(Callback):
         if not is_trial(trainer):
             check_trainer(trainer, sequence, stage)
         if stage == "fit":
+            self._amid_events = False  # an exception in an earlier fit may have left it
             # before a checkpoint is restored: the protocol names the starting weights
             self.protocol = protocol(sequence, method.clip)
             steps = [sequence.steps(task) for task in range(sequence.num_tasks)]
