@@ -101,7 +101,7 @@ class Adapters(nn.Module):
 
     def learning_rows(self, activations: Tensor, router: int) -> dict[Tensor, Tensor]:
         """Which rows ``[E]`` or ``[R]`` of each stack learn from a step: activated experts that are not frozen, and the
-        task's router. The activations are counted, and the gradients of all other rows set to 0.
+        task's router; on the CPU. The activations are counted, and the gradients of all other rows set to 0.
 
         Args:
             activations: of the experts in the step, over all ranks, ``[blocks, E]``.
@@ -111,12 +111,18 @@ class Adapters(nn.Module):
         self.step_activations = torch.zeros_like(activations)  # the other may be the same tensor
         learns = (activations > 0) & (self.times_frozen == 0)
         of_task = torch.arange(self.routers, device=learns.device) == router
-        rows: dict[Tensor, Tensor] = {}
-        for block, experts in zip(self.all_blocks, learns, strict=True):
-            rows |= dict.fromkeys(block.experts, experts) | dict.fromkeys(block.routers, of_task)
-        for stack, learning in rows.items():
+        for stack, learning in self._by_stack(learns, of_task).items():
             if stack.grad is not None:
                 stack.grad.masked_fill_(~learning.view(-1, *[1] * (stack.ndim - 1)), 0)
+        return self._by_stack(
+            learns.cpu(), of_task.cpu()
+        )  # the optimiser reads each: one wait for the device, not many
+
+    def _by_stack(self, experts: Tensor, routers: Tensor) -> dict[Tensor, Tensor]:
+        """Rows ``[blocks, E]`` of the experts and ``[R]`` of the routers, for each stack."""
+        rows: dict[Tensor, Tensor] = {}
+        for block, of_block in zip(self.all_blocks, experts, strict=True):
+            rows |= dict.fromkeys(block.experts, of_block) | dict.fromkeys(block.routers, routers)
         return rows
 
     def learned_rows(self, router: int) -> list[Tensor]:
