@@ -1,0 +1,235 @@
+"""A training step of a method beside that of the textbook: FLOPs, time and memory.
+
+::
+
+    python -m benchmarks.step
+
+The textbook's step is that of ``benchmarks.textbook``. Both begin with the same random weights and batch, and their
+losses have to agree in the first steps. FLOPs are counted around both real steps at batch 64, without computing them;
+time and memory are measured at the batch of the table, each way in a process of its own, in turn.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.textbook import Textbook
+from benchmarks.workload import Case, RandomCLIP, Workload
+
+COUNTED = [
+    Case("finetune", 64),
+    Case("gift", 64),
+    Case("gift", 64, classes=397),
+    Case("zscl", 64),
+    Case("zscl", 64, texts=13_000),
+    Case("moe_adapter", 64),
+]
+ON_CPU = [Case("gift", 4), Case("gift", 1), Case("moe_adapter", 4)]
+ON_GPU = [Case(method, 64, device="cuda") for method in ("finetune", "gift", "zscl", "moe_adapter")]
+PEAK = {"H200": 989.0, "H100": 989.0, "A100": 312.0}
+"""Dense TFLOP/s in bfloat16 by the makers' data sheets."""
+
+STEPS_EQUAL = 3
+"""So many losses are compared."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and show."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    for table in tables(parser.parse_args(argv).device):
+        Console().print(table)
+    return 0
+
+
+def tables(device: str = "cpu") -> list[Table]:
+    """The tables of FLOPs, and of time and memory on a device."""
+    for name in ("lightning.pytorch", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return [counts(), side_by_side(ON_CPU) if device == "cpu" else on_gpu()]
+
+
+# --- FLOPs ------------------------------------------------------------------------------------------------------------
+
+
+def counts() -> Table:
+    """TFLOP of a step of both ways."""
+    table = Table("TFLOP of a step, ViT-B/16, batch 64", "ours", "textbook", "ratio")
+    for case in COUNTED:
+        ours, theirs = (flops(case, way) / 1e12 for way in ("ours", "textbook"))
+        table.add_row(case.name, f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}")
+    return table
+
+
+def flops(case: Case, way: str) -> int:
+    """FLOPs of the real step of a case; nothing is computed."""
+    workload = Workload(replace(case, device="cpu", precision="32-true"), teaches=False)
+    work = workload.differentiate if way == "ours" else textbook(workload).losses
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def textbook(workload: Workload) -> Textbook:
+    """The textbook's way of a workload, at the same weights."""
+    model = RandomCLIP(workload.case.model).load().model.to(workload.method.device)
+    return Textbook(workload.case.method, model, workload.inputs())
+
+
+# --- on a CPU: each way in its own process, in turn -------------------------------------------------------------------
+
+
+def side_by_side(cases: list[Case], turns: int = 2) -> Table:
+    """Seconds and peak memory of a step of both ways."""
+    title = f"ViT-B/16, 100 classes, {torch.get_num_threads()} threads"
+    table = Table(title, "s, ours", "s, textbook", "ratio", "GB, ours", "GB, textbook", "ours / textbook")
+    for case in cases:
+        ours, theirs = measured(case, turns)
+        seconds, memory = [s for s, _ in (ours, theirs)], [m / 1e9 for _, m in (ours, theirs)]
+        table.add_row(
+            f"{case.method}, batch {case.batch}",
+            *(f"{value:.2f}" for value in (*seconds, seconds[1] / seconds[0], *memory, memory[0] / memory[1])),
+        )
+    return table
+
+
+def measured(case: Case, turns: int) -> list[tuple[float, int]]:
+    """Median seconds and peak bytes of a step, ours and the textbook's, which take turns.
+
+    Ends the program if their losses differ.
+    """
+    context, ways = multiprocessing.get_context("spawn"), ("ours", "textbook")
+    pipes = [context.Pipe() for _ in ways]
+    for way, (_, theirs) in zip(ways, pipes, strict=True):
+        context.Process(target=_serve, args=(theirs, case, way), daemon=True).start()
+    figures: list[list[tuple[float, float, int]]] = [[], []]
+    for _ in range(STEPS_EQUAL + turns - 1):
+        for (ours, _), taken in zip(pipes, figures, strict=True):
+            ours.send("step")
+            taken.append(ours.recv())
+    for ours, _ in pipes:
+        ours.send("end")
+    check_losses(case, *([loss for loss, *_ in taken[:STEPS_EQUAL]] for taken in figures))
+    return [(median(s for _, s, _ in taken[1:]), max(memory for *_, memory in taken)) for taken in figures]
+
+
+def check_losses(case: Case, ours: list[float], theirs: list[float]) -> None:
+    """End the program if the losses of the first steps differ."""
+    # a step of AdamW at the start moves each weight by the rate, whatever the size of its gradient
+    tolerances = [1e-5, *[1e-3] * (STEPS_EQUAL - 1)]
+    # noise and dropout of experts differ once these have learned
+    compared = 1 if case.method == "moe_adapter" else STEPS_EQUAL
+    for step, (one, other, tolerance) in enumerate(list(zip(ours, theirs, tolerances, strict=True))[:compared]):
+        if not abs(one - other) <= tolerance * abs(other):
+            sys.exit(f"{case.name}: the losses of step {step} are {one} and {other}, and should be equal.")
+
+
+def _serve(pipe: Connection, case: Case, way: str) -> None:
+    """Make a step at each request: its loss, its seconds and the most bytes that the process had in memory."""
+    step = stepper(case, way)
+    while pipe.recv() == "step":
+        Path("/proc/self/clear_refs").write_text("5")
+        began = time.perf_counter()
+        loss = step()
+        pipe.send((loss, time.perf_counter() - began, _peak_memory()))
+
+
+def stepper(case: Case, way: str) -> Callable[[], float]:
+    """A function that makes a step, ours or the textbook's, and returns its loss."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    workload = Workload(case)
+    if way == "textbook":
+        book = textbook(workload)
+        del workload
+        return lambda: book.step().item()
+
+    def step() -> float:
+        workload.step()
+        return workload.loss
+
+    return step
+
+
+def _peak_memory() -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+WAYS: dict[str, dict[str, Any]] = {
+    "textbook, 32-true": {"way": "textbook", "tf32": False},
+    "textbook, TF32": {"way": "textbook", "tf32": True},
+    "ours, 32-true": {"way": "ours", "tf32": False},
+    "ours, TF32": {"way": "ours", "tf32": True},
+    "ours, bf16-mixed": {"way": "ours", "tf32": True, "precision": "bf16-mixed"},
+    "ours, bf16-mixed, compiled": {"way": "ours", "tf32": True, "precision": "bf16-mixed", "compile": True},
+}
+
+
+def on_gpu(cases: Sequence[Case] = tuple(ON_GPU), steps: int = 10) -> Table:
+    """Milliseconds, share of peak, the kernels' share of the step, and memory."""
+    name = torch.cuda.get_device_name()
+    peak = next((value for key, value in PEAK.items() if key in name), None)
+    table = Table(f"{name}, ViT-B/16, batch 64", "ms", "kernels, ms", "share", "TFLOP/s", "of peak", "GB")
+    for case in cases:
+        counted = {way: flops(case, way) for way in ("ours", "textbook")}
+        losses: dict[str, list[float]] = {}
+        for title, settings in WAYS.items():
+            if case.method == "moe_adapter" and settings.get("compile"):
+                continue
+            way = settings["way"]
+            ms, kernels, memory, losses[title] = gpu_step(case, steps, **settings)
+            rate = counted[way] / ms / 1e9
+            table.add_row(
+                f"{case.method}: {title}",
+                *(f"{ms:.1f}", f"{kernels:.1f}", f"{kernels / ms:.0%}", f"{rate:.0f}"),
+                *(f"{rate / peak:.0%}" if peak else "", f"{memory / 1e9:.1f}"),
+            )
+        check_losses(case, losses["ours, 32-true"], losses["textbook, 32-true"])
+    return table
+
+
+def gpu_step(
+    case: Case, steps: int, way: str, tf32: bool, precision: Any = "32-true", compile: bool = False
+) -> tuple[float, float, int, list[float]]:
+    """Milliseconds of a step, of its kernels, peak bytes, and the first losses."""
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    settings = (("compile", True),) if compile else ()
+    step = stepper(replace(case, precision=precision, settings=settings), way)
+    losses = [step() for _ in range(STEPS_EQUAL)]
+    torch.cuda.reset_peak_memory_stats()
+    times = []
+    for _ in range(3):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize()
+        times.append((time.perf_counter() - began) / steps)
+    memory = torch.cuda.max_memory_allocated()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(3):
+            step()
+        torch.cuda.synchronize()
+    kernels = sum(event.self_device_time_total for event in profile.key_averages()) / 3e3
+    return 1e3 * median(times), kernels, memory, losses
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
