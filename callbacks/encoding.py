@@ -63,7 +63,8 @@ def encode_train_set(trainer: Trainer, method: Method, train_set: ImageSet) -> t
         train_set: the same on every rank.
     """
     clip = method.clip
-    images = LazyShard(train_set, clip.test_geometry, clip.normalize, sequence_of(trainer).num_workers)
+    workers, device = sequence_of(trainer).num_workers, trainer.strategy.root_device
+    images = LazyShard(train_set, clip.test_geometry, clip.normalize, workers, device)
     with evaluation_mode(method):
         return encode_images(trainer, clip, images, method.eval_batch_size)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, logs_step, sequence_of
+from datamodules.shard import ReplayBatch
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.numerics.consolidation import normalised_fisher
@@ -24,10 +25,7 @@ class Replaying(Protocol):
     def trained(self) -> list[Tensor]:
         """The tensors that training changes, in the order of the gradients."""
 
-    def replay_batch(self, pairs: Tensor) -> list[Tensor]:
-        """A batch of pairs by their numbers ``[b]``."""
-
-    def differentiate(self, batch: Sequence[Tensor]) -> list[Tensor | None]:
+    def differentiate(self, batch: ReplayBatch) -> list[Tensor | None]:
         """This rank's gradient of the replay loss of one batch."""
 
     def reduce_(self, gradient: Sequence[Tensor | None], factor: float) -> None:
@@ -92,7 +90,8 @@ class FisherEstimate(TaskCallback):
         total: list[Tensor | None] = []
         for batch in range(batches):
             first = batch * size + trainer.global_rank * share
-            gradient = self.method.differentiate(self.method.replay_batch(torch.arange(first, first + share)))
+            pairs = torch.arange(first, first + share) % len(sequence.replay_images)
+            gradient = self.method.differentiate(sequence.replay_batch(pairs))
             self.method.reduce_(gradient, 1.0)
             squares = [None if part is None else part.square() / batches for part in gradient]
             total = squares if not total else [_sum(a, b) for a, b in zip(total, squares, strict=True)]

@@ -49,8 +49,9 @@ class Prototypes(TaskCallback):
         with evaluation_mode(method), trainer.precision_plugin.val_step_context():
             if self.augmented:
                 key = (sequence.seed, "prototypes", task)
-                once = _OnePass(SeededSamples(train_set, clip.train_transform, key))
-                images = LazyShard(once, torch.as_tensor, torch.as_tensor, sequence.num_workers)
+                once = _OnePass(SeededSamples(train_set, clip.train_geometry, key))
+                device = trainer.strategy.root_device
+                images = LazyShard(once, torch.as_tensor, clip.normalize, sequence.num_workers, device)
                 features, labels = encode_images(trainer, clip, images, method.eval_batch_size)
             else:
                 features, labels = encode_train_set(trainer, method, train_set)

@@ -80,7 +80,8 @@ class SelectorTraining(TaskCallback):
         with evaluation_mode(method):
             for batch, _ in in_step(trainer, iter(loader)):
                 with trainer.precision_plugin.val_step_context():
-                    features = self.method.selector_features(batch.to(scale.device, scale.dtype))
+                    normalized = method.clip.normalize(batch.to(scale.device))
+                    features = self.method.selector_features(normalized.to(scale.dtype))
                 of_ranks = trainer.strategy.all_gather(features)
                 assert isinstance(of_ranks, Tensor)
                 training.step(of_ranks.view(-1, features.shape[1]))

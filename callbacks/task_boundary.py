@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.event_check import check_receivers
@@ -21,7 +20,7 @@ from datamodules.sequence import TaskSequence
 from gift_lightning.errors import InputError, advice
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
-from gift_lightning.seeding import stream_seed
+from gift_lightning.seeding import seed_generators, stream_seed
 from gift_lightning.tensors import save_tensors
 
 
@@ -177,7 +176,8 @@ class TaskBoundary(Callback):
                 f"Lightning is at step {trainer.global_step} of epoch {trainer.current_epoch}, the sequence at step"
                 f" {step} of task {self.started}, the loaders at task {loaded}."
             )
-        torch.manual_seed(stream_seed(sequence.seed, "step", step, batch_idx, trainer.global_rank))
+        seed = stream_seed(sequence.seed, "step", step, batch_idx, trainer.global_rank)
+        seed_generators(seed, trainer.strategy.root_device)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # an epoch also ends when something stops the trainer within a task (a time limit, another callback)

@@ -1,15 +1,16 @@
 """Loaders of one task, or one replay set, by itself: for a plain ``Trainer`` and any LightningModule."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from datamodules.images.sets import ImageSet
 from datamodules.preprocessing import Preprocessing
+from datamodules.shard import ResizedImages
 from datamodules.stream import Key, SeededSamples, Split, shuffled
 
 
@@ -38,34 +39,18 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 class EpochSamples(SeededSamples):
-    """Transformed training samples, by draws of an ``EpochSampler``; an index alone is a draw of the first epoch.
+    """Augmented training samples, by draws of an ``EpochSampler``; an index alone is a draw of the first epoch.
 
     The generators of the process, from which the user's model may draw, stay as they are.
     """
 
     def __getitem__(self, draw: tuple[int, int] | int) -> tuple[Any, int]:
-        with isolate_rng(include_cuda=torch.cuda.is_initialized()):
+        with isolate_rng(include_cuda=False):
             return super().__getitem__((draw, draw) if isinstance(draw, int) else draw)
 
 
-class TestSamples(Dataset[tuple[Tensor, int]]):
-    """Samples with the test transform: normalised images ``[3, H, W]`` and labels, by index."""
-
-    __test__ = False  # the name is the field's, not pytest's
-
-    def __init__(self, samples: ImageSet, preprocessing: Preprocessing) -> None:
-        self.samples, self.preprocessing = samples, preprocessing
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.samples[index]
-        return self.preprocessing.normalize(self.preprocessing.test_geometry(image)[None])[0], label
-
-
 class TextPairs(Dataset[tuple[Tensor, str]]):
-    """Images ``[3, H, W]`` as in testing, each with its text, by draws of an ``EpochSampler`` or by index.
+    """Images ``[3, H, W]`` resized as in testing, each with its text, by draws of an ``EpochSampler`` or by index.
 
     Args:
         pairs: images, with the indices of their texts as labels.
@@ -74,7 +59,8 @@ class TextPairs(Dataset[tuple[Tensor, str]]):
     """
 
     def __init__(self, pairs: ImageSet, texts: Sequence[str], preprocessing: Preprocessing) -> None:
-        self._images, self._texts = TestSamples(pairs, preprocessing), texts
+        self.preprocessing = preprocessing
+        self._images, self._texts = ResizedImages(pairs, preprocessing.test_geometry), texts
 
     def __len__(self) -> int:
         return len(self._images)
@@ -93,24 +79,41 @@ def train_loader(
     split: Split,
 ) -> DataLoader[Any]:
     """Batches ``(images [b, 3, H, W], labels [b])`` with augmentation, shuffled in each epoch; see ``EpochSampler``."""
-    augmented = EpochSamples(samples, preprocessing.train_transform, key)
-    return DataLoader(augmented, batch_size, sampler=EpochSampler(augmented, key, split), num_workers=num_workers)
+    augmented = EpochSamples(samples, preprocessing.train_geometry, key)
+    return _loader(augmented, preprocessing, batch_size, num_workers, EpochSampler(augmented, key, split))
 
 
 def evaluation_loader(
     samples: ImageSet, preprocessing: Preprocessing, batch_size: int, num_workers: int
 ) -> DataLoader[tuple[Tensor, int]]:
     """Batches ``(images [b, 3, H, W], labels [b])`` with the test transform, in the order of the set."""
-    return DataLoader(TestSamples(samples, preprocessing), batch_size, num_workers=num_workers)
+    return _loader(ResizedImages(samples, preprocessing.test_geometry), preprocessing, batch_size, num_workers)
 
 
 def pair_loader(
     pairs: TextPairs, key: Key, batch_size: int, num_workers: int, split: Split
 ) -> DataLoader[tuple[Tensor, str]]:
     """Batches ``(images [b, 3, H, W], texts)``, the texts as a list of ``b``, shuffled in each epoch."""
-    sampler = EpochSampler(pairs, key, split)
-    return DataLoader(pairs, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=_collated)
+    return _loader(pairs, pairs.preprocessing, batch_size, num_workers, EpochSampler(pairs, key, split))
 
 
-def _collated(pairs: Sequence[tuple[Tensor, str]]) -> tuple[Tensor, list[str]]:
-    return torch.stack([image for image, _ in pairs]), [text for _, text in pairs]
+def _loader(
+    samples: Dataset[Any],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    num_workers: int,
+    sampler: EpochSampler | None = None,
+) -> DataLoader[Any]:
+    collate = _Normalized(preprocessing.normalize)
+    return DataLoader(samples, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate)
+
+
+@dataclass
+class _Normalized:
+    """Makes a batch of resized images, normalised together, and of labels or texts."""
+
+    normalize: Callable[[Tensor], Tensor]
+
+    def __call__(self, samples: Sequence[tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
+        images, labels = (default_collate([*part]) for part in zip(*samples, strict=True))
+        return self.normalize(images), labels

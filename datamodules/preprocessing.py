@@ -8,20 +8,20 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor
 
-from gift_lightning.clip.transforms import split_transform
+from gift_lightning.clip.transforms import split_transforms
 
 
 class Preprocessing(Protocol):
     """The transforms of a model's images: a ``CLIP`` has them, ``ImageTransforms`` has nothing else.
 
     Attributes:
-        train_transform: PIL image to ``[3, H, W]`` with augmentation.
-        test_geometry: the part of the test transform that runs once on a PIL image, up to ``[3, H, W]`` in uint8 where
-            the transform allows it.
-        normalize: the rest of the test transform, on ``[n, 3, H, W]`` at each use.
+        train_geometry: the part of the training transform that runs on a single PIL image, with the augmentation, up to
+            ``[3, H, W]`` in uint8 where the transform allows it.
+        test_geometry: the same of the test transform, run once on each image.
+        normalize: the rest of both, on ``[n, 3, H, W]`` on the device, at each use.
     """
 
-    train_transform: Callable[[Any], Tensor]
+    train_geometry: Callable[[Any], Tensor]
     test_geometry: Callable[[Any], Tensor]
     normalize: Callable[[Tensor], Tensor]
 
@@ -39,7 +39,7 @@ class Vocabulary(Protocol):
 class ImageTransforms(Preprocessing):
     """A ``Preprocessing`` without a model."""
 
-    train_transform: Callable[[Any], Tensor]
+    train_geometry: Callable[[Any], Tensor]
     test_geometry: Callable[[Any], Tensor]
     normalize: Callable[[Tensor], Tensor]
 
@@ -52,7 +52,7 @@ class ImageTransforms(Preprocessing):
                 testing the shorter side, of which the centre is cropped.
         """
         config = PreprocessCfg(size=size)
-        return cls(image_transform_v2(config, is_train=True), *split_transform(image_transform_v2(config, False)))
+        return cls(*split_transforms(*(image_transform_v2(config, is_train) for is_train in (True, False))))
 
 
 CLIP_TRANSFORMS = ImageTransforms.of_clip()

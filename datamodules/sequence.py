@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning import LightningDataModule
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import CombinedLoader
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from datamodules.base import Candidates, Replay, Task
@@ -18,7 +20,7 @@ from datamodules.images.sets import ImageSet
 from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
 from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
 from datamodules.sequence_checks import check_arguments, check_division, check_task, preprocessing_of, set_up
-from datamodules.shard import ReplayImages, TestShard, replay_images
+from datamodules.shard import ReplayBatch, ReplayImages, TestShard, replay_images
 from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
@@ -29,8 +31,9 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
     """A sequence of tasks, learned in the given order: the data of a ``ContinualCLIP``, one epoch for each task.
 
     A batch is ``{"task": (images [b, 3, H, W], labels [b])}``, and in a task with a replay set also
-    ``{"replay": (images [r, 3, H, W], text_index [r], pair_index [r])}``. Order and augmentation are a function of
-    ``seed`` and the number of the draw, for any number of ranks, workers and restarts.
+    ``{"replay": ReplayBatch}``. Images travel to the device as uint8 where the transforms allow it, those of a small
+    replay set once for the task, and are normalised there. Order and augmentation are a function of ``seed`` and the
+    number of the draw, for any number of ranks, workers and restarts.
 
     A replay serves one sequence, and a task reads below one ``root``. Given to another sequence, the object begins anew
     there, and the earlier sequence can no longer be set up; ``gift_lightning.fit`` takes the object back for its run.
@@ -212,7 +215,10 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         if self.replay.pairs is not self._replayed:
             self._replayed, model = self.replay.pairs, self.preprocessing
             images = self._first_batch_if_trial(self.replay.pairs, self.replay.batch_size)
-            self._replay_draws.images = replay_images(images, model.test_geometry, model.normalize, self.num_workers)
+            device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
+            self._replay_draws.images = replay_images(
+                images, model.test_geometry, model.normalize, self.num_workers, device
+            )
 
     def _first_batch_if_trial(self, pairs: ImageSet, batch_size: int) -> ImageSet:
         """All pairs; those of the first batch in a ``fast_dev_run``."""
@@ -223,6 +229,15 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
     def replay_images(self) -> ReplayImages:
         """All images of the current task's replay set, with the indices of their texts as labels."""
         return self._replay_draws.images
+
+    def replay_batch(self, pair_index: Tensor) -> ReplayBatch:
+        """Pairs of the current task's replay set by their index ``[b]``, as in a batch of the training stream."""
+        trainer = self.trainer
+        assert trainer is not None
+        batch = move_data_to_device(ReplayBatch.of(self.replay_images, pair_index), trainer.strategy.root_device)
+        converted = trainer.precision_plugin.convert_input(batch.loaded(self.replay_images))
+        assert isinstance(converted, ReplayBatch)
+        return converted
 
     def on_task_trained(self, task: int) -> None:
         """Called after the last step of ``task``, on every rank."""
@@ -235,7 +250,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         # a resumed run that is already complete asks for the loaders of an epoch that does not exist
         task = min(self.trainer.current_epoch, self.num_tasks - 1)
         key = (self.seed, "task", task)
-        train_set = SeededSamples(self.train_set(task), self.preprocessing.train_transform, key)
+        train_set = SeededSamples(self.train_set(task), self.preprocessing.train_geometry, key)
         loaders = {"task": self._loader(task, train_set, self.batch_size, key)}
         if self.replay is not None and self.replays_in(task):
             loaders["replay"] = self._loader(
@@ -248,10 +263,25 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return StepLoader(task, samples, batches, self.num_workers, pin_memory=on_gpu)
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise the images of a training batch, on the device; in testing a batch is the number of a task."""
+        if not isinstance(batch, dict):
+            return batch
+        images, labels = batch["task"]
+        loaded: dict[str, Any] = {"task": (self.preprocessing.normalize(images), labels)}
+        if "replay" in batch:
+            loaded["replay"] = batch["replay"].loaded(self.replay_images)
+        assert self.trainer is not None
+        # Lightning did so before the transfer, and left integers as they were
+        return self.trainer.precision_plugin.convert_input(loaded)
+
     def loader_of(self, images: ImageSet, steps: int, *name: int | str) -> DataLoader[Any]:
-        """This rank's share of ``steps`` batches of augmented images, in a stream beside those of the steps."""
+        """This rank's share of ``steps`` batches of augmented images, in a stream beside those of the steps.
+
+        They are not normalised yet: ``preprocessing.normalize`` does so, on the device.
+        """
         key = (self.seed, *name)
-        samples = SeededSamples(images, self.preprocessing.train_transform, key)
+        samples = SeededSamples(images, self.preprocessing.train_geometry, key)
         split = Split.of_ranks(self.trainer)
         batches = StepBatches(samples, self.batch_size, steps, key, self.shuffle, split)
         return DataLoader(samples, batch_sampler=batches, num_workers=self.num_workers)

@@ -67,7 +67,7 @@ def preprocessing_of(trainer: Trainer) -> Preprocessing:
     module = trainer.lightning_module
     clip = getattr(module, "clip", None)
     # no isinstance: for a Protocol it does not see a transform that torch.nn.Module has registered
-    if missing := [name for name in ("train_transform", "test_geometry", "normalize") if not hasattr(clip, name)]:
+    if missing := [name for name in ("train_geometry", "test_geometry", "normalize") if not hasattr(clip, name)]:
         raise InputError(
             f"A TaskSequence takes the image transforms of the model's `clip`, and that of {type(module).__name__} has"
             f" no {missing[0]}: train a ContinualCLIP, or give each task to a Trainer by itself."

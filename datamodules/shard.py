@@ -1,7 +1,7 @@
 """Resized images in memory: one rank's part of a test set for all evaluations, a replay set for all its steps."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from datamodules.images.sets import ImageSet
 
-MOST_IN_MEMORY = 10_000
-"""Largest set that is resized into memory: 1.5 GB at 224 pixels. Images of a larger one are read at each use."""
+MOST_IN_MEMORY = 2**31
+"""Bytes of the largest replay set that is in memory: 14 000 images at 224 pixels, 6 300 at 336. Images of a larger one
+are read at each use."""
 
 
 class TestShard:
@@ -18,7 +19,7 @@ class TestShard:
 
     ``shard[index]`` gives normalised images ``[n, 3, H, W]`` on ``device`` for a slice or an index tensor. Images are
     stored after resizing and cropping, as uint8 where the transform allows it: the slow part of the transform runs
-    once in a run, not once in each evaluation.
+    once in a run, not once in each evaluation. They are in the memory of the host, until ``to_device``.
 
     Args:
         test_set: the images of all ranks.
@@ -80,11 +81,24 @@ class TestShard:
         return len(self.labels)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
-        return self._normalize(self._images[index].to(self._device))
+        images, device = self._images[index], torch.device(self._device)
+        if device.type != "cuda" or images.is_cuda:
+            return self._normalize(images.to(device))
+        # while the device computes one batch, the next is on its way
+        return self._normalize(images.pin_memory().to(device, non_blocking=True))
 
-    def sample(self, index: int) -> tuple[Tensor, int]:
-        """One image ``[3, H, W]`` and its label."""
-        return self[index : index + 1][0], int(self.labels[index])
+    def to_device(self) -> "TestShard":
+        """Move the stored images to the device: those of a replay set, which every step reads. Returns the shard."""
+        self._images = self._images.to(self._device)
+        return self
+
+    def load(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What a loader sends of the images ``index`` ``[n]``, here their numbers, and their labels ``[n]``."""
+        return index, self.labels[index]
+
+    def loaded(self, sent: Tensor) -> Tensor:
+        """Normalised images ``[n, 3, H, W]`` from what the loader has sent, after its transfer to the device."""
+        return self[sent]
 
     def batches(self, indices: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images ``[size, 3, H, W]`` and labels ``[size]`` of ``indices``, ``size`` at a time."""
@@ -95,7 +109,7 @@ class LazyShard:
     """Images as in testing of a set too large for memory: decoded at each use, with the interface of ``TestShard``.
 
     Args:
-        images, geometry, normalize, num_workers: as those of ``TestShard``.
+        images, geometry, normalize, num_workers, device: as those of ``TestShard``.
     """
 
     def __init__(
@@ -104,26 +118,31 @@ class LazyShard:
         geometry: Callable[[Any], Tensor],
         normalize: Callable[[Tensor], Tensor],
         num_workers: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self._resized, self._normalize, self._num_workers = ResizedImages(images, geometry), normalize, num_workers
+        self._resized, self._normalize = ResizedImages(images, geometry), normalize
+        self._num_workers, self._device = num_workers, device
 
     def __len__(self) -> int:
         return len(self._resized)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
-        indices = torch.arange(len(self))[index].tolist()
-        return self._normalize(torch.stack([self._resized[position][0] for position in indices]))
+        return self.loaded(self.load(torch.arange(len(self))[index])[0].to(self._device))
 
-    def sample(self, index: int) -> tuple[Tensor, int]:
-        """One image ``[3, H, W]`` and its label."""
-        image, label = self._resized[index]
-        return self._normalize(image[None])[0], label
+    def load(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What a loader sends of the images ``index`` ``[n]``, here ``[n, 3, H, W]``, and their labels ``[n]``."""
+        images, labels = default_collate([self._resized[position] for position in index.tolist()])
+        return images, labels
+
+    def loaded(self, sent: Tensor) -> Tensor:
+        """Normalised images ``[n, 3, H, W]`` from what the loader has sent, after its transfer to the device."""
+        return self._normalize(sent)
 
     def batches(self, indices: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images ``[size, 3, H, W]`` and labels ``[size]`` of ``indices``, ``size`` at a time."""
         chosen = Subset(self._resized, indices.tolist())
         loader = DataLoader(chosen, batch_size=size, num_workers=self._num_workers, collate_fn=default_collate)
-        return ((self._normalize(images), labels) for images, labels in loader)
+        return ((self._normalize(images.to(self._device)), labels) for images, labels in loader)
 
 
 ReplayImages: TypeAlias = TestShard | LazyShard
@@ -131,16 +150,51 @@ ReplayImages: TypeAlias = TestShard | LazyShard
 
 
 def replay_images(
-    images: ImageSet, geometry: Callable[[Any], Tensor], normalize: Callable[[Tensor], Tensor], num_workers: int = 0
+    images: ImageSet,
+    geometry: Callable[[Any], Tensor],
+    normalize: Callable[[Tensor], Tensor],
+    num_workers: int = 0,
+    device: torch.device | str = "cpu",
 ) -> ReplayImages:
-    """A whole set for all the steps of a task, in memory if it has at most ``MOST_IN_MEMORY`` images.
+    """A whole set for all the steps of a task, in the memory of the device if it has at most ``MOST_IN_MEMORY`` bytes.
 
     Args:
-        images, geometry, normalize, num_workers: as those of ``TestShard``.
+        images, geometry, normalize, num_workers, device: as those of ``TestShard``.
     """
-    if len(images) > MOST_IN_MEMORY:
-        return LazyShard(images, geometry, normalize, num_workers)
-    return TestShard(images, geometry, normalize, num_workers=num_workers)
+    if len(images) and len(images) * geometry(images[0][0]).nbytes > MOST_IN_MEMORY:
+        return LazyShard(images, geometry, normalize, num_workers, device)
+    return TestShard(images, geometry, normalize, num_workers=num_workers, device=device).to_device()
+
+
+class ReplayBatch(NamedTuple):
+    """Image-text pairs of a replay set: the part of a rank in one step.
+
+    Attributes:
+        images: normalised ``[b, 3, H, W]``.
+        text_index: of each pair's text, in the texts of the replay set ``[b]``; -1 for an image without a text.
+        pair_index: of each pair, in the replay set ``[b]``.
+        texts: the values of ``text_index``, each once, ascending ``[k]``.
+        text_place: of each pair's text, in ``texts`` ``[b]``: ``texts[text_place]`` are those of ``text_index``.
+    """
+
+    images: Tensor
+    text_index: Tensor
+    pair_index: Tensor
+    texts: Tensor
+    text_place: Tensor
+
+    @classmethod
+    def of(cls, images: ReplayImages, pair_index: Tensor) -> "ReplayBatch":
+        """Pairs of a set by their index ``[b]``, as a loader sends them, see ``loaded``.
+
+        It runs on the CPU: on a GPU, to find the texts that differ would wait for the device.
+        """
+        sent, text_index = images.load(pair_index)
+        return cls(sent, text_index, pair_index, *text_index.unique(return_inverse=True))
+
+    def loaded(self, images: ReplayImages) -> "ReplayBatch":
+        """The batch that a loader has sent of a set, after its transfer to the device, with its normalised images."""
+        return self._replace(images=images.loaded(self.images))
 
 
 class ResizedImages(Dataset[tuple[Tensor, int]]):

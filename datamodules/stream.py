@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from datamodules.images.sets import ImageSet
-from datamodules.shard import ReplayImages, TestShard
+from datamodules.shard import ReplayBatch, ReplayImages, TestShard
 from gift_lightning.seeding import seed_generators, stream_seed
 
 Key = tuple[int | str, ...]
@@ -90,8 +90,8 @@ class SeededSamples(Dataset[tuple[Any, int]]):
         return self.transform(image), label
 
 
-class ReplayDraws(Dataset[tuple[Any, int, int]]):
-    """``(image as in testing, text index, pair index)`` of the replay set of the current task.
+class ReplayDraws(Dataset[ReplayBatch]):
+    """Batches of the replay set of the current task: of one in the memory of the device, the indices alone.
 
     Attributes:
         images: the set, its labels the text indices; set after Lightning has asked for loaders.
@@ -103,9 +103,8 @@ class ReplayDraws(Dataset[tuple[Any, int, int]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, draw: tuple[int, int]) -> tuple[Any, int, int]:
-        index, _ = draw
-        return *self.images.sample(index), index
+    def __getitems__(self, draws: list[tuple[int, int]]) -> ReplayBatch:
+        return ReplayBatch.of(self.images, torch.tensor([index for index, _ in draws]))
 
 
 class StepLoader(DataLoader[Any]):
@@ -121,13 +120,17 @@ class StepLoader(DataLoader[Any]):
     def __init__(
         self, task: int, samples: Dataset[Any], batches: StepBatches, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
-        super().__init__(samples, batch_sampler=batches, num_workers=num_workers, pin_memory=pin_memory)
+        super().__init__(
+            samples, batch_sampler=batches, num_workers=num_workers, pin_memory=pin_memory, collate_fn=_collated
+        )
         self.task = task
         self.delivered = 0
         self._resume_at = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.delivered = self.batch_sampler.start = self._resume_at
+        if isinstance(self.dataset, ReplayDraws) and isinstance(self.dataset.images, TestShard):
+            self.num_workers = 0  # indices cost less than their way from a worker, which must not see the device
         for batch in super().__iter__():
             self.delivered += 1
             yield batch
@@ -140,3 +143,8 @@ class StepLoader(DataLoader[Any]):
         """Go on after the batches that the saved loader delivered, if it is of the same task."""
         if state["task"] == self.task:
             self._resume_at = self.delivered = state["delivered"]
+
+
+def _collated(samples: Any) -> Any:
+    """A batch of samples; one that is made whole stays as it is. A function, so that it can be sent to workers."""
+    return samples if isinstance(samples, ReplayBatch) else default_collate(samples)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gift_lightning.clip.origin import Origin
 from gift_lightning.clip.text import TextTower, vocabulary_of
-from gift_lightning.clip.transforms import split_transform
+from gift_lightning.clip.transforms import split_transforms
 from gift_lightning.errors import InputError
 
 TEST_LOGIT_SCALE = 100.0
@@ -31,6 +31,9 @@ class CLIP(nn.Module):
         test_transform: PIL image to ``[3, H, W]`` without.
         tokenizer: list of ``n`` texts to ``[n, context length]`` token ids, padded with 0.
         origin: who trained the weights.
+
+    Attributes:
+        train_geometry, test_geometry, normalize: the transforms in two steps, see ``datamodules.preprocessing``.
 
     Raises:
         InputError: the model has a logit bias (SigLIP), a decoder beside its towers (CoCa), or BatchNorm, whose state
@@ -59,11 +62,15 @@ class CLIP(nn.Module):
                 " choose a ViT or a tower with another normalisation."
             )
         self.model: Any = model
-        self.train_transform, self.test_transform, self.tokenizer = train_transform, test_transform, tokenizer
-        self.origin = origin
-        self.test_geometry, self.normalize = split_transform(test_transform)
+        self.test_transform, self.tokenizer, self.origin = test_transform, tokenizer, origin
+        self.train_geometry, self.test_geometry, self.normalize = split_transforms(train_transform, test_transform)
         self._words: tuple[list[str], int] | None = None
         model.logit_scale.requires_grad_(False)  # never trained by the methods' authors either
+
+    @property
+    def train_transform(self) -> Callable[[Any], Tensor]:
+        """PIL image to ``[3, H, W]`` with augmentation; to change it, set ``train_geometry`` and ``normalize``."""
+        return lambda image: self.normalize(self.train_geometry(image)[None])[0]
 
     @property
     def logit_scale(self) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from callbacks.fisher_estimate import FisherShares
+from datamodules.shard import ReplayBatch
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
@@ -76,10 +77,10 @@ class GIFT(DistillationCLIP):
 
     # --- alpha * CD + beta * ITA --------------------------------------------------------------------------------------
 
-    def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
-        image, text = self.gather(self.clip.encode_image(images)), self.gather(self.encode_pair_texts(text_index))
-        text_index = self.gather(text_index)
-        teacher = self.teacher_of(image, self.gather(pair_index))  # with all texts
+    def replay_loss(self, batch: ReplayBatch) -> dict[str, Tensor]:
+        image, text = self.gather(self.clip.encode_image(batch.images)), self.gather(self.encode_pair_texts(batch))
+        text_index = self.gather(batch.text_index)
+        teacher = self.teacher_of(image, self.gather(batch.pair_index))  # with all texts
         return self.pair_loss(Pairs(teacher.image, teacher.text[text_index]), Pairs(image, text), text_index)
 
     def pair_loss(self, teacher: Pairs, student: Pairs, text_index: Tensor) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from datamodules.images.selection import hold_out
 from datamodules.loaders import EpochSampler
 from datamodules.mini import Counting, Digits, Flags, LandUse, Shapes, Textures
 from datamodules.mtil.facts import FACTS
+from datamodules.shard import ResizedImages
 from datamodules.stream import Split
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
@@ -167,7 +168,7 @@ def test_images_held_out_follow_from_the_seed_and_are_not_trained_on() -> None:
 
     def indices(loader: DataLoader[Any]) -> list[int]:
         samples: Any = loader.dataset
-        return samples.samples.indices
+        return (samples.images if isinstance(samples, ResizedImages) else samples.samples).indices
 
     train, val = indices(task.train_dataloader()), indices(task.val_dataloader())
     assert len(val) == 10 and sorted(train + val) == list(range(100)) and len(task.train_set) == 100

@@ -36,7 +36,7 @@ def test_a_model_without_image_transforms_is_refused() -> None:
     sequence = TaskSequence(two_tasks())
     sequence.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     sequence.trainer.strategy._lightning_module = BoringModel()
-    with pytest.raises(InputError, match="`clip`, and that of BoringModel has no train_transform: train a ContinualC"):
+    with pytest.raises(InputError, match="`clip`, and that of BoringModel has no train_geometry: train a ContinualC"):
         sequence.setup("fit")
 
 
@@ -44,9 +44,12 @@ def test_without_a_trainer_a_sequence_has_the_usual_transforms() -> None:
     sequence = TaskSequence(two_tasks())
     sequence.setup()
     transforms, image = sequence.preprocessing, sequence.tasks[0].test_set[0][0]
-    expected = image_transform_v2(PreprocessCfg(), is_train=False)(image)
-    assert torch.equal(transforms.normalize(transforms.test_geometry(image)[None])[0], expected)
-    assert transforms.train_transform(image).shape == expected.shape == (3, 224, 224)
+    for geometry, is_train in ((transforms.train_geometry, True), (transforms.test_geometry, False)):
+        torch.manual_seed(0)
+        expected = image_transform_v2(PreprocessCfg(), is_train)(image)
+        torch.manual_seed(0)
+        assert torch.equal(transforms.normalize(geometry(image)[None])[0], expected)
+        assert expected.shape == (3, 224, 224)
 
 
 @pytest.mark.parametrize("again", ["fit", "validate", "test", None])

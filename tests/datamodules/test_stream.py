@@ -138,7 +138,7 @@ def test_an_iterator_that_is_not_read_changes_nothing() -> None:
 def test_samples_can_be_sent_to_workers_that_are_not_forked() -> None:
     clip, task = CLIPSource("package:datamodules.mini.clip").load(), Flags(4, 4)
     task.setup("fit")
-    train = SeededSamples(task.train_set, clip.train_transform, KEY)
+    train = SeededSamples(task.train_set, clip.train_geometry, KEY)
     test = ResizedImages(task.test_set, clip.test_geometry)
     for samples, index in ((train, (2, 7)), (test, 2)):
         image, label = pickle.loads(pickle.dumps(samples))[index]

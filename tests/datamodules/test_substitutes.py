@@ -83,7 +83,7 @@ def test_the_stream_names_a_bad_image_in_one_sentence(num_workers: int, tmp_path
     made = task(tmp_path / "pets", bad=[11])
     clip = CLIPSource("package:datamodules.mini.clip").load()
     batches = StepBatches(made.train_set, 4, 5, (0, "task", 0), True, Split())
-    loader = StepLoader(0, SeededSamples(made.train_set, clip.train_transform, (0, "task", 0)), batches, num_workers)
+    loader = StepLoader(0, SeededSamples(made.train_set, clip.train_geometry, (0, "task", 0)), batches, num_workers)
     with pytest.raises(ImageInputError) as error:
         list(loader)
     told = str(find_input_error(error.value))

@@ -124,7 +124,7 @@ def test_each_image_has_its_own_route_by_default() -> None:
     errors, _ = method.selector.errors(method.selector_features(shard[:8].double()), 3)
     method.threshold = errors.amin(1).sort().values[3:5].mean().item()  # half of the first batch is above it
     alone = torch.cat(
-        [method.routes(TestShard([shard.sample(i)], torch.as_tensor, torch.as_tensor)) for i in range(32)]
+        [method.routes(TestShard([(shard[i : i + 1][0], 0)], torch.as_tensor, torch.as_tensor)) for i in range(32)]
     )
     assert torch.equal(method.routes(shard), alone)
     assert len(alone[:8].unique()) > 1  # a batch need not agree

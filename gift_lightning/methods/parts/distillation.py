@@ -6,6 +6,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from callbacks.teacher_snapshot import TeacherSnapshot
+from datamodules.shard import ReplayBatch
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
 from gift_lightning.methods.parts.replay import ReplayCLIP
@@ -70,10 +71,10 @@ class DistillationCLIP(ReplayCLIP):
             return [self.initial]
         return [self.teacher] if self.teacher_snapshot.teacher == "initial" else []
 
-    def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
+    def replay_loss(self, batch: ReplayBatch) -> dict[str, Tensor]:
         """The distillation of the global batch of images over all texts."""
-        image = self.gather(self.clip.encode_image(images))
-        return self.distil(self.teacher_of(image, self.gather(pair_index)), image)
+        image = self.gather(self.clip.encode_image(batch.images))
+        return self.distil(self.teacher_of(image, self.gather(batch.pair_index)), image)
 
     def teacher_of(self, image: Tensor, pair_index: Tensor) -> Pairs:
         """The teacher's features ``[B, D]`` of a batch of images, by their index ``[B]``, and ``[P, D]`` of all texts.

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from datamodules.base import Replay
 from datamodules.replay.exemplar_memory import ExemplarMemory
+from datamodules.shard import ReplayBatch
 from gift_lightning.errors import InputError
 from gift_lightning.methods.base import ContinualCLIP
 from gift_lightning.numerics.consolidation import gradients_of
@@ -47,14 +48,8 @@ class ReplayCLIP(ContinualCLIP):
         self._text_tokens: Tensor | None = None
 
     @abstractmethod
-    def replay_loss(self, images: Tensor, text_index: Tensor, pair_index: Tensor) -> dict[str, Tensor]:
-        """Named terms of the loss of the global batch, equal on all ranks.
-
-        Args:
-            images: of this rank ``[b, 3, H, W]``.
-            text_index: of their texts, in the texts of the replay set ``[b]``.
-            pair_index: of the pairs, in the replay set ``[b]``.
-        """
+    def replay_loss(self, batch: ReplayBatch) -> dict[str, Tensor]:
+        """Named terms of the loss of the global batch, equal on all ranks, from this rank's part of it."""
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
@@ -63,26 +58,14 @@ class ReplayCLIP(ContinualCLIP):
             self.replay_gradient = _added(self.replay_gradient, self.differentiate(batch["replay"]))
         return super().training_step(batch, batch_idx)
 
-    def differentiate(self, batch: Sequence[Tensor]) -> list[Tensor | None]:
+    def differentiate(self, batch: ReplayBatch) -> list[Tensor | None]:
         """This rank's gradient of the replay loss of one batch; the sum over ranks is the gradient of the loss."""
-        losses = self.replay_loss(*batch)
+        losses = self.replay_loss(batch)
         for name, loss in losses.items():
             self.record(name, loss)
         with torch.autocast(self.device.type, enabled=False):
             gradient = torch.autograd.grad(sum(losses.values()), self.trained, allow_unused=True)  # type: ignore[arg-type]
         return list(gradient)
-
-    def replay_batch(self, pairs: Tensor) -> list[Tensor]:
-        """A batch for ``differentiate`` outside the training stream.
-
-        Args:
-            pairs: their numbers ``[b]``, counted on past the set's end.
-        """
-        shard = self.sequence.replay_images
-        index = pairs % len(shard)
-        images, labels = next(shard.batches(index, len(index)))
-        batch = images.to(self.device, self.clip.logit_scale.dtype), labels, index
-        return [tensor.to(self.device) for tensor in batch]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Add the replay gradient to that of the task, which DDP has averaged over ranks by now."""
@@ -116,11 +99,10 @@ class ReplayCLIP(ContinualCLIP):
         of_ranks[self.global_rank] = features
         return torch.cat(of_ranks)
 
-    def encode_pair_texts(self, text_index: Tensor) -> Tensor:
-        """Unit features ``[b, D]`` of replay texts by index ``[b]``; a text of several pairs is encoded once."""
+    def encode_pair_texts(self, batch: ReplayBatch) -> Tensor:
+        """Unit features ``[b, D]`` of the texts of pairs; a text of several pairs is encoded once."""
         assert self._text_tokens is not None
-        distinct, position = text_index.unique(return_inverse=True)
-        return self.clip.encode_text(self._text_tokens[distinct])[position]
+        return self.clip.encode_text(self._text_tokens[batch.texts])[batch.text_place]
 
     def replay_texts(self) -> list[str]:
         """The texts of the current task's replay set."""

@@ -95,7 +95,7 @@ def test_gradient_of_a_step_is_that_of_the_whole_loss() -> None:
 
         def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
             gradient = module.replay_gradient
-            total = module.task_loss(*self.batch["task"]) + sum(module.replay_loss(*self.batch["replay"]).values())
+            total = module.task_loss(*self.batch["task"]) + sum(module.replay_loss(self.batch["replay"]).values())
             weights, anchors = module.anchor.pairs(module.clip)
             importance = normalised_fisher([part.square() for part in gradient], weights)
             for weight, anchor, factor in zip(weights, anchors, importance, strict=True):
@@ -153,7 +153,7 @@ class OneBackwardPass(GIFTAblation):
     """The textbook way: one loss, whose two graphs are alive until its backward pass."""
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        replayed = sum(self.replay_loss(*batch["replay"]).values())
+        replayed = sum(self.replay_loss(batch["replay"]).values())
         self.replay_gradient = [None for _ in self.trained]
         return self.record("task", self.task_loss(*batch["task"]) + replayed)
 
@@ -267,14 +267,13 @@ def test_boundary_fisher_is_the_mean_of_squared_batch_gradients() -> None:
         def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
             if batch_idx:
                 return
-            images, replay = trainer.datamodule.replay_images, trainer.datamodule.replay
+            sequence = trainer.datamodule
             squares = [torch.zeros_like(weight) for weight in module.trained]
             for first in range(0, 24, 8):
-                index = torch.arange(first, first + 8)
-                parts = module.replay_loss(images[index].double(), images.labels[index], index)
+                parts = module.replay_loss(sequence.replay_batch(torch.arange(first, first + 8)))
                 gradient = torch.autograd.grad(sum(parts.values()), module.trained)
                 squares = [total + part.square() / 3 for total, part in zip(squares, gradient, strict=True)]
-            assert len(replay.pairs) == 24
+            assert len(sequence.replay.pairs) == 24
             kept.append((module.fisher.pairs(module.clip)[1], normalised_fisher(squares, module.trained)))
             kept[-1] = tuple([value.clone() for value in values] for values in kept[-1])  # type: ignore[assignment]
 

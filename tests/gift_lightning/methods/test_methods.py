@@ -34,7 +34,7 @@ class PlainCLIP(CLIPSource):
 
     def load(self) -> CLIP:
         clip = super().load()
-        clip.train_transform = clip.test_transform
+        clip.train_geometry = clip.test_geometry
         return clip
 
 
@@ -265,7 +265,7 @@ def test_a_broken_image_is_noticed_by_the_end_of_its_task() -> None:
 
     method = Finetune(clip=MINI, lr=1e-3, warmup_steps=1)
     transform = method.clip.test_transform
-    method.clip.train_transform = lambda image: image if isinstance(image, Tensor) else transform(image)
+    method.clip.train_geometry = lambda image: image if isinstance(image, Tensor) else transform(image)
     with pytest.raises(InputError, match=r"not finite at step 2 \(task 'Flags'\)"):
         fit(method, [Broken(16, 9)], log_every_n_steps=50)
 
