@@ -28,7 +28,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.textbook import Textbook
-from benchmarks.workload import Case, RandomCLIP, Workload
+from benchmarks.workload import Case, RandomCLIP, Workload, build, trainer_of
 
 COUNTED = [
     Case("finetune", 64),
@@ -77,17 +77,17 @@ def counts() -> Table:
 
 def flops(case: Case, way: str) -> int:
     """FLOPs of the real step of a case; nothing is computed."""
-    workload = Workload(replace(case, device="cpu", precision="32-true"), teaches=False)
-    work = workload.differentiate if way == "ours" else textbook(workload).losses
+    workload = Workload(*build(case), trainer_of("cpu"), teaches=False)
+    work = workload.differentiate if way == "ours" else textbook(case, workload).losses
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
-def textbook(workload: Workload) -> Textbook:
+def textbook(case: Case, workload: Workload) -> Textbook:
     """The textbook's way of a workload, at the same weights."""
-    model = RandomCLIP(workload.case.model).load().model.to(workload.method.device)
-    return Textbook(workload.case.method, model, workload.inputs())
+    model = RandomCLIP(case.model).load().model.to(workload.method.device)
+    return Textbook(case.method, model, workload.inputs())
 
 
 # --- on a CPU: each way in its own process, in turn -------------------------------------------------------------------
@@ -151,9 +151,9 @@ def _serve(pipe: Connection, case: Case, way: str) -> None:
 def stepper(case: Case, way: str) -> Callable[[], float]:
     """A function that makes a step, ours or the textbook's, and returns its loss."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    workload = Workload(case)
+    workload = Workload(*build(case), trainer_of(case.device, case.precision))
     if way == "textbook":
-        book = textbook(workload)
+        book = textbook(case, workload)
         del workload
         return lambda: book.step().item()
 

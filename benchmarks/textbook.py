@@ -1,7 +1,7 @@
 """The textbook's training steps: the formulas of the papers as one would write them down, in plain PyTorch.
 
-All texts have 77 positions, the teacher sees each batch, every penalty goes through autograd. Nothing here is shared with
-the methods of this project, so that equal losses of both mean something.
+All texts have 77 positions, the teacher sees each batch, every penalty goes through autograd. Nothing here is shared
+with the methods of this project, so that equal losses of both mean something.
 """
 
 from collections.abc import Callable
@@ -161,7 +161,9 @@ class Experts(nn.Module):
         gates, mixed = values.softmax(1), torch.zeros_like(x)
         for expert, (down, up) in enumerate(zip(self.down, self.up, strict=True)):
             if isinstance(x, FakeTensor):  # where only FLOPs are counted nothing is chosen: give each expert its share
-                rows = torch.tensor([row for row in range(len(x)) if expert in (2 * row % EXPERTS, 2 * row % EXPERTS + 1)])
+                rows = torch.tensor(
+                    [row for row in range(len(x)) if expert in (2 * row % EXPERTS, 2 * row % EXPERTS + 1)]
+                )
                 places = torch.zeros_like(rows)
             else:
                 rows, places = (chosen == expert).nonzero(as_tuple=True)

@@ -1,5 +1,6 @@
 """A method on random weights, images and classes, ready for a step: what the benchmarks of steps compute on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ from benchmarks.textbook import Inputs
 from callbacks import TaskBoundary
 from datamodules import TaskSequence
 from datamodules.base import Replay, Task
-from datamodules.shard import TestShard
 from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.methods import GIFT, ZSCL, ContinualCLIP, Finetune, MoEAdapter
@@ -87,6 +87,7 @@ class Case:
         model: of open_clip.
         device: cpu or cuda.
         precision: of Lightning's trainer.
+        steps: of the task.
         settings: more arguments of the method.
     """
 
@@ -97,6 +98,7 @@ class Case:
     model: str = "ViT-B-16-quickgelu"
     device: str = "cpu"
     precision: Any = "32-true"
+    steps: int = 1000
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -115,40 +117,32 @@ METHODS: dict[str, tuple[type[ContinualCLIP], dict[str, Any]]] = {
 """Class and arguments of a method, by its name."""
 
 
+def build(case: Case) -> tuple[ContinualCLIP, TaskSequence]:
+    """The method and the sequence of a case: one task, with images in memory that are augmented no more."""
+    kind, arguments = METHODS[case.method]
+    method = kind(clip=RandomCLIP(case.model), **{"lr": 1e-5, "warmup_steps": 0, **arguments, **dict(case.settings)})
+    method.clip.train_geometry = method.clip.test_geometry = torch.as_tensor
+    size, replay = method.clip.model.visual.image_size[0], None
+    if case.method in ("gift", "zscl"):
+        replay = RandomReplay(max(2 * case.batch, 16), case.texts, size, case.batch, case.method == "gift")
+    task = RandomTask(case.classes, max(2 * case.batch, 16), size)
+    return method, TaskSequence([task], case.batch, steps=case.steps, replay=replay)
+
+
 class Workload:
-    """A method before the first step of a task, attached to a trainer whose loop is not used.
+    """A method before the first step of a sequence, attached to a trainer whose loop is not used.
 
     Args:
-        case: what to measure.
+        method, sequence: not set up.
+        trainer: of ``trainer_of``.
         teaches: whether the teacher encodes the replay set; without, its features are random.
 
     Attributes:
-        method: in training mode, on its device.
-        batch: as ``training_step`` gets it.
+        batch: as ``training_step`` gets it: the first images in order.
     """
 
-    def __init__(self, case: Case, teaches: bool = True) -> None:
-        self.case = case
-        kind, arguments = METHODS[case.method]
-        self.method = kind(clip=RandomCLIP(case.model), **{"lr": 1e-5, "warmup_steps": 0, **arguments, **dict(case.settings)})
-        size = self.method.clip.model.visual.image_size[0]
-        self.method.clip.train_geometry = self.method.clip.test_geometry = torch.as_tensor
-        replays = case.method in ("gift", "zscl")
-        replay = RandomReplay(2 * case.batch, case.texts, size, case.batch, case.method == "gift") if replays else None
-        task = RandomTask(case.classes, case.batch, size)
-        self.sequence = TaskSequence([task], case.batch, steps=1000, replay=replay)
-        self.trainer = trainer_of(case.device, case.precision)
-        self._attach(teaches)
-        images = torch.stack([image for image, _ in task.train_set])
-        labels = torch.tensor([label for _, label in task.train_set])
-        device = self.method.clip.logit_scale.device
-        self.batch: dict[str, Any] = {"task": (self._normalised(images).to(device), labels.to(device))}
-        if replay is not None:
-            self.batch["replay"] = self.method.replay_batch(torch.arange(case.batch))  # type: ignore[attr-defined]
-        self.optimizer: Optimizer = self.method.configure_optimizers()["optimizer"]
-
-    def _attach(self, teaches: bool) -> None:
-        method, sequence, trainer = self.method, self.sequence, self.trainer
+    def __init__(self, method: ContinualCLIP, sequence: TaskSequence, trainer: Trainer, teaches: bool = True) -> None:
+        self.method, self.sequence, self.trainer = method, sequence, trainer
         trainer.strategy.connect(method)
         method.trainer = sequence.trainer = trainer
         trainer.datamodule = sequence  # type: ignore[attr-defined]
@@ -159,16 +153,30 @@ class Workload:
         method.train()
         sequence.prepare_task(0)
         method.prepare_task(0)
-        if not isinstance(method, DistillationCLIP):
-            return
-        if teaches:
-            method.teacher_snapshot.prepare_task(trainer, method, 0)
-            return
-        counts = len(sequence.replay_images), len(method.replay_texts())
-        method.teacher_features = Pairs(*(torch.rand(n, method.clip.model.visual.output_dim) for n in counts))
+        if isinstance(method, DistillationCLIP):
+            if teaches:
+                method.teacher_snapshot.prepare_task(trainer, method, 0)
+            else:
+                counts = len(sequence.replay_images), len(method.replay_texts())
+                method.teacher_features = Pairs(*(torch.rand(n, method.clip.model.visual.output_dim) for n in counts))
+        configured = method.configure_optimizers()
+        self.optimizer: Optimizer = configured["optimizer"]
+        self.schedule = configured["lr_scheduler"]["scheduler"]
+        self.batch = self.batch_of(range(sequence.batch_size))
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        return self.sequence.preprocessing.normalize(images)
+    def batch_of(self, rows: Sequence[int]) -> dict[str, Any]:
+        """A batch of these training images, read and augmented one by one, and of replayed ones."""
+        samples, geometry = self.sequence.train_set(0), self.method.clip.train_geometry
+        read = [samples[row] for row in rows]
+        images = torch.stack([geometry(image) for image, _ in read]).to(self.method.device)
+        labels = torch.tensor([label for _, label in read]).to(self.method.device)
+        batch: dict[str, Any] = {"task": (self.method.clip.normalize(images), labels)}
+        if self.sequence.replay is not None:
+            count = len(self.sequence.replay_images)
+            batch["replay"] = self.sequence.replay_batch(
+                torch.arange(rows[0], rows[0] + self.sequence.replay.batch_size) % count
+            )
+        return batch
 
     def step(self) -> None:
         """One optimiser step as Lightning makes it, without its loop."""
@@ -176,6 +184,7 @@ class Workload:
         self.differentiate()
         self.method.on_before_optimizer_step(self.optimizer)
         self.optimizer.step()
+        self.schedule.step()
 
     def differentiate(self) -> None:
         """The part of a step in which the towers work."""
@@ -194,9 +203,9 @@ class Workload:
         classes = self._tokens(self.sequence.tasks[0].training_prompts())
         if "replay" not in self.batch:
             return Inputs(images, labels, classes, images, classes, labels)
-        replayed, index = self.batch["replay"][:2]
+        replayed, index = self.batch["replay"].images, self.batch["replay"].text_index
         texts = self._tokens(self.method.replay_texts())  # type: ignore[attr-defined]
-        texts = texts[index] if self.case.method == "gift" else texts
+        texts = texts[index] if self.sequence.replay.paired else texts  # type: ignore[union-attr]
         return Inputs(images, labels, classes, replayed, texts, index)
 
     def _tokens(self, texts: list[str]) -> Tensor:
@@ -208,6 +217,4 @@ def trainer_of(device: str, precision: Any = "32-true", **settings: Any) -> Trai
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     defaults: dict[str, Any] = {**SEQUENCE_DEFAULTS, **quiet, "max_epochs": 1, "log_every_n_steps": 1000}
     callbacks = [TaskBoundary(), *settings.pop("callbacks", [])]
-    return Trainer(
-        accelerator=device, devices=1, precision=precision, callbacks=callbacks, **{**defaults, **settings}
-    )
+    return Trainer(accelerator=device, devices=1, precision=precision, callbacks=callbacks, **{**defaults, **settings})

@@ -1,0 +1,121 @@
+"""All figures of speed on this machine, kept in ``speed.json`` and shown in ``RESULTS.md``.
+
+::
+
+    python -m benchmarks.speed                                 # or: make speed
+    python -m benchmarks.speed --device cuda --parts step fit  # see gpu.sh
+
+A part is a module of this folder with a function ``tables``; it can also be run by itself, and then writes nothing.
+A part that fails leaves its earlier figures as they are.
+"""
+
+import argparse
+import datetime
+import importlib
+import inspect
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gift_lightning.files import read_json, write_json, write_text
+from gift_lightning.records.environment import machine, versions
+from gift_lightning.records.report.formats import markdown_table
+
+FOLDER = Path(__file__).parent
+PARTS = {
+    "step": "A training step beside the textbook's",
+    "fit": "`fit` beside a bare loop",
+    "input": "Images from disk and memory to the model",
+    "generation": "Drawing replay images",
+    "many_tasks": "A sequence of 200 tasks",
+    "memory": "Memory of a GPU, computed",
+    "rehearsal": "MTIL, Order I: a rehearsal",
+}
+"""Modules of this folder, and their headings."""
+ON_CPU = [part for part in PARTS if part != "rehearsal"]
+
+HEAD = """# Speed
+
+`make speed` measures on a CPU, `bash benchmarks/gpu.sh speed` and `bash benchmarks/gpu.sh rehearsal` on a GPU; all write
+this file. Ratios are of ways that took turns in one run on one machine. How each part measures is said in its module,
+`benchmarks/<part>.py`.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the parts and write both files; 1 if a part failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=ON_CPU, metavar="PART", help=", ".join(PARTS))
+    options, failed = parser.parse_args(argv), 0
+    for part in options.parts:
+        try:
+            tables = measure(part, options.device)
+        except (Exception, SystemExit):
+            traceback.print_exc()
+            failed = 1
+            continue
+        for table in tables:
+            Console().print(table)
+        record(options.device, part, tables)
+    return failed
+
+
+def measure(part: str, device: str) -> list[Table]:
+    """The tables of a part."""
+    tables = importlib.import_module(f"benchmarks.{part}").tables
+    measured: list[Table] = tables(device) if inspect.signature(tables).parameters else tables()
+    return measured
+
+
+def record(device: str, part: str, tables: list[Table]) -> None:
+    """Keep the tables of a part, and write the page anew."""
+    file = FOLDER / "speed.json"
+    figures: dict[str, Any] = read_json(file) if file.exists() else {}
+    figures.setdefault(device, {})[part] = {
+        "machine": machine(device),
+        "torch": versions()["torch"],
+        "commit": _commit(),
+        "date": datetime.date.today().isoformat(),
+        "tables": [{"heads": [_text(c.header) for c in t.columns], "rows": _rows(t)} for t in tables],
+    }
+    write_json(file, figures)
+    write_text(FOLDER / "RESULTS.md", page(figures))
+
+
+def page(figures: dict[str, Any]) -> str:
+    """The Markdown of all figures."""
+    lines = [HEAD]
+    for device, name in (("cuda", "GPU"), ("cpu", "CPU")):
+        for part, heading in PARTS.items():
+            if part not in figures.get(device, {}):
+                continue
+            kept = figures[device][part]
+            lines += [f"## {name}: {heading}", f"{kept['machine']}, torch {kept['torch']}, {kept['date']}, {kept['commit']}."]
+            lines += [markdown_table(table["heads"], table["rows"]) for table in kept["tables"]]
+    return "\n\n".join(line.strip("\n") for line in lines) + "\n"
+
+
+def _rows(table: Table) -> list[list[str]]:
+    return [list(cells) for cells in zip(*(map(_text, column.cells) for column in table.columns), strict=True)]
+
+
+def _text(cell: Any) -> str:
+    return Text.from_markup(cell).plain if isinstance(cell, str) else str(cell)
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(FOLDER), "rev-parse", "--short", "HEAD"]
+    known = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return known or "unknown commit"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
