@@ -6,13 +6,15 @@ from typing import Any, Protocol
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.distributed import Work
+from torch.optim import Optimizer
 
 from callbacks.method import Method
-from callbacks.task_callback import TaskCallback, logs_step, sequence_of
+from callbacks.task_callback import TaskCallback, sequence_of
 from datamodules.shard import ReplayBatch
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
-from gift_lightning.numerics.consolidation import normalised_fisher
+from gift_lightning.numerics.consolidation import normalised_fisher_
 
 
 class Replaying(Protocol):
@@ -20,6 +22,7 @@ class Replaying(Protocol):
 
     clip: CLIP
     replay_gradient: list[Tensor | None]
+    is_logged: bool
 
     @property
     def trained(self) -> list[Tensor]:
@@ -28,8 +31,8 @@ class Replaying(Protocol):
     def differentiate(self, batch: ReplayBatch) -> list[Tensor | None]:
         """This rank's gradient of the replay loss of one batch."""
 
-    def reduce_(self, gradient: Sequence[Tensor | None], factor: float) -> None:
-        """Sum a gradient over ranks and multiply it, in place."""
+    def begin_sum(self, gradient: list[Tensor | None]) -> Work | None:
+        """Begin to sum a gradient over ranks, in place."""
 
     def log_dict(self, dictionary: Mapping[str, Any]) -> None:
         """Log values of the current step."""
@@ -39,18 +42,16 @@ class FisherShares(TaskCallback):
     """Logs the share of each layer in the squared gradient of the replay loss, as ``fisher/<layer>`` in percent.
 
     Args:
-        method: whose ``replay_gradient`` of the latest step is looked at.
+        method: whose ``replay_gradient`` is looked at before a step uses it up.
     """
 
     def __init__(self, method: Replaying) -> None:
         self.method = method
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and logs_step(trainer):
-            squares = [None if part is None else part.square() for part in self.method.replay_gradient]
-            self.method.log_dict(_shares(self.method, squares))
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if self.method.is_logged:
+            sums = [None if part is None else part.square().sum() for part in self.method.replay_gradient]
+            self.method.log_dict(_shares(self.method, sums))
 
 
 class FisherEstimate(TaskCallback):
@@ -72,9 +73,10 @@ class FisherEstimate(TaskCallback):
         # not in on_task_start: the teacher sees the replay set first
         if trainer.global_step == sequence_of(trainer).first_step(task):
             squares = self.estimate(trainer)
-            self.fisher.fill(normalised_fisher(squares, self.method.trained), self.method.clip)
+            sums = [None if square is None else square.sum() for square in squares]
+            self.fisher.fill(normalised_fisher_(squares, self.method.trained), self.method.clip)
             for logger in trainer.loggers:
-                logger.log_metrics(_shares(self.method, squares), trainer.global_step)
+                logger.log_metrics(_shares(self.method, sums), trainer.global_step)
 
     def estimate(self, trainer: Trainer) -> list[Tensor | None]:
         """Mean squared gradient of the replay loss, over batches of the size that training has; weights stay untouched.
@@ -92,15 +94,17 @@ class FisherEstimate(TaskCallback):
             first = batch * size + trainer.global_rank * share
             pairs = torch.arange(first, first + share) % len(sequence.replay_images)
             gradient = self.method.differentiate(sequence.replay_batch(pairs))
-            self.method.reduce_(gradient, 1.0)
+            begun = self.method.begin_sum(gradient)
+            if begun is not None:
+                begun.wait()
             squares = [None if part is None else part.square() / batches for part in gradient]
             total = squares if not total else [_sum(a, b) for a, b in zip(total, squares, strict=True)]
         return total
 
 
-def _shares(method: Replaying, squares: list[Tensor | None]) -> dict[str, float]:
+def _shares(method: Replaying, sums: list[Tensor | None]) -> dict[str, float]:
     names = [name for name, parameter in method.clip.named_parameters() if parameter.requires_grad]
-    return {f"fisher/{layer}": share for layer, share in layer_shares(names, squares).items()}
+    return {f"fisher/{layer}": share for layer, share in layer_shares(names, sums).items()}
 
 
 def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
@@ -108,23 +112,27 @@ def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 @torch.no_grad()
-def layer_shares(names: list[str], squares: list[Tensor | None]) -> dict[str, float]:
+def layer_shares(names: list[str], sums: list[Tensor | None]) -> dict[str, float]:
     """Share of each layer in the whole Fisher information, in percent.
 
     A layer is everything up to the first number in a parameter's name, or its first two words.
 
-    >>> squares = [torch.tensor([1.0, 2.0]), torch.tensor([1.0]), None]
-    >>> layer_shares(["model.visual.blocks.0.weight", "model.visual.blocks.1.weight", "model.ln_final.weight"], squares)
+    Args:
+        names: of parameters.
+        sums: of their squared gradients, scalars; ``None`` for a parameter without gradient.
+
+    >>> sums = [torch.tensor(3.0), torch.tensor(1.0), None]
+    >>> layer_shares(["model.visual.blocks.0.weight", "model.visual.blocks.1.weight", "model.ln_final.weight"], sums)
     {'visual.blocks.0': 75.0, 'visual.blocks.1': 25.0, 'ln_final': 0.0}
     """
-    sums: dict[str, Tensor] = {}
-    for name, square in zip(names, squares, strict=True):
-        layer, value = layer_of(name), torch.zeros(()) if square is None else square.sum()
-        sums[layer] = sums[layer] + value if layer in sums else value
-    device = next((square.device for square in squares if square is not None), torch.device("cpu"))
-    mass = torch.stack([value.to(device) for value in sums.values()])
+    of_layers: dict[str, Tensor] = {}
+    for name, value in zip(names, sums, strict=True):
+        layer, value = layer_of(name), torch.zeros(()) if value is None else value
+        of_layers[layer] = of_layers[layer] + value if layer in of_layers else value
+    device = next((value.device for value in sums if value is not None), torch.device("cpu"))
+    mass = torch.stack([value.to(device) for value in of_layers.values()])
     shares = (100 * mass / mass.sum().clamp(min=torch.finfo(mass.dtype).tiny)).tolist()
-    return dict(zip(sums, shares, strict=True))
+    return dict(zip(of_layers, shares, strict=True))
 
 
 def layer_of(name: str) -> str:

@@ -30,7 +30,9 @@ class Method(LightningModule, TaskEvents, ABC):
             row of the accuracy matrix is the zero-shot row.
         clip: the model that learns.
         task: number of the current task.
-        losses: terms of the latest step's loss, by name, each weighted as it enters the sum.
+        losses: terms of the latest step's loss, by name, each weighted as it enters the sum; without those that only
+            steps with ``is_logged`` compute, as they have no graph.
+        is_logged: whether the current batch ends a step whose figures are logged, or the last step of a task.
         eval_batch_size: images in one forward pass without gradients.
     """
 
@@ -38,6 +40,7 @@ class Method(LightningModule, TaskEvents, ABC):
     clip: CLIP
     task: int
     losses: dict[str, Tensor]
+    is_logged: bool
     eval_batch_size: int
 
     not_in_knowledge: ClassVar[tuple[str, ...]] = ()

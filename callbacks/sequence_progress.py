@@ -64,7 +64,7 @@ class SequenceProgress(TaskCallback, ProgressBar):
     ) -> None:
         if self._progress is not None:
             self._progress.update(self._bar, completed=trainer.global_step)
-            if logs_step(trainer):
+            if logs_step(trainer, trainer.global_step):
                 losses = method_of(trainer).losses.items()
                 loss = "  ".join(f"{name} {value.item():.3f}" for name, value in losses)
                 self._progress.update(self._bar, loss=loss)

@@ -92,10 +92,10 @@ def is_trial(trainer: Trainer) -> bool:
     return bool(cast(Any, trainer).fast_dev_run)
 
 
-def logs_step(trainer: Trainer) -> bool:
-    """Whether the figures of the latest step are logged (``log_every_n_steps``)."""
+def logs_step(trainer: Trainer, step: int) -> bool:
+    """Whether the figures of a step of the run, counted from 1, are logged (``log_every_n_steps``)."""
     every = cast(Any, trainer).log_every_n_steps
-    return bool(every > 0 and trainer.global_step % every == 0)
+    return bool(every > 0 and step % every == 0)
 
 
 def _name_of(thing: object) -> str:

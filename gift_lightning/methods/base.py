@@ -1,6 +1,7 @@
 """The base of all methods: the task loss, the optimiser, the events of a task, evaluation."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,7 +23,9 @@ from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.clip.weights_source import CLIPWeights
 from gift_lightning.errors import InputError
+from gift_lightning.methods.parts.shared_prompts import encode_shared
 from gift_lightning.methods.saved import SavedMethod
+from gift_lightning.numerics.fused_adamw import FusedAdamW
 from gift_lightning.numerics.schedule import checked_rates, warmup_cosine, warmup_notes
 from gift_lightning.sources import Source
 
@@ -56,7 +59,10 @@ class ContinualCLIP(SavedMethod):
     keeps_replay_gradient = False
     """Whether a second gradient of all trained weights is in memory beside the optimiser's."""
 
-    optimizer_type: type[AdamW] = AdamW
+    shares_prompts = True
+    """Whether ranks share the class prompts of a step among them: the features of a prompt are its own then."""
+
+    optimizer_type: type[AdamW] = FusedAdamW
     """Of the optimiser that each task begins anew."""
 
     not_in_knowledge: ClassVar[tuple[str, ...]] = ("losses", "_class_tokens")
@@ -90,6 +96,7 @@ class ContinualCLIP(SavedMethod):
         self.task = 0
         self._step_lr = 0.0
         self.losses: dict[str, Tensor] = {}
+        self.is_logged = False
         self._class_tokens: Tensor | None = None
 
     @classmethod
@@ -116,7 +123,8 @@ class ContinualCLIP(SavedMethod):
 
     def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Unit features ``[n, D]`` and ``[C, D]`` of images ``[n, 3, H, W]`` and of prompts ``[C, L]``, in training."""
-        return self.clip.encode_image(images), self.encode_prompts(tokens)
+        encode = partial(encode_shared, self.encode_prompts) if self.shares_prompts else self.encode_prompts
+        return self.clip.encode_image(images), encode(tokens)
 
     def encode_prompts(self, tokens: Tensor) -> Tensor:
         """Unit features ``[n, D]`` of class prompts from their token ids ``[n, L]``, in training and in testing.
@@ -134,18 +142,19 @@ class ContinualCLIP(SavedMethod):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._step_lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        step, last = self.trainer.global_step + 1, self.sequence.first_step(self.task + 1)
+        ends = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        self.is_logged, self.losses = ends and (step == last or logs_step(self.trainer, step)), {}
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the rate of this step and the terms of its loss, averaged over ranks; stop if they are not finite."""
-        trainer = self.trainer
-        step, last = trainer.global_step, self.sequence.first_step(self.task + 1)
-        if step != last and not logs_step(trainer):
+        if not self.is_logged:
             return
-        means = trainer.strategy.reduce(torch.stack(list(self.losses.values())), reduce_op="mean")
+        means = self.trainer.strategy.reduce(torch.stack(list(self.losses.values())), reduce_op="mean")
         if not means.isfinite().all():
             broken = next(name for name, mean in zip(self.losses, means, strict=True) if not mean.isfinite())
             raise InputError(
-                f"The {broken.replace('_', ' ')} loss is not finite at step {step} (task"
+                f"The {broken.replace('_', ' ')} loss is not finite at step {self.trainer.global_step} (task"
                 f" '{self.sequence.names[self.task]}'): lower `model.lr`, or look for broken images."
             )
         self.log_dict({f"loss/{name}": mean for name, mean in zip(self.losses, means, strict=True)})

@@ -1,5 +1,6 @@
 """GIFT: distillation on synthetic images of the classes of the past and of pre-training."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,7 @@ from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
 from gift_lightning.methods.parts.distillation import DistillationCLIP
-from gift_lightning.numerics.consolidation import normalised_fisher, pull_to_anchor
+from gift_lightning.numerics.consolidation import distance_to_anchor, normalised_fisher_, pull_to_anchor
 from gift_lightning.numerics.losses import Pairs, alignment, alignment_targets, contrastive_distillation
 
 
@@ -107,17 +108,20 @@ class GIFT(DistillationCLIP):
         return self.teacher
 
     @torch.no_grad()
-    def importance(self) -> list[Tensor] | None:
-        """F of each trained tensor; ``None`` stands for 1."""
-        squares = [None if gradient is None else gradient.square() for gradient in self.replay_gradient]
-        return normalised_fisher(squares, self.trained)
+    def importance(self, gradient: Sequence[Tensor | None]) -> list[Tensor] | None:
+        """F of each trained tensor from its replay gradient, whose place it takes; ``None`` stands for 1."""
+        squares = [None if part is None else part.mul_(part) for part in gradient]
+        return normalised_fisher_(squares, self.trained)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Add the gradients of the replay loss and of the penalty to that of the task."""
+        gradient = self.replay_gradient
         super().on_before_optimizer_step(optimizer)
-        self.consolidate()
+        self.consolidate(gradient)
 
-    def consolidate(self) -> None:
-        """Add the gradient of ``lambda * sum F (theta - theta_start)^2``."""
-        weights, anchors = self.anchor.pairs(self.clip)
-        self.record("consolidation", pull_to_anchor(weights, anchors, self.consolidation_weight, self.importance()))
+    def consolidate(self, gradient: Sequence[Tensor | None]) -> None:
+        """Add the gradient of ``lambda * sum F (theta - theta_start)^2``; the replay gradient is used up."""
+        penalty = *self.anchor.pairs(self.clip), self.consolidation_weight, self.importance(gradient)
+        pull_to_anchor(*penalty)
+        if self.is_logged:
+            self.record("consolidation", distance_to_anchor(*penalty))

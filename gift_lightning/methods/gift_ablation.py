@@ -1,5 +1,6 @@
 """The variants of GIFT in the ablations of its authors."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import Callback
@@ -79,11 +80,11 @@ class GIFTAblation(GIFT):
         if self.own_anchor is not None:
             self.own_anchor.copy_from(self.clip)
 
-    def importance(self) -> list[Tensor] | None:
+    def importance(self, gradient: Sequence[Tensor | None]) -> list[Tensor] | None:
         if self.consolidation == "adaptive":
-            return super().importance()
+            return super().importance(gradient)
         return self.fisher.pairs(self.clip)[1] if self.fisher is not None else None
 
-    def consolidate(self) -> None:
+    def consolidate(self, gradient: Sequence[Tensor | None]) -> None:
         if self.consolidation != "off":
-            super().consolidate()
+            super().consolidate(gradient)

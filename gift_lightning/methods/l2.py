@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
 from gift_lightning.methods.base import ContinualCLIP
-from gift_lightning.numerics.consolidation import pull_to_anchor
+from gift_lightning.numerics.consolidation import distance_to_anchor, pull_to_anchor
 
 
 class L2(ContinualCLIP):
@@ -34,5 +34,7 @@ class L2(ContinualCLIP):
         self.anchor.copy_from(self.clip.model)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        weights, anchors = self.anchor.pairs(self.clip.model)
-        self.record("l2", pull_to_anchor(weights, anchors, self.l2))
+        penalty = *self.anchor.pairs(self.clip.model), self.l2
+        pull_to_anchor(*penalty)
+        if self.is_logged:
+            self.record("l2", distance_to_anchor(*penalty))

@@ -9,7 +9,7 @@ from callbacks.weight_average import WeightAverage
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.errors import InputError
 from gift_lightning.methods.parts.distillation import DistillationCLIP
-from gift_lightning.numerics.consolidation import pull_to_anchor
+from gift_lightning.numerics.consolidation import distance_to_anchor, pull_to_anchor
 
 
 class ZSCL(DistillationCLIP):
@@ -61,5 +61,7 @@ class ZSCL(DistillationCLIP):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)
         if self.anchor is not None:
-            weights, anchors = self.anchor.pairs(self.clip)
-            self.record("l2", pull_to_anchor(weights, anchors, self.l2))
+            penalty = *self.anchor.pairs(self.clip), self.l2
+            pull_to_anchor(*penalty)
+            if self.is_logged:
+                self.record("l2", distance_to_anchor(*penalty))

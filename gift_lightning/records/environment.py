@@ -31,6 +31,7 @@ def environment(device: torch.device, world_size: int, precision: str) -> dict[s
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
         "world_size": world_size,
         "precision": precision,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),  # "high" is TF32, see RunFolder
         "threads": torch.get_num_threads(),
         "command": sys.argv,
     }

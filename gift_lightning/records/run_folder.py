@@ -83,16 +83,19 @@ class RunFolder:
         root: folder of all runs.
         name: name of this run, a folder below ``root``.
         checkpoint_every: optimiser steps between two checkpoints within a task; a task's end always writes one.
+        tf32: whether a run on CUDA with ``trainer.precision`` 32-true multiplies matrices as TF32, several times as
+            fast and with factors of 10 bits; ``False`` for full float32.
 
     Raises:
         InputError: the name is empty or leads out of ``root``, or ``checkpoint_every`` is below 1.
     """
 
-    INDIFFERENT: ClassVar[frozenset[str]] = frozenset({"root", "name", "checkpoint_every"})  # see same_run
+    INDIFFERENT: ClassVar[frozenset[str]] = frozenset({"root", "name", "checkpoint_every", "tf32"})  # see same_run
 
     root: str = "runs"
     name: str = "run"
     checkpoint_every: int = 100
+    tf32: bool = True
 
     def __post_init__(self) -> None:
         if not self.name.strip("./ "):

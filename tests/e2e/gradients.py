@@ -8,6 +8,7 @@ from torch import Tensor
 
 from callbacks.task_callback import TaskCallback
 from gift_lightning.methods import GIFT
+from gift_lightning.numerics.consolidation import normalised_fisher_
 
 
 def keep_steps(folder: Path, follow: Path | str = "") -> list[str]:
@@ -39,13 +40,17 @@ class KeepSteps(TaskCallback):
             self._keep(trainer, f"step{pl_module.task}.pt", {"weights": _copies(_trained(pl_module))})
             self._take_over(pl_module, f"step{pl_module.task}.pt")
 
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        if isinstance(pl_module, GIFT) and trainer.global_step + 1 == _end(trainer, pl_module):
+            importances = normalised_fisher_([part.square() for part in pl_module.replay_gradient], pl_module.trained)
+            kept = {"importances": dict(zip(_trained(pl_module), importances, strict=True))}
+            self._keep(trainer, f"step{pl_module.task}.pt", kept)
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step != _end(trainer, pl_module):
             return
         trained = _trained(pl_module)
         kept = {"gradients": _copies({name: p.grad for name, p in trained.items() if p.grad is not None})}
-        if isinstance(pl_module, GIFT):
-            kept["importances"] = dict(zip(trained, pl_module.importance(), strict=True))
         self._keep(trainer, f"step{pl_module.task}.pt", kept)
 
     def on_task_report(self, trainer: Any, module: Any, task: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from datamodules import Task, TaskSequence
 from datamodules.stream import StepBatches, StepLoader
 from gift_lightning.methods import GIFT
+from gift_lightning.numerics.consolidation import normalised_fisher_
 from tests.golden.golden import (
     GoldenMemory,
     assert_probes,
@@ -84,6 +85,15 @@ class Recorder(Callback):
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         self.lr = optimizer.param_groups[0]["lr"]
+        if (
+            isinstance(module, GIFT)
+            and getattr(module, "consolidation", "adaptive") == "adaptive"
+            and len(self.steps) < 2
+        ):
+            names = [name for name, p in module.clip.model.named_parameters() if p.requires_grad]
+            squares = [None if part is None else part.square() for part in module.replay_gradient]
+            importances = normalised_fisher_(squares, module.trained)
+            self.fisher[f"fisher_step{len(self.steps)}"] = dict(zip(names, importances, strict=True))
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         self.key_bias.append((key_bias(module.clip.model.state_dict()) - self.start).abs())
@@ -96,13 +106,6 @@ class Recorder(Callback):
         if not self.steps:
             parameters = module.clip.model.named_parameters()
             self.gradients = {name: p.grad.clone() for name, p in parameters if p.grad is not None}
-        if (
-            isinstance(module, GIFT)
-            and getattr(module, "consolidation", "adaptive") == "adaptive"
-            and len(self.steps) < 2
-        ):
-            names = [name for name, p in module.clip.model.named_parameters() if p.requires_grad]
-            self.fisher[f"fisher_step{len(self.steps)}"] = dict(zip(names, module.importance(), strict=True))
         self.weights["weights_last_iterate"] = copied(module.clip.model)
         self.steps.append({"lr": self.lr, **{name: part.item() for name, part in module.losses.items()}})
 

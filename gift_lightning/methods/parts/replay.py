@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributed import Work
 from torch.optim import Optimizer
 
 from datamodules.base import Replay
@@ -22,14 +23,14 @@ class ReplayCLIP(ContinualCLIP):
     Every step differentiates the replay loss first and frees its graph before the task's is built, so that only one is
     alive at a time: ``training_step`` hands the batch of ``data.replay`` to ``differentiate``, which calls the method's
     ``replay_loss``. The gradient waits in ``replay_gradient``, which the consolidation of weights needs alone, until
-    ``on_before_optimizer_step`` adds it to that of the task.
+    ``on_before_optimizer_step`` adds it to that of the task and lets go of it. Meanwhile the ranks sum it.
 
     The loss of a batch is that of all ranks' images together; the losses of accumulated batches are averaged, as in any
     contrastive learning. A task without a replay set has the loss of the task alone.
 
     Attributes:
         replay_gradient: of the replay loss of the current step, for each trained tensor; ``None`` where the loss does
-            not reach. Summed over ranks and averaged over accumulated batches before the optimiser steps.
+            not reach. Averaged over accumulated batches, and summed over ranks after the backward pass.
     """
 
     replays = True
@@ -45,6 +46,7 @@ class ReplayCLIP(ContinualCLIP):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.replay_gradient: list[Tensor | None] = []
+        self._sum: Work | None = None
         self._text_tokens: Tensor | None = None
 
     @abstractmethod
@@ -52,10 +54,14 @@ class ReplayCLIP(ContinualCLIP):
         """Named terms of the loss of the global batch, equal on all ranks, from this rank's part of it."""
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+        accumulated = self.trainer.accumulate_grad_batches
+        if batch_idx % accumulated == 0:
             self.replay_gradient = []
         if "replay" in batch:
-            self.replay_gradient = _added(self.replay_gradient, self.differentiate(batch["replay"]))
+            self.replay_gradient = _added(self.replay_gradient, _apart(self.differentiate(batch["replay"])))
+            if (batch_idx + 1) % accumulated == 0:
+                _divide_(self.replay_gradient, accumulated)
+                self._sum = self.begin_sum(self.replay_gradient)
         return super().training_step(batch, batch_idx)
 
     def differentiate(self, batch: ReplayBatch) -> list[Tensor | None]:
@@ -67,25 +73,31 @@ class ReplayCLIP(ContinualCLIP):
             gradient = torch.autograd.grad(sum(losses.values()), self.trained, allow_unused=True)  # type: ignore[arg-type]
         return list(gradient)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Add the replay gradient to that of the task, which DDP has averaged over ranks by now."""
-        if not self.replay_gradient:
-            return
-        self.reduce_(self.replay_gradient, 1 / self.trainer.accumulate_grad_batches)
-        reached = [gradient for gradient in self.replay_gradient if gradient is not None]
-        weights = [w for w, gradient in zip(self.trained, self.replay_gradient, strict=True) if gradient is not None]
-        torch._foreach_add_(gradients_of(weights), reached)
+    def on_after_backward(self) -> None:
+        """Wait for the sum over ranks, which went on during the task's forward and backward pass."""
+        if self._sum is not None:
+            self._sum.wait()
+            self._sum = None
 
-    def reduce_(self, gradient: Sequence[Tensor | None], factor: float) -> None:
-        """Sum a gradient over ranks, in one message, and multiply it, in place."""
-        reached = [tensor for tensor in gradient if tensor is not None]
-        if self.trainer.world_size > 1:
-            flat = torch.cat([tensor.flatten() for tensor in reached])
-            flat = self.trainer.strategy.reduce(flat, reduce_op="sum")
-            summed = flat.split([tensor.numel() for tensor in reached])
-            torch._foreach_copy_(reached, [total.view_as(like) for total, like in zip(summed, reached, strict=True)])
-        if factor != 1:
-            torch._foreach_mul_(reached, factor)
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Add the replay gradient to that of the task, which DDP has averaged over ranks by now, and let go of it."""
+        gradient, self.replay_gradient = self.replay_gradient, []
+        if gradient:
+            weights = [weight for weight, part in zip(self.trained, gradient, strict=True) if part is not None]
+            torch._foreach_add_(gradients_of(weights), _reached(gradient))
+
+    def begin_sum(self, gradient: list[Tensor | None]) -> Work | None:
+        """Begin to sum a gradient over ranks; ``wait`` of the result, which is ``None`` on a single rank, ends it.
+
+        The gradient travels in one message, of which its tensors become views.
+        """
+        if self.trainer.world_size == 1:
+            return None
+        reached = _reached(gradient)
+        message = torch.cat([part.flatten() for part in reached])
+        parts = iter(message.split([part.numel() for part in reached]))
+        gradient[:] = [None if part is None else next(parts).view_as(part) for part in gradient]
+        return torch.distributed.all_reduce(message, async_op=True)
 
     def gather(self, features: Tensor) -> Tensor:
         """``[b, ...]`` of each rank to ``[W b, ...]`` of the global batch, in its order.
@@ -154,9 +166,31 @@ class ReplayCLIP(ContinualCLIP):
             )
 
 
+def _reached(gradient: Sequence[Tensor | None]) -> list[Tensor]:
+    return [part for part in gradient if part is not None]
+
+
+def _apart(gradient: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """A gradient whose tensors can be changed in place: two of them may be one, as those of parameters that are added."""
+    taken: set[int] = set()
+    parts: list[Tensor | None] = []
+    for part in gradient:
+        if part is not None:
+            storage = part.untyped_storage().data_ptr()
+            part = part.clone() if storage in taken else part
+            taken.add(storage)
+        parts.append(part)
+    return parts
+
+
 def _added(total: list[Tensor | None], more: list[Tensor | None]) -> list[Tensor | None]:
     """The sum of two gradients; in both the same tensors are missing."""
     if not total:
         return more
-    torch._foreach_add_([a for a in total if a is not None], [b for b in more if b is not None])
+    torch._foreach_add_(_reached(total), _reached(more))
     return total
+
+
+def _divide_(gradient: Sequence[Tensor | None], batches: int) -> None:
+    if batches > 1:
+        torch._foreach_mul_(_reached(gradient), 1 / batches)

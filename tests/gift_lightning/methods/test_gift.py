@@ -19,7 +19,7 @@ from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import GIFT, ContinualCLIP, Finetune, GIFTAblation
-from gift_lightning.numerics.consolidation import normalised_fisher
+from gift_lightning.numerics.consolidation import normalised_fisher_
 from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -71,6 +71,16 @@ class Probe(TaskCallback):
         self.look(module)
 
 
+class EarlyProbe(Probe):
+    """Calls it when all gradients are known, before the module uses that of the replay loss."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        pass
+
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        self.look(module)
+
+
 def weights(module: Any) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in module.clip.parameters()]
 
@@ -97,7 +107,7 @@ def test_gradient_of_a_step_is_that_of_the_whole_loss() -> None:
             gradient = module.replay_gradient
             total = module.task_loss(*self.batch["task"]) + sum(module.replay_loss(self.batch["replay"]).values())
             weights, anchors = module.anchor.pairs(module.clip)
-            importance = normalised_fisher([part.square() for part in gradient], weights)
+            importance = normalised_fisher_([part.square() for part in gradient], weights)
             for weight, anchor, factor in zip(weights, anchors, importance, strict=True):
                 total = total + 0.7 * (factor * (weight - anchor).square()).sum()
             self.expected = torch.autograd.grad(total, module.trained)
@@ -119,9 +129,8 @@ def test_accumulated_batches_average_their_replay_gradients() -> None:
             return gradient
 
     class Used(TaskCallback):
-        def on_train_batch_end(self, trainer: Any, module: Any, *arguments: Any) -> None:
-            if (arguments[-1] + 1) % 2 == 0:
-                used.append(module.replay_gradient[0].clone())
+        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+            used.append(module.replay_gradient[0].clone())
 
     fit(Recording(clip=MINI, lr=1e-3), Used(), replay=DrawnReplay(), accumulate_grad_batches=2)
     assert len(used) == 5 and len(parts) == 10
@@ -181,7 +190,7 @@ def test_the_first_step_of_a_fresh_teacher_distils_nothing() -> None:
     norms: list[float] = []
     fit(
         ablation(alignment_weight=0.0, consolidation="off").double(),
-        Probe(lambda module: norms.append(max(part.abs().max().item() for part in module.replay_gradient))),
+        EarlyProbe(lambda module: norms.append(max(part.abs().max().item() for part in module.replay_gradient))),
         replay=DrawnReplay(),
         precision="64-true",
     )
@@ -214,7 +223,7 @@ def test_a_one_sided_distillation_reaches_one_tower(tower: str) -> None:
             if gradient is not None
         )
 
-    fit(ablation(distillation=tower), Probe(look), replay=DrawnReplay())
+    fit(ablation(distillation=tower), EarlyProbe(look), replay=DrawnReplay())
     assert reached == {tower}
 
 
@@ -274,7 +283,7 @@ def test_boundary_fisher_is_the_mean_of_squared_batch_gradients() -> None:
                 gradient = torch.autograd.grad(sum(parts.values()), module.trained)
                 squares = [total + part.square() / 3 for total, part in zip(squares, gradient, strict=True)]
             assert len(sequence.replay.pairs) == 24
-            kept.append((module.fisher.pairs(module.clip)[1], normalised_fisher(squares, module.trained)))
+            kept.append((module.fisher.pairs(module.clip)[1], normalised_fisher_(squares, module.trained)))
             kept[-1] = tuple([value.clone() for value in values] for values in kept[-1])  # type: ignore[assignment]
 
     fit(ablation(consolidation="boundary").double(), Check(), replay=DrawnReplay(), precision="64-true")

@@ -20,7 +20,7 @@ from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import L2, ContinualCLIP, Finetune, ZeroShot
-from gift_lightning.numerics.consolidation import pull_to_anchor
+from gift_lightning.numerics.consolidation import distance_to_anchor, pull_to_anchor
 from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
@@ -88,7 +88,8 @@ def test_anchor_penalty_is_that_of_autograd() -> None:
     penalty = 0.7 * torch.stack([((p - a) ** 2).sum() for p, a in zip(theta, anchors, strict=True)]).sum()
     expected = torch.autograd.grad(penalty, theta)
     theta[0].grad = torch.ones(3, 4, dtype=torch.float64)  # the others have none yet
-    value = pull_to_anchor(theta, anchors, 0.7)
+    pull_to_anchor(theta, anchors, 0.7)
+    value = distance_to_anchor(theta, anchors, 0.7)
     theta[0].grad -= 1
     for parameter, gradient in zip(theta, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-13, atol=1e-13)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gift_lightning.numerics.consolidation import normalised_fisher, pull_to_anchor
+from gift_lightning.numerics.consolidation import distance_to_anchor, normalised_fisher_, pull_to_anchor
 from gift_lightning.numerics.losses import Pairs, alignment, alignment_targets, contrastive_distillation, distillation
 
 
@@ -43,17 +43,18 @@ def test_pairs_with_one_prompt_align_as_one_class() -> None:
 
 def test_fisher_importance_is_scale_free_and_marks_untouched_tensors() -> None:
     square, like = unit(0).square(), unit(0)
-    importance, scaled, untouched = normalised_fisher([square, 7 * square, None], [like, like, like])
+    importance, scaled, untouched = normalised_fisher_([square, 7 * square, None], [like, like, like])
     assert importance.mean().item() == pytest.approx(1.0)
     assert (importance - scaled).abs().max() < 1e-12
     assert (untouched == 1e-6).all()
-    assert normalised_fisher([torch.zeros(3)], [torch.zeros(3)])[0].isfinite().all()
+    assert normalised_fisher_([torch.zeros(3)], [torch.zeros(3)])[0].isfinite().all()
 
 
 def test_weighted_penalty_is_that_of_autograd() -> None:
     theta, anchor, importance = unit(0).requires_grad_(), unit(1), unit(2).abs()
     expected = torch.autograd.grad(0.3 * (importance * (theta - anchor).square()).sum(), theta)[0]
-    value = pull_to_anchor([theta], [anchor], 0.3, [importance])
+    pull_to_anchor([theta], [anchor], 0.3, [importance])
+    value = distance_to_anchor([theta], [anchor], 0.3, [importance])
     assert theta.grad is not None
     assert (theta.grad - expected).abs().max() < 1e-12
     assert value.item() == pytest.approx(0.3 * (importance * (theta - anchor).square()).sum().item())
