@@ -140,8 +140,11 @@ class MoEAdapter(ExpertCLIP):
     # --- training -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        with self.moe.routed(self.router, self.draws(batch_idx)):
-            return super().training_step(batch, batch_idx)
+        draws = self.draws(batch_idx)
+        with self.moe.routed("current", draws):
+            loss = super().training_step(batch, batch_idx)
+        self.moe.count_activations(texts=draws.first == 0)
+        return loss
 
     def draws(self, batch_idx: int) -> Draws:
         """Gate noise and dropout of a step, for this rank's images."""
@@ -151,15 +154,18 @@ class MoEAdapter(ExpertCLIP):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         activations = self.trainer.strategy.reduce(self.moe.step_activations.to(self.device), reduce_op="sum")
         assert isinstance(activations, Tensor) and isinstance(optimizer, RowAdamW)
-        optimizer.rows = self.moe.learning_rows(activations, self.router)
+        optimizer.rows = self.moe.learning_rows(activations)
 
     def on_task_start(self, task: int) -> None:
         if task == 0:
             self.learned = 0
         else:  # not when a task ends: the optimiser in its checkpoint has the experts that the task could move
             self.moe.freeze(self.frozen_experts)
+        if self.has_own_routers:
+            self.moe.begin_router()
 
     def on_task_end(self, task: int) -> None:
+        self.moe.finish_router(self.router)
         self.learned = task + 1
 
     # --- prediction ---------------------------------------------------------------------------------------------------
