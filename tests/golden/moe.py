@@ -199,9 +199,9 @@ class Watch(TaskCallback):
         record = module.records[module.task]
         if not record.steps:
             record.tensors["grad_step0"] = gradients_of(module.adapters, trainer.optimizers[0].rows, module.router)
-            record.tensors["weights_after_step0"] = rows_of(stacks_of(module.adapters, module.router))
-            without = record.tensors["weights_after_step0"].keys() - record.tensors["grad_step0"].keys()
-            record.without_gradient = set(in_their_names(dict.fromkeys(without, torch.empty(0))))
+            weights = record.tensors["weights_after_step0"] = rows_of(stacks_of(module.adapters, module.router))
+            still = {name: weight for name, weight in weights.items() if name not in record.tensors["grad_step0"]}
+            record.without_gradient = set(in_their_names(still))
         record.steps.append({"loss": module.losses["task"].item(), "lr": module._step_lr})
 
     def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
