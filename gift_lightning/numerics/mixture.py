@@ -53,7 +53,7 @@ def mix_experts(
     keep: Tensor | None = None,
     rate: float = 0.0,
 ) -> Tensor:
-    """``sum_i 0.1 gate_i (keep / (1 - rate) * relu(x down_i' + down_bias_i) up_i + up_bias_i)``, i the sample's experts.
+    """``sum_i 0.1 gate_i (keep / (1 - rate) * relu(x down_i' + down_bias_i) up_i + up_bias_i)``, i its experts.
 
     The experts of a sample, side by side, are one bottleneck of ``k h`` units: two matrix products for each sample, in
     one batch, for any number of experts. The gradient of an expert that no sample chose is 0.

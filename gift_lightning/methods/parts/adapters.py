@@ -75,7 +75,7 @@ class Adapters(nn.Module):
 
     @contextmanager
     def routed(self, router: Router | None, draws: Draws | None = None) -> Iterator[None]:
-        """Within it the CLIP has its experts.
+        """Within it the CLIP has its experts. Those that the router that trains has activated are counted at its end.
 
         Args:
             router: which one activates them; ``None`` for the CLIP alone.
@@ -85,6 +85,8 @@ class Adapters(nn.Module):
         self.router, self.draws = router, draws
         try:
             yield
+            if router == "current":  # all ranks have all texts: one counts them
+                self._count_activations(texts=draws is None or draws.first == 0)
         finally:
             self.router, self.draws = before
 
@@ -99,17 +101,14 @@ class Adapters(nn.Module):
             self._chosen[tower, number] = chosen.flatten()
         return output
 
-    def count_activations(self, texts: bool) -> None:
-        """Add the experts that the latest batch has activated by the router that trains to ``step_activations``.
-
-        Args:
-            texts: whether those of the texts count too: all ranks have the same.
-        """
+    def _count_activations(self, texts: bool) -> None:
+        """Add those of a batch to ``step_activations``, a tower at a time."""
         self.step_activations = self.step_activations.to(self.activation_counts.device)
-        for tower in self.blocks if texts else ["image"]:
-            chosen = torch.stack([of_block for (of, _), of_block in self._chosen.items() if of == tower])
-            rows = [row for (of, _), row in self._numbers.items() if of == tower]
-            self.step_activations[rows[0] : rows[-1] + 1].scatter_add_(1, chosen, torch.ones_like(chosen))
+        for tower in self.blocks:
+            rows = [self._numbers[key] for key in self._chosen if key[0] == tower]
+            if rows and (tower == "image" or texts):
+                chosen = torch.stack([self._chosen[key] for key in self._chosen if key[0] == tower])
+                self.step_activations[rows[0] : rows[-1] + 1].scatter_add_(1, chosen, torch.ones_like(chosen))
         self._chosen.clear()
 
     def learning_rows(self, activations: Tensor) -> dict[Tensor, Tensor]:
