@@ -46,9 +46,11 @@ class MoEAdapter(ExpertCLIP):
       learns them, and where its error is the smallest the pre-trained CLIP predicts. Training steps make no use of
       them: a small ``data.replay.batch_size`` saves the reading.
 
-    Between tasks the experts, all routers and all auto-encoders are stored. Beyond the authors' code are experts after
-    the blocks of a convolutional tower, CLIP's own features for the auto-encoders, and a router for each image; the
-    balance loss, which their code computes and drops, is not computed.
+    Between tasks the experts, all routers and all auto-encoders are stored. For ViT-B/16 a task adds 2.7 MB of routers
+    and an auto-encoder of 0.4 MB, or of 35 MB with AlexNet's features, on disk and in memory; a training step is the
+    same after any number of tasks. Beyond the authors' code are experts after the blocks of a convolutional tower,
+    CLIP's own features for the auto-encoders, and a router for each image; the balance loss, which theirs computes and
+    drops, is not computed.
 
     Reference: Yu et al., "Boosting Continual Learning of Vision-Language Models via Mixture-of-Experts Adapters", CVPR
     2024, arXiv 2403.11549.
@@ -140,7 +142,7 @@ class MoEAdapter(ExpertCLIP):
     # --- training -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        with self.moe.routed(self.router, self.draws(batch_idx)):
+        with self.moe.routed("current", self.draws(batch_idx)):
             return super().training_step(batch, batch_idx)
 
     def draws(self, batch_idx: int) -> Draws:
@@ -151,15 +153,18 @@ class MoEAdapter(ExpertCLIP):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         activations = self.trainer.strategy.reduce(self.moe.step_activations.to(self.device), reduce_op="sum")
         assert isinstance(activations, Tensor) and isinstance(optimizer, RowAdamW)
-        optimizer.rows = self.moe.learning_rows(activations, self.router)
+        optimizer.rows = self.moe.learning_rows(activations)
 
     def on_task_start(self, task: int) -> None:
         if task == 0:
             self.learned = 0
         else:  # not when a task ends: the optimiser in its checkpoint has the experts that the task could move
             self.moe.freeze(self.frozen_experts)
+        if self.has_own_routers:
+            self.moe.begin_router()
 
     def on_task_end(self, task: int) -> None:
+        self.moe.finish_router(self.router)
         self.learned = task + 1
 
     # --- prediction ---------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def router_logits(x: Tensor, gate: Tensor, gate_noise: Tensor | None = None, noi
         logits = x @ gate
         if gate_noise is None or noise is None:
             return logits
-        return logits + noise * (F.softplus(x @ gate_noise) + NOISE_FLOOR)
+        return torch.addcmul(logits, noise, F.softplus(x @ gate_noise) + NOISE_FLOOR)
 
 
 def top_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -51,8 +51,9 @@ def mix_experts(
     up: Tensor,
     up_bias: Tensor,
     keep: Tensor | None = None,
+    rate: float = 0.0,
 ) -> Tensor:
-    """``sum_i gate_i * 0.1 * (keep * relu(x down_i' + down_bias_i) up_i + up_bias_i)`` over the experts of each sample.
+    """``sum_i 0.1 gate_i (keep / (1 - rate) * relu(x down_i' + down_bias_i) up_i + up_bias_i)``, i its experts.
 
     The experts of a sample, side by side, are one bottleneck of ``k h`` units: two matrix products for each sample, in
     one batch, for any number of experts. The gradient of an expert that no sample chose is 0.
@@ -65,7 +66,8 @@ def mix_experts(
         down_bias: ``[E, h]``.
         up: ``[E, h, d]``.
         up_bias: ``[E, d]``.
-        keep: factor of each unit, for dropout, ``[n, L, k, h]``.
+        keep: which units dropout leaves in, ``[n, L, k, h]``; ``None`` without dropout.
+        rate: the share that it leaves out.
 
     Returns:
         ``[n, L, d]``.
@@ -82,11 +84,12 @@ def mix_experts(
         return weights.index_select(0, rows).view(n, -1, *weights.shape[2:])
 
     hidden = torch.baddbmm(of_samples(down_bias)[:, None], x, of_samples(down).transpose(1, 2)).relu()
+    hidden, gates = hidden.view(n, -1, k, units), gates.to(hidden.dtype)
     if keep is not None:
-        hidden = hidden * keep.flatten(2)
-    factors = (SCALE * gates).to(hidden.dtype)
-    biases = factors[:, None] @ up_bias.index_select(0, rows).view(n, k, -1)
-    return torch.baddbmm(biases, hidden * factors.repeat_interleave(units, 1)[:, None], of_samples(up))
+        hidden = hidden * keep
+    weighted = hidden * (SCALE / (1 - rate) * gates)[:, None, :, None]
+    biases = (SCALE * gates)[:, None] @ up_bias.index_select(0, rows).view(n, k, -1)
+    return torch.baddbmm(biases, weighted.flatten(2), of_samples(up))
 
 
 def top_experts(counts: Tensor, number: int) -> Tensor:

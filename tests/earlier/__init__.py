@@ -16,7 +16,8 @@ Commit f1f58a2 made them, with this folder copied into it, by these commands in 
     ICARL --run.name unfinished_icarl KILL
 
 Commit dabe759, the last one with a tensor for each expert and router, made ``unfinished_moeadapter``: the command of
-``moeadapter`` with ``KILL``.
+``moeadapter`` with ``KILL``. Commit b8da607, the last one with all routers in the optimiser, made
+``unfinished_moeadapter_stacks`` with the model of ``moeadapter``'s config and ``KILL``.
 
 The folder of the second is ``unfinished_gift`` here. ``runs/predictions.safetensors`` has what they predicted then, as
 ``tests/e2e/test_earlier_runs.py`` asks for it.

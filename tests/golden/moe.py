@@ -15,6 +15,7 @@ from datamodules import Task, TaskSequence
 from gift_lightning.methods import MoEAdapter
 from gift_lightning.methods.parts.adapters import Adapters
 from gift_lightning.methods.parts.draws import Draws
+from gift_lightning.methods.parts.experts import RouterMatrix
 from gift_lightning.numerics.mixture import top_gates
 from tests.golden.golden import BETA1, FOLDER, NOT_IN_JSON, GoldenTask, TinyCLIP, golden_trainer, numbers
 
@@ -52,15 +53,44 @@ def rows_of(stacks: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_stored(adapters: Adapters, files: Sequence[str]) -> None:
-    """Take over stored weights, one file after the other; what a file does not name stays."""
-    parameters = rows_of(dict(adapters.named_parameters()))
+def load_stored(adapters: Adapters, files: Sequence[str], router: int = 0) -> None:
+    """Take over stored weights, one file after the other; what a file does not name stays. A router is to train."""
+    parameters = rows_of(adapters.tensors(adapters.routers))
     for file in files:
         for name, weight in stored(f"weights/{file}.safetensors").items():
             ours, transposed = our_name(name)
             if ours in parameters:
                 weight = weight[:, : parameters[ours].shape[1]] if ".gate" in ours else weight
                 parameters[ours].copy_(weight.T if transposed else weight)
+    for matrix in matrices_of(adapters).values():
+        matrix.current.copy_(matrix.finished[router])
+
+
+def matrices_of(adapters: Adapters) -> dict[str, RouterMatrix]:
+    """Those of all routers, by name."""
+    return {name: module for name, module in adapters.named_modules() if isinstance(module, RouterMatrix)}
+
+
+@torch.no_grad()
+def stacks_of(adapters: Adapters, router: int) -> dict[str, Tensor]:
+    """Copies of all experts and routers as stacks, the one that trains in its place among these."""
+    stacks = {name: stack.clone() for name, stack in adapters.tensors(adapters.routers).items()}
+    for name, matrix in matrices_of(adapters).items():
+        stacks[name][router] = matrix.current
+    return stacks
+
+
+def gradients_of(adapters: Adapters, rows: Mapping[Tensor, Tensor], router: int) -> dict[str, Tensor]:
+    """Gradients of single experts and of the router that trains, those that the optimiser's step used."""
+    gradients = {}
+    for name, parameter in adapters.named_parameters():
+        if parameter in rows and parameter.grad is not None:
+            learning = rows[parameter].tolist()
+            gradients |= {f"{name}.{row}": parameter.grad[row].clone() for row, moves in enumerate(learning) if moves}
+    for name, matrix in matrices_of(adapters).items():
+        assert matrix.current.grad is not None and matrix.finished.grad is None
+        gradients[f"{name}.{router}"] = matrix.current.grad.clone()
+    return gradients
 
 
 def in_their_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -100,7 +130,7 @@ class StoredDraws(Draws):
         packed = stored("randomness.safetensors")[f"{self.dropout_file}/{tower}"].numpy()
         shape = (12, IMAGE_BLOCKS if tower == "image" else 1, 4, 17 if tower == "image" else 77, 64)
         bits = torch.from_numpy(np.unpackbits(packed)[: np.prod(shape)]).view(shape)
-        return bits[self.step, number][chosen].transpose(1, 2) / (1 - rate)
+        return bits[self.step, number][chosen].transpose(1, 2).bool()
 
 
 @dataclass
@@ -161,29 +191,23 @@ class Watch(TaskCallback):
         adapters, record = module.adapters, module.records[task]
         if name != "cil_task1":
             files = TRAINED.get(start, ["initial", "warm"] if "warm" in start else ["initial"])
-            load_stored(adapters, files)
+            load_stored(adapters, files, module.router)
         record.listed_before = adapters.times_frozen.clone()
-        record.trained = sum(row.numel() for row in adapters.learned_rows(module.router))
+        record.trained = sum(row.numel() for row in adapters.learned_rows())
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         record = module.records[module.task]
-        stacks = dict(module.adapters.named_parameters())
         if not record.steps:
-            learning = rows_of({name: trainer.optimizers[0].rows[stack] for name, stack in stacks.items()})
-            gradients = rows_of({name: stack.grad.clone() for name, stack in stacks.items()})
-            record.without_gradient = set(in_their_names({n: g for n, g in gradients.items() if not learning[n]}))
-            record.tensors["grad_step0"] = {n: g for n, g in gradients.items() if learning[n]}
-            record.tensors["weights_after_step0"] = rows_of(copies(stacks))
+            record.tensors["grad_step0"] = gradients_of(module.adapters, trainer.optimizers[0].rows, module.router)
+            weights = record.tensors["weights_after_step0"] = rows_of(stacks_of(module.adapters, module.router))
+            still = {name: weight for name, weight in weights.items() if name not in record.tensors["grad_step0"]}
+            record.without_gradient = set(in_their_names(still))
         record.steps.append({"loss": module.losses["task"].item(), "lr": module._step_lr})
 
     def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
         record = module.records[task]
-        record.tensors["final"] = rows_of(copies(dict(module.adapters.named_parameters())))
+        record.tensors["final"] = rows_of(stacks_of(module.adapters, module.router))
         record.counts = module.adapters.activation_counts.clone()
-
-
-def copies(stacks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: stack.detach().clone() for name, stack in stacks.items()}
 
 
 def build(names: list[str | None], dtype: torch.dtype) -> GoldenMoE:

@@ -30,7 +30,7 @@ class Draws:
         return self._drawn(torch.Tensor.normal_, "noise", block, rows, (experts,), device)
 
     def keep(self, block: tuple[str, int], chosen: Tensor, tokens: int, width: int, rate: float) -> Tensor:
-        """Factors ``[n, tokens, k, width]`` of the experts' units: 0 for a share ``rate`` of them, else 1 / (1 - rate).
+        """Which units ``[n, tokens, k, width]`` of the experts dropout leaves in: all but a share ``rate`` of them.
 
         Args:
             block: as in ``noise``.
@@ -40,8 +40,7 @@ class Draws:
             rate: of dropout.
         """
         shape = (tokens, chosen.shape[1], width)
-        chances = self._drawn(torch.Tensor.uniform_, "keep", block, len(chosen), shape, chosen.device)
-        return (chances >= rate) / (1 - rate)
+        return self._drawn(torch.Tensor.uniform_, "keep", block, len(chosen), shape, chosen.device) >= rate
 
     def _drawn(
         self,

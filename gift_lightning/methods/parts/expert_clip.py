@@ -11,7 +11,7 @@ from gift_lightning.errors import InputError
 from gift_lightning.methods.base import ContinualCLIP
 from gift_lightning.methods.parts.adapters import Adapters
 from gift_lightning.methods.parts.alexnet import alexnet_file, load_alexnet
-from gift_lightning.methods.parts.earlier_adapters import stack_checkpoint, stacked
+from gift_lightning.methods.parts.earlier_adapters import convert_checkpoint, stacked
 from gift_lightning.methods.parts.experts import ExpertSettings
 from gift_lightning.methods.parts.selector import Selector
 from gift_lightning.numerics.autoencoder import squashed
@@ -103,7 +103,7 @@ class ExpertCLIP(ContinualCLIP):
 
     def learned_parameters(self) -> Sequence[Tensor]:
         of_selector = [] if self.selector is None else self.selector.of_task(self.task).parameters()
-        return [*self.moe.learned_rows(self.router), *of_selector]
+        return [*self.moe.learned_rows(), *of_selector]
 
     def stored_copies(self) -> list[FrozenCopy[Any]]:
         return [] if self.alexnet is None else [self.alexnet]
@@ -141,5 +141,5 @@ class ExpertCLIP(ContinualCLIP):
             tensor.copy_(theirs[name])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        stack_checkpoint(checkpoint, self.has_own_routers)
+        convert_checkpoint(checkpoint, self.has_own_routers)
         super().on_load_checkpoint(checkpoint)

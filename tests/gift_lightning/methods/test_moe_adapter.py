@@ -9,6 +9,7 @@ import torch
 from lightning import Trainer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import alexnet
 
 import gift_lightning
@@ -24,6 +25,7 @@ from gift_lightning.numerics.autoencoder import PLAIN, AutoEncoderTraining, choo
 from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 from tests.e2e.conftest import CONFIG, call, read_results
 
+aten = torch.ops.aten
 MINI = CLIPSource("package:datamodules.mini.clip")
 SMALL: dict[str, Any] = {"experts": 6, "width": 8, "selector_steps": 20, "selector_width": 16}
 SETTINGS: dict[str, Any] = {**SMALL, "clip": MINI, "lr": 1e-2, "warmup_steps": 1}
@@ -60,12 +62,12 @@ class Watch(TaskCallback):
         before, counts = (self.counts[-1] if batch_idx else 0), module.adapters.activation_counts.clone()
         moving = ((counts - before) > 0) & (module.adapters.times_frozen == 0)
         rows = trainer.optimizers[0].rows
-        for block, experts in zip(module.adapters.all_blocks, moving, strict=True):
-            of_task = torch.arange(3) == module.task
-            for stack in block.parameters():
-                learning = of_task if any(stack is router for router in block.routers) else experts
+        for block, learning in zip(module.adapters.all_blocks, moving, strict=True):
+            for stack in block.experts:
                 assert torch.equal(rows[stack], learning)
                 assert not stack.grad[~learning].any()
+            for matrix in block.routers:
+                assert matrix.current.grad is not None and matrix.finished.grad is None
         self.counts.append(counts)
 
     def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
@@ -86,11 +88,15 @@ def test_only_chosen_experts_and_the_routers_of_the_task_learn() -> None:
         moved = {name for name in start if not torch.equal(start[name], end[name])}
         assert not any(name.startswith("clip.") for name in moved)
         names = {id(parameter): name for name, parameter in method.named_parameters()}
+        others = torch.arange(3) != task
         for block, frozen in zip(blocks, watch.times_frozen[task] > 0, strict=True):
-            for stacks, still in ((block.routers, torch.arange(3) != task), (block.experts, frozen)):
-                for name in [names[id(stack)] for stack in stacks]:
-                    assert torch.equal(start[name][still], end[name][still])
-            assert all(names[id(stack)] in moved for stack in [*block.routers, block.up])
+            for name in [names[id(stack)] for stack in block.experts]:
+                assert torch.equal(start[name][frozen], end[name][frozen])
+            for current, finished in [(names[id(m.current)], names[id(m.finished)]) for m in block.routers]:
+                assert not start[current].any() and current in moved
+                assert torch.equal(start[finished][others], end[finished][others])
+                assert torch.equal(end[current], end[finished][task])
+            assert names[id(block.up)] in moved
     # 5 steps of 8 images with 2 experts each, and of the task's prompts, in every block
     assert watch.counts[4][: len(method.moe.blocks["image"])].sum(1).eq(5 * 8 * 2).all()  # type: ignore[arg-type]
     assert watch.counts[4][-1].sum() == 5 * 2 * len(Flags(40, 30).class_names)
@@ -104,6 +110,50 @@ def test_accumulated_batches_draw_and_count_as_whole_ones() -> None:
     assert torch.equal(methods[0].moe.activation_counts, methods[1].moe.activation_counts)
     for name, weight in watches[0].ends[2].items():
         assert (weight - watches[1].ends[2][name]).abs().max() < 1e-9, name
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails at an operation for which a CPU waits for the device: its number or its shape is that of a value there."""
+
+    WAITING = (aten._local_scalar_dense, aten.nonzero, aten._unique2, aten.masked_select)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.overloadpacket not in self.WAITING, func
+        return func(*args, **(kwargs or {}))
+
+
+class Steps(TaskCallback):
+    """Counts the steps that nothing waits in, but for the first, which has more to prepare."""
+
+    def __init__(self) -> None:
+        self.steps, self.mode = 0, NoWaiting()
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step:
+            self.mode.__enter__()
+            self.set_debug_mode(module, "error")
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step > 1:
+            self.set_debug_mode(module, "default")
+            self.mode.__exit__(None, None, None)
+            self.steps += 1
+
+    def set_debug_mode(self, module: Any, mode: str) -> None:
+        if module.device.type == "cuda":
+            torch.cuda.set_sync_debug_mode(mode)
+
+
+@pytest.mark.parametrize(
+    "accelerator",
+    ["cpu", pytest.param("gpu", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))],
+)
+def test_no_step_waits_for_the_device(accelerator: str) -> None:
+    steps = Steps()
+    fit(MoEAdapter(**SETTINGS), steps, accelerator=accelerator, devices=1)
+    assert steps.steps == 3 * 5 - 1
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), NoWaiting():
+        torch.ones(1).item()
 
 
 def test_half_precision_trains() -> None:
@@ -165,7 +215,7 @@ def test_costs_are_counted(root: Path) -> None:
     selectors = 3 * (128 * 16 * 2 + 128 + 16)
     assert cost["stored_parameters"] == pytest.approx(3 * sum(routers) + 6 * sum(experts) + selectors, abs=16)
     both = cost["trainable_parameters"] + cost["frozen_parameters"]
-    assert both == 3 * sum(routers) + 6 * sum(experts) + selectors
+    assert both == (3 + 1) * sum(routers) + 6 * sum(experts) + selectors  # the one that trains is beside the others
     # two to four of six experts are frozen in each block in the last of three tasks, whose auto-encoder learns too
     in_steps = cost["trainable_parameters"] - selectors // 3
     assert sum(routers) + 2 * sum(experts) <= in_steps <= sum(routers) + 4 * sum(experts)

@@ -92,13 +92,13 @@ def test_a_tower_without_blocks_is_refused() -> None:
 def test_half_precision_stays_close(dtype: torch.dtype, tmp_path: Path) -> None:
     clip = small_clip(tmp_path).load()
     adapters = filled(clip)
-    with adapters.routed(0, Draws(0, 0, 3)), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+    with adapters.routed("current", Draws(0, 0, 3)), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         ours = features(clip)
     assert ours.dtype == torch.float32
-    with adapters.routed(0, Draws(0, 0, 3)):
+    with adapters.routed("current", Draws(0, 0, 3)):
         assert (ours - features(clip)).abs().max() < 0.05
     ours.square().sum().backward()
-    assert all(parameter.grad is not None for parameter in adapters.parameters())
+    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in adapters.parameters())
 
 
 # --- chance -----------------------------------------------------------------------------------------------------------
@@ -121,8 +121,7 @@ def test_chances_are_those_that_were_asked_for_and_differ() -> None:
     noise = draws.noise(("image", 0), 4000, 5, device)
     assert noise.mean().abs() < 0.03 and (noise.std() - 1).abs() < 0.03
     keep = draws.keep(("image", 0), torch.zeros(4000, 2, dtype=torch.long), 3, 4, 0.1)
-    assert keep.unique().tolist() == pytest.approx([0.0, 1 / 0.9])
-    assert keep.shape == (4000, 3, 2, 4) and (keep.mean() - 1).abs() < 0.01
+    assert keep.shape == (4000, 3, 2, 4) and (keep.float().mean() - 0.9).abs() < 0.01
     others = [Draws(1, 0, 4000).noise(("image", 0), 4000, 5, device), draws.noise(("image", 1), 4000, 5, device)]
     assert all((other - noise).abs().max() > 1 for other in others)
 
