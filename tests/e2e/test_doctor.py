@@ -197,7 +197,7 @@ def test_memory_and_checkpoints_follow_from_the_parameters() -> None:
     clip = 4 * 149_620_737 / 1e9
     # L2 keeps a copy of the weights before the task
     memory = float(re.search(r"memory with activations +(\S+) GB", out)[1])  # type: ignore[index]
-    assert 1.2 < memory - 5 * clip < 1.8  # of 8 images
+    assert 1.2 < memory - 5 * clip < 2.1  # of 8 images
     assert f"{3 * clip + 2 * 4 * clip:.1f} GB" in " ".join(numbers["checkpoints and weights"])
 
 
@@ -206,8 +206,7 @@ def test_memory_and_checkpoints_follow_from_the_parameters() -> None:
     [
         ([], 10.7),  # of 64 images, and of prompts that are not known yet; with these, a GPU took 14.5 GB for GIFT
         (["--trainer.precision", "bf16-mixed"], 5.4),
-        (["--trainer.accumulate_grad_batches", "4"], 2.9),
-        (["--trainer.devices", "4"], 2.9),
+        (["--trainer.accumulate_grad_batches", "2", "--trainer.devices", "2"], 3.7),
         (["--model.activation_checkpointing", "true"], 2.1),
     ],
 )

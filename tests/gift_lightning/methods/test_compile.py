@@ -140,7 +140,7 @@ def test_towers_without_gradients_are_not_compiled_and_nothing_else_changes(comp
 
 @pytest.mark.parametrize("name", ["compile", "activation_checkpointing"])
 def test_experts_in_hooks_refuse_both(name: str) -> None:
-    with pytest.raises(InputError, match=rf"MoEAdapter cannot have `model\.{name}`, for its experts work in hooks"):
+    with pytest.raises(InputError, match=rf"MoEAdapter cannot have `model\.{name}`: its experts work in hooks"):
         MoEAdapter(clip=MINI, **{name: True})
 
 
