@@ -10,6 +10,7 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gift_lightning.clip.features import compiled_features, embedding_features, image_features, text_features
 from gift_lightning.clip.origin import Origin
 from gift_lightning.clip.text import TextTower, vocabulary_of
 from gift_lightning.clip.transforms import split_transforms
@@ -34,6 +35,7 @@ class CLIP(nn.Module):
 
     Attributes:
         train_geometry, test_geometry, normalize: the transforms in two steps, see ``datamodules.preprocessing``.
+        compiles_training: whether features with a gradient come from compiled towers; those without never do.
 
     Raises:
         InputError: the model has a logit bias (SigLIP), a decoder beside its towers (CoCa), or BatchNorm, whose state
@@ -63,6 +65,7 @@ class CLIP(nn.Module):
             )
         self.model: Any = model
         self.test_transform, self.tokenizer, self.origin = test_transform, tokenizer, origin
+        self.compiles_training = False
         self.train_geometry, self.test_geometry, self.normalize = split_transforms(train_transform, test_transform)
         self._words: tuple[list[str], int] | None = None
         model.logit_scale.requires_grad_(False)  # never trained by the methods' authors either
@@ -83,12 +86,11 @@ class CLIP(nn.Module):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Normalised features ``[n, D]`` of normalised images ``[n, 3, H, W]``."""
-        return _unit(self.model.visual(images))
+        return self._features(image_features, images)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Normalised features ``[n, D]`` of token ids ``[n, L]``; a causal tower takes any ``L`` up to its context."""
-        tower = TextTower(self.model)
-        return _unit(tower.encode(tower.embed(tokens), tokens) if tower.can_be_cut else self.model.encode_text(tokens))
+        return self._features(text_features, tokens)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token embeddings ``[n, L, W]`` of token ids ``[n, L]``, to be changed and encoded by ``encode_embeddings``.
@@ -140,7 +142,12 @@ class CLIP(nn.Module):
                 f"A text is {tokens.shape[1]} tokens and vectors long, and the CLIP reads {tower.context_length}: take"
                 " fewer learned vectors, or shorten the class names or the templates."
             )
-        return _unit(tower.encode(embeddings, tokens))
+        return self._features(embedding_features, embeddings, tokens)
+
+    def _features(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        if self.compiles_training and torch.is_grad_enabled():
+            return compiled_features(function, self.model, *inputs)
+        return function(self.model, *inputs)
 
     def _causal_tower(self) -> TextTower:
         tower = TextTower(self.model)
@@ -228,8 +235,3 @@ def cosine(images: Tensor, texts: Tensor) -> Tensor:
     """
     with torch.autocast(images.device.type, enabled=False):
         return images @ texts.T
-
-
-def _unit(features: Tensor) -> Tensor:
-    """Features of length 1, in float32 or better."""
-    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)

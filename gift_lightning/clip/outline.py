@@ -42,13 +42,20 @@ def _is_described(config: dict[str, Any]) -> bool:
     return text is None or cached_file(text, "config.json") is not None
 
 
-def outline(name: str) -> nn.Module:
-    """The model of a name (see ``outline_name``) on the meta device, in a moment and without memory."""
+def outline(name: str, **settings: Any) -> nn.Module:
+    """The model of a name (see ``outline_name``) on the meta device, in a moment and without memory.
+
+    Args:
+        name: of the model.
+        settings: further arguments of open_clip, its activation for instance.
+    """
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns of a model without weights
     try:
         with torch.device("meta"):  # without it, the model is first built in memory
-            model: nn.Module = open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta")
+            model: nn.Module = open_clip.create_model(
+                name, load_weights=False, pretrained_text=False, device="meta", **settings
+            )
         return model
     finally:
         logging.disable(disabled)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gift_lightning.clip.model import CLIP
-from gift_lightning.clip.origin import Origin, find_origin, settings
+from gift_lightning.clip.origin import Origin, find_origin, settings, tags_of
 from gift_lightning.clip.outline import outline, outline_name
 from gift_lightning.clip.pretrained import check, load_pretrained
 from gift_lightning.errors import InputError
@@ -73,7 +73,11 @@ class CLIPSource:
         return name
 
     def _outline(self) -> CLIP:
-        return CLIP(outline(outline_name(self.name) or self.name), _nothing, _nothing, _nothing)
+        tags = tags_of(self.name)
+        tag = next((tag for tag in (self.pretrained, self.origin, "openai") if tag in tags), None)  # of a file, usually
+        activation = {key: value for key, value in settings(self.name, tag).items() if key == "force_quick_gelu"}
+        model = outline(outline_name(self.name) or self.name, **activation)
+        return CLIP(model, _nothing, _nothing, _nothing)
 
     def find_origin(self) -> Origin:
         """The origin of the weights.

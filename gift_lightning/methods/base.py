@@ -48,9 +48,12 @@ class ContinualCLIP(SavedMethod):
         weight_decay: of AdamW.
         betas: of AdamW.
         eval_batch_size: test images in one forward pass.
+        compile: compile both towers for training, once for all tasks. It takes a minute or two and a C++ compiler.
+        activation_checkpointing: store a block's input alone for the backward pass, and compute the block again there:
+            a third more work for a fraction of the memory.
     """
 
-    INDIFFERENT = frozenset({"eval_batch_size"})
+    INDIFFERENT = frozenset({"eval_batch_size", "compile", "activation_checkpointing"})
     """Arguments that change no number, see ``gift_lightning.runs.same_run``; all others are decisive."""
 
     replays = False
@@ -77,6 +80,8 @@ class ContinualCLIP(SavedMethod):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         eval_batch_size: int = 256,
+        compile: bool = False,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         for name, value in {"warmup_steps": warmup_steps, "weight_decay": weight_decay}.items():
@@ -91,6 +96,9 @@ class ContinualCLIP(SavedMethod):
         if isinstance(clip, str):
             raise InputError(f"clip is the text '{clip}': give CLIPSource('{clip}').")
         self.clip = clip.load()
+        self.clip.compiles_training = compile
+        if activation_checkpointing:
+            self.clip.model.set_grad_checkpointing(True)
         self.lr, self.warmup_steps, self.weight_decay, self.betas = lr, warmup_steps, weight_decay, betas
         self.classes, self.label_smoothing, self.eval_batch_size = classes, label_smoothing, eval_batch_size
         self.task = 0

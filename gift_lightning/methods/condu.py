@@ -64,6 +64,10 @@ class ConDU(ContinualCLIP):
     ) -> None:
         if experts < 1:
             raise InputError(f"`model.experts` is {experts}: give at least 1.")
+        if lora is not None and kwargs.get("activation_checkpointing"):
+            raise InputError(
+                "`model.activation_checkpointing` would compute blocks again without `model.lora`: remove one of both."
+            )
         super().__init__(**kwargs)
         self.task_id, self.experts, self.weighting = task_id, experts, weighting
         self.prototype_images = prototype_images

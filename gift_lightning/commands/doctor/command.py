@@ -15,7 +15,7 @@ from datamodules.base import Replay, Task
 from datamodules.label_space import notes_on_names
 from gift_lightning.clip.outline import outline_name
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.commands.doctor.estimate import Size, needs_of_run, needs_of_sources
+from gift_lightning.commands.doctor.estimate import Size, activations_of_run, needs_of_run, needs_of_sources
 from gift_lightning.commands.doctor.fetching import download
 from gift_lightning.commands.doctor.tables import show_data, show_needed
 from gift_lightning.commands.doctor.verdict import show_estimates, show_verdict
@@ -56,7 +56,8 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     needs, size = needs_of_sources(data, needed), None if method is None else Size.of(method)
     if size is not None:
         needs += needs_of_run(size, data, sequence, folder)
-    short = show_estimates(needs, size, str(config.trainer.accelerator), console)
+    activations = None if method is None else activations_of_run(method, sequence, config.trainer)
+    short = show_estimates(needs, size, activations, str(config.trainer.accelerator), console)
     return show_verdict([*data, *needed], short, console)
 
 

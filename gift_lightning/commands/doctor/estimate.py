@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 
 from datamodules import TaskSequence
 from datamodules.image_cache import LEAST_CACHED_BYTES
+from gift_lightning.clip.text import TextTower
+from gift_lightning.commands.doctor.activations import activation_bytes
 from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.sources import Inspection
 
 FLOAT = 4
 """Bytes of a parameter: weights, gradients and optimiser are in float32, whatever the precision of a step."""
+
+PROMPTS, PROMPT_TOKENS = 100, 16
+"""Class prompts where the names of classes are not known yet, and tokens of a usual prompt."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +145,36 @@ def needs_of_run(size: Size, data: Sequence[Inspection], sequence: TaskSequence,
     return needs
 
 
+def activations_of_run(method: ContinualCLIP, sequence: TaskSequence, trainer: Namespace) -> int | None:
+    """Bytes that one batch takes on one device, see ``activation_bytes``.
+
+    The batch is the larger of that of the task and that of the replay, with the prompts of the task with most classes.
+    """
+    replay, parts = sequence.replay, _devices(trainer.devices) * trainer.num_nodes * trainer.accumulate_grad_batches
+    replayed = 0 if replay is None else replay.batch_size
+    classes = [len(getattr(task, "class_names", ())) for task in sequence.tasks]
+    prompts = (sum(classes) if method.classes == "seen" else max(classes)) or PROMPTS
+    texts = max(prompts, replayed // parts if getattr(method, "trains_on_texts", False) else 0)
+    tower = TextTower(method.clip.model)
+    tokens = min(PROMPT_TOKENS, tower.context_length) if tower.can_be_cut else method.clip.model.context_length
+    images = max(1, max(sequence.batch_size, replayed) // parts)
+    return activation_bytes(method, images, (texts, tokens), half="mixed" in str(trainer.precision))
+
+
+def _devices(setting: int | str | list[int]) -> int:
+    """Devices of a machine, from ``trainer.devices``; those that Lightning would count are one."""
+    if isinstance(setting, list):
+        return len(setting)
+    return max(1, int(setting)) if str(setting).isdecimal() else 1
+
+
 def machine_memory(accelerator: str) -> tuple[str, int] | None:
-    """The device that a run would take and its bytes of memory; ``None`` where the system does not tell."""
+    """The device that a run would take and its bytes of memory; ``None`` where the system does not tell.
+
+    Of a GPU those that are free.
+    """
     if accelerator != "cpu" and torch.cuda.is_available():
-        device = torch.cuda.get_device_properties(0)
-        return device.name, device.total_memory
+        return torch.cuda.get_device_name(0), torch.cuda.mem_get_info(0)[0]
     try:
         return "this machine", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not a POSIX system

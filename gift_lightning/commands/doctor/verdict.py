@@ -9,12 +9,17 @@ from rich.text import Text
 
 from gift_lightning.commands.doctor.estimate import Need, Size, machine_memory
 from gift_lightning.commands.doctor.tables import READY, amount
-from gift_lightning.console import visible
+from gift_lightning.console import note, visible
 from gift_lightning.sources import Inspection
 
 
-def show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, console: Console) -> list[str]:
-    """Show the disk and memory that a run needs beside those of this machine; returns those that are too small."""
+def show_estimates(
+    needs: Sequence[Need], size: Size | None, activations: int | None, accelerator: str, console: Console
+) -> list[str]:
+    """Show the disk and memory that a run needs beside those of this machine; returns those that are too small.
+
+    Memory is what a run would lack for sure, without activations; if it would be short of it with them, a note says so.
+    """
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("disk and memory", no_wrap=True)
     table.add_column("about", justify="right", no_wrap=True)
@@ -24,7 +29,16 @@ def show_estimates(needs: Sequence[Need], size: Size | None, accelerator: str, c
         table.add_row(need.what, amount(need.bytes), amount(need.free), Text(visible(str(need.folder))))
     memory = machine_memory(accelerator)
     if size is not None and memory is not None:
-        table.add_row("memory without activations", amount(size.memory), amount(memory[1]), memory[0])
+        what, needed = "memory without activations", size.memory
+        if activations is not None:
+            what, needed = "memory with activations", size.memory + activations
+        table.add_row(what, amount(needed), amount(memory[1]), memory[0])
+        if size.memory <= memory[1] < needed:
+            note(
+                f"Weights, gradients, optimiser, copies and activations take about {amount(needed)}, and there are"
+                f" {amount(memory[1])}: set `trainer.accumulate_grad_batches` to 2 or more,"
+                " `model.activation_checkpointing` to true, or `trainer.precision` to bf16-mixed."
+            )
     console.print()
     console.print(table)
     short = ["memory"] if size is not None and memory is not None and size.memory > memory[1] else []

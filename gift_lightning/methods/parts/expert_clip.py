@@ -52,6 +52,11 @@ class ExpertCLIP(ContinualCLIP):
         alexnet: str | None,
         **kwargs: Any,
     ) -> None:
+        for name in ("compile", "activation_checkpointing"):
+            if kwargs.get(name):
+                raise InputError(
+                    f"{type(self).__name__} cannot have `model.{name}`: its experts work in hooks of blocks. Remove it."
+                )
         super().__init__(**kwargs)
         self.settings, self.has_own_routers, self.selector_width = settings, has_own_routers, selector_width
         self.towers = ["image"] if image_tower_only else ["image", "text"]
