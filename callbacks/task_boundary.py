@@ -14,7 +14,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.event_check import check_receivers
 from callbacks.learned import Learned, check_trained
 from callbacks.method import Method
-from callbacks.task_callback import TaskCallback, callbacks_of, is_trial, method_of, sequence_of
+from callbacks.task_callback import (
+    TaskCallback,
+    callbacks_of,
+    finish_saving,
+    is_trial,
+    method_of,
+    save_last,
+    sequence_of,
+)
 from callbacks.trainer_check import check_trainer
 from datamodules.events import TaskEvents
 from datamodules.sequence import TaskSequence
@@ -208,6 +216,7 @@ class TaskBoundary(Callback):
         self._amid_events = False
 
     def _finish(self, trainer: Trainer, method: Method, task: int) -> None:
+        finish_saving(trainer)  # before loaders of test images fork the process with its threads
         with _requeue_later():
             self._finish_undisturbed(trainer, method, task)
 
@@ -237,7 +246,7 @@ class TaskBoundary(Callback):
     def _save_checkpoint(self, trainer: Trainer) -> None:
         # not through ModelCheckpoint, which skips a save when no step was made since its last one
         if self.folder is not None:
-            trainer.save_checkpoint(self.folder.last_checkpoint)
+            save_last(trainer, self.folder, background=False)
 
     def _send(self, trainer: Trainer, event: str, *task: int, but: TaskSequence | None = None) -> None:
         method = method_of(trainer)
