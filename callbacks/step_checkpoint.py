@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from callbacks.task_callback import save_last
+from gift_lightning.records.checkpoint import IN_BACKGROUND, AtomicCheckpointIO
 from gift_lightning.records.run_folder import RunFolder
 
 _STEPS_BETWEEN_QUESTIONS = 50
@@ -17,8 +17,8 @@ class StepCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` when ``folder.checkpoint_minutes`` have passed, or every ``folder.checkpoint_every`` steps.
 
     Task boundaries write it themselves. Minutes count from the beginning of the task's steps, or from the checkpoint
-    before. Of several ranks the first one's clock decides; the others hear of it every 50 steps. The file is written
-    in the background, while training goes on.
+    before. Of several ranks the first one's clock decides; the others hear of it every 50 steps. With
+    ``AtomicCheckpointIO`` the file is written in the background, while training goes on.
 
     It writes when a step is over and its rows of metrics are logged: Lightning has no hook there, and logs a
     step after the last hook of its batch. A checkpoint of that hook would be ahead of the loggers, and a kill between
@@ -44,8 +44,7 @@ class StepCheckpoint(Checkpoint):
             finish_batch(*arguments)
             stepped = (loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
             if stepped and self._is_due(trainer):
-                save_last(trainer, self.folder, background=True)
-                self._since = time.monotonic()
+                self._save(trainer)
 
         loop.on_advance_end = finish_and_save  # type: ignore[method-assign, assignment]
 
@@ -60,3 +59,8 @@ class StepCheckpoint(Checkpoint):
             return False
         passed = time.monotonic() - self._since >= 60 * self.folder.checkpoint_minutes
         return trainer.strategy.reduce_boolean_decision(passed and trainer.is_global_zero, all=False)
+
+    def _save(self, trainer: Trainer) -> None:
+        has_thread = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+        trainer.save_checkpoint(self.folder.last_checkpoint, storage_options=IN_BACKGROUND if has_thread else None)
+        self._since = time.monotonic()

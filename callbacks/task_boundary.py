@@ -14,19 +14,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.event_check import check_receivers
 from callbacks.learned import Learned, check_trained
 from callbacks.method import Method
-from callbacks.task_callback import (
-    TaskCallback,
-    callbacks_of,
-    finish_saving,
-    is_trial,
-    method_of,
-    save_last,
-    sequence_of,
-)
+from callbacks.task_callback import TaskCallback, callbacks_of, is_trial, method_of, sequence_of
 from callbacks.trainer_check import check_trainer
 from datamodules.events import TaskEvents
 from datamodules.sequence import TaskSequence
 from gift_lightning.errors import InputError, advice
+from gift_lightning.records.checkpoint import AtomicCheckpointIO
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.seeding import stream_seed
@@ -216,7 +209,9 @@ class TaskBoundary(Callback):
         self._amid_events = False
 
     def _finish(self, trainer: Trainer, method: Method, task: int) -> None:
-        finish_saving(trainer)  # before loaders of test images fork the process with its threads
+        io = trainer.strategy.checkpoint_io
+        if isinstance(io, AtomicCheckpointIO):
+            io.wait()  # the processes that load test images are forked, and a thread that writes is not theirs
         with _requeue_later():
             self._finish_undisturbed(trainer, method, task)
 
@@ -246,7 +241,7 @@ class TaskBoundary(Callback):
     def _save_checkpoint(self, trainer: Trainer) -> None:
         # not through ModelCheckpoint, which skips a save when no step was made since its last one
         if self.folder is not None:
-            save_last(trainer, self.folder, background=False)
+            trainer.save_checkpoint(self.folder.last_checkpoint)
 
     def _send(self, trainer: Trainer, event: str, *task: int, but: TaskSequence | None = None) -> None:
         method = method_of(trainer)

@@ -7,8 +7,6 @@ from lightning.pytorch import Callback, Trainer
 from callbacks.method import Method
 from datamodules.sequence import TaskSequence
 from gift_lightning.errors import InputError
-from gift_lightning.records.checkpoint import AtomicCheckpointIO
-from gift_lightning.records.run_folder import RunFolder
 
 _Callback = TypeVar("_Callback", bound=Callback)
 
@@ -98,32 +96,6 @@ def logs_step(trainer: Trainer) -> bool:
     """Whether the figures of the latest step are logged (``log_every_n_steps``)."""
     every = cast(Any, trainer).log_every_n_steps
     return bool(every > 0 and trainer.global_step % every == 0)
-
-
-def save_last(trainer: Trainer, folder: RunFolder, background: bool) -> None:
-    """Write the ``last.ckpt`` of a run, on all ranks at the same time.
-
-    Args:
-        trainer: of the run.
-        folder: of the run.
-        background: return when a copy is made, and let a thread write it; if the trainer has an ``AtomicCheckpointIO``.
-
-    Raises:
-        InputError: it cannot be written, or the one before that a thread wrote.
-    """
-    has_thread = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
-    options = {"background": background} if has_thread else None
-    trainer.save_checkpoint(folder.last_checkpoint, storage_options=options)
-
-
-def finish_saving(trainer: Trainer) -> None:
-    """Wait until a checkpoint that is written in the background is on the disk.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    if isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO):
-        trainer.strategy.checkpoint_io.wait()
 
 
 def _name_of(thing: object) -> str:

@@ -10,8 +10,11 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gift_lightning.errors import InputError
-from gift_lightning.records.checkpoint_writer import CheckpointWriter, host_copy
+from gift_lightning.records.checkpoint_writer import CheckpointWriter, host_copy, remove_constants
 from gift_lightning.tensors import save_checkpoint, with_constants
+
+IN_BACKGROUND = {"background": True}
+"""``storage_options`` of a checkpoint that a thread writes."""
 
 _KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
 """Keys of every Lightning checkpoint from which a run can resume."""
@@ -29,10 +32,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's class writes through ``$TMPDIR``: on another file system its last step is a copy over the only good
     file. Loading never unpickles code.
 
-    The ``storage_options`` of a save are ``{"background": bool}`` for the ``last.ckpt`` of a run: its tensors that no
-    longer change go into a second file, see ``CheckpointWriter``; in the background, a thread writes both from a copy
-    in host memory, one at a time. The next save and the end of the trainer's work wait for it, and raise its error.
-    Without options, all is in one file when the call returns.
+    A checkpoint is one file, on the disk when the call returns. One with ``storage_options=IN_BACKGROUND`` is written
+    by a thread from a copy in host memory, one at a time, and in two files, see ``CheckpointWriter``. The next save and
+    the end of the trainer's work wait for the thread, and raise its error.
 
     Raises:
         InputError: a checkpoint cannot be written or read, or a run cannot resume from it.
@@ -44,17 +46,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         self.wait()
-        if storage_options is None:
+        if storage_options != IN_BACKGROUND:
             save_checkpoint(checkpoint, path)
+            remove_constants(Path(path))
             return
         if self._writer is None or self._writer.path != Path(path):
             self._writer = CheckpointWriter(Path(path))
-        if storage_options["background"]:
-            thread = ThreadPoolExecutor(1, "checkpoint")
-            self._writing = thread.submit(self._writer.write, host_copy(checkpoint))
-            thread.shutdown(wait=False)  # when it has written
-        else:
-            self._writer.write(checkpoint)
+        executor = ThreadPoolExecutor(1, "checkpoint")
+        self._writing = executor.submit(self._writer.write, host_copy(checkpoint))
+        executor.shutdown(wait=False)  # its thread ends with the file
 
     def wait(self) -> None:
         """Wait until what is written in the background is on the disk.

@@ -1,6 +1,7 @@
-"""Writing the checkpoints of a run: tensors that no longer change are written once."""
+"""Writing checkpoints one after the other, and what they have in common once."""
 
 import contextlib
+import glob
 import json
 from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
@@ -20,14 +21,14 @@ _SHARE = 1 / 8
 
 
 class CheckpointWriter:
-    """Writes one checkpoint after the other to one path, and what they have in common into a second file beside it.
+    """Writes checkpoints of a task to one path, and the tensors that they have in common into a second file beside it.
 
-    Teachers, anchors and frozen models do not change within a task. Nothing declares them: a tensor is constant when
-    its SHA-256 is that in the checkpoint before. A checkpoint leaves out only tensors whose SHA-256 is that of the
-    tensor in the second file, and holds these for the reader to verify, see ``with_constants``. When another eighth of
-    the tensors has become constant, a new second file is written.
+    Teachers, anchors and frozen models do not change within a task. Nothing declares them: a tensor is constant if its
+    SHA-256 is that in the checkpoint before. A checkpoint leaves out tensors whose SHA-256 is that of the tensor in the
+    second file, and no others; it holds these hashes for its reader, see ``with_constants``. When another eighth of the
+    tensors has become constant, a new second file is written.
 
-    A second file has the hash of its content in its name, is on the disk before a checkpoint that names it takes the
+    A second file has a hash of its content in its name. It is on the disk before a checkpoint that names it takes the
     place of the one before, and is deleted only after a checkpoint that does not: a kill at any moment leaves both.
 
     Args:
@@ -51,7 +52,7 @@ class CheckpointWriter:
             for group, value in checkpoint.items()
             if isinstance(value, dict)
             for name, tensor in value.items()
-            if isinstance(tensor, Tensor) and tensor.layout is torch.strided
+            if isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout is torch.strided
         }
         digests = {key: sha256_of(tensor) for key, tensor in tensors.items()}
         if self._file is None or not self._file.is_file():
@@ -63,10 +64,7 @@ class CheckpointWriter:
             self._write_constants({key: tensors[key] for key in sorted(constant)}, digests)
         save_checkpoint(self._without(checkpoint, constant), self.path)
         self._before = digests
-        for file in self.path.parent.glob(f"{self.path.stem}_constants_*.pt"):
-            if not constant or file != self._file:
-                with contextlib.suppress(OSError):
-                    file.unlink()
+        remove_constants(self.path, self._file if constant else None)
 
     def _write_constants(self, tensors: Mapping[_Key, Tensor], digests: Mapping[_Key, str]) -> None:
         """Write a second file of these tensors."""
@@ -87,6 +85,14 @@ class CheckpointWriter:
             content[group][name] = None
         digests = _nested({key: self._stored[key] for key in sorted(constant)})
         return content | {CONSTANTS: {"file": self._file.name, "sha256": digests}}
+
+
+def remove_constants(path: Path, but: Path | None = None) -> None:
+    """Remove the second files of a checkpoint, once it is written: all, or all but one."""
+    for file in path.parent.glob(f"{glob.escape(path.stem)}_constants_{'[0-9a-f]' * 16}.pt"):
+        if file != but:
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def _size(tensors: Mapping[_Key, Tensor], keys: Iterable[_Key]) -> int:
