@@ -242,7 +242,8 @@ def test_every_option_is_decisive_or_declared_by_its_owner() -> None:
     assert indifferent == {
         *((method, "eval_batch_size") for method in learning),
         *((task, "root") for task in mtil),
-        XX * (("data", name) for name in ("num_workers", "root", "cache")),
+        *(("run", name) for name in ("root", "name", "checkpoint_every", "checkpoint_minutes")),
+        *(("data", name) for name in ("num_workers", "root", "cache")),
         *(("trainer", name) for name in TRAINER),
         *(("DiffusionGenerator", name) for name in ("batch_size", "device")),
         ("ImageFolderTask", "folder"),
