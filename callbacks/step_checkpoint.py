@@ -1,15 +1,24 @@
 """Checkpoints within a task."""
 
+import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from gift_lightning.records.checkpoint import IN_BACKGROUND, AtomicCheckpointIO
 from gift_lightning.records.run_folder import RunFolder
+
+_STEPS_BETWEEN_QUESTIONS = 50
+"""Optimiser steps after which ranks ask the first one for the time: the answer is a message, for which all wait."""
 
 
 class StepCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` every ``folder.checkpoint_every`` optimiser steps; task boundaries write it themselves.
+    """Writes ``last.ckpt`` when ``folder.checkpoint_minutes`` have passed, or every ``folder.checkpoint_every`` steps.
+
+    Task boundaries write it themselves. Minutes count from the beginning of the task's steps, or from the checkpoint
+    before. Of several ranks the first one's clock decides; the others hear of it every 50 steps. With
+    ``AtomicCheckpointIO`` the file is written in the background, while training goes on.
 
     It writes when a step is over and its rows of metrics are logged: Lightning has no hook there, and logs a
     step after the last hook of its batch. A checkpoint of that hook would be ahead of the loggers, and a kill between
@@ -24,15 +33,34 @@ class StepCheckpoint(Checkpoint):
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
+        self._since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.monotonic()
         loop = trainer.fit_loop.epoch_loop
         finish_batch = loop.on_advance_end
 
         def finish_and_save(*arguments: Any) -> None:
             finish_batch(*arguments)
             stepped = (loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
-            if stepped and trainer.global_step % self.folder.checkpoint_every == 0:
-                trainer.save_checkpoint(self.folder.last_checkpoint)
+            if stepped and self._is_due(trainer):
+                self._save(trainer)
 
         loop.on_advance_end = finish_and_save  # type: ignore[method-assign, assignment]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.monotonic()
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        every = self.folder.checkpoint_every
+        if every is not None and trainer.global_step % every == 0:
+            return True
+        if trainer.world_size > 1 and trainer.global_step % _STEPS_BETWEEN_QUESTIONS:
+            return False
+        passed = time.monotonic() - self._since >= 60 * self.folder.checkpoint_minutes
+        return trainer.strategy.reduce_boolean_decision(passed and trainer.is_global_zero, all=False)
+
+    def _save(self, trainer: Trainer) -> None:
+        has_thread = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+        trainer.save_checkpoint(self.folder.last_checkpoint, storage_options=IN_BACKGROUND if has_thread else None)
+        self._since = time.monotonic()

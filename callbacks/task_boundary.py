@@ -18,6 +18,7 @@ from callbacks.trainer_check import check_trainer
 from datamodules.events import TaskEvents
 from datamodules.sequence import TaskSequence
 from gift_lightning.errors import InputError, advice
+from gift_lightning.records.checkpoint import AtomicCheckpointIO
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.seeding import seed_generators, stream_seed
@@ -208,6 +209,9 @@ class TaskBoundary(Callback):
         self._amid_events = False
 
     def _finish(self, trainer: Trainer, method: Method, task: int) -> None:
+        io = trainer.strategy.checkpoint_io
+        if isinstance(io, AtomicCheckpointIO):
+            io.wait()  # the processes that load test images are forked, and a thread that writes is not theirs
         with _requeue_later():
             self._finish_undisturbed(trainer, method, task)
 

@@ -19,6 +19,9 @@ from gift_lightning.files import atomic_write
 _CHECKSUM = "crc32"
 """Key of the checksum among the metadata of safetensors."""
 
+CONSTANTS = "constants"
+"""Key in a checkpoint of ``{"file": name, "sha256": {group: {name: digest}}}``: tensors that a second file holds."""
+
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """Write a mapping with ``torch.save``, atomically.
@@ -61,7 +64,18 @@ def crc32_of(tensor: Tensor, value: int = 0) -> int:
         tensor: of any shape, on any device.
         value: the CRC-32 of the bytes before it, to continue.
     """
-    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, value)
+    return zlib.crc32(_bytes_of(tensor), value)
+
+
+def sha256_of(tensor: Tensor) -> str:
+    """SHA-256 of a tensor ``[...]``, of its type, its shape and its bytes."""
+    digest = sha256(f"{tensor.dtype} {[*tensor.shape]} ".encode())
+    digest.update(_bytes_of(tensor))
+    return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 @contextlib.contextmanager
@@ -86,8 +100,44 @@ def hash_of(weights: Iterable[Tensor]) -> Tensor:
     for weight in weights:
         if weight.is_meta:
             continue
-        digest.update(weight.detach().float().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
+        digest.update(_bytes_of(weight.detach().float()))
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+
+def with_constants(checkpoint: Any, path: Path, device: str = "cpu", lazy: bool = False) -> Any:
+    """The content of a checkpoint with the tensors that are in a second file beside it; other content as it is.
+
+    Args:
+        checkpoint: what ``torch.load`` gives; the tensors are put into it.
+        path: its file.
+        device: of the tensors; ``meta`` for their shapes alone.
+        lazy: they are read at their first use, and not verified.
+
+    Raises:
+        InputError: the second file is missing or damaged, or has other content than when the checkpoint was written.
+    """
+    constants = checkpoint.pop(CONSTANTS, None) if isinstance(checkpoint, dict) else None
+    if constants is None:
+        return checkpoint
+    try:
+        places = [place.with_name(Path(constants["file"]).name) for place in (path, path.resolve())]  # or behind a link
+        file = next((place for place in places if place.is_file()), places[0])
+        tensors = torch.load(file, device, weights_only=True, mmap=(lazy and device == "cpu") or None)
+        for group, digests in constants["sha256"].items():
+            for name, digest in digests.items():
+                tensor = checkpoint[group][name] = tensors[group][name]
+                if not lazy and device != "meta" and sha256_of(tensor) != digest:
+                    raise ValueError(name)
+    except FileNotFoundError:
+        raise InputError(
+            f"Checkpoint {path} lacks a part of its weights: {file.name} is missing beside it; copy both from the"
+            " checkpoints folder of the run."
+        ) from None
+    except Exception as error:  # a damaged file raises any exception
+        raise InputError(
+            f"Checkpoint {path} cannot be read: {file.name} beside it is damaged, or of another run."
+        ) from error
+    return checkpoint
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gift_lightning.clip.torchscript import is_torchscript, read_torchscript
 from gift_lightning.errors import InputError
-from gift_lightning.tensors import load_tensors
+from gift_lightning.tensors import load_tensors, with_constants
 
 _RUN = "clip.model."
 """Prefix of the CLIP in the state dict of a run's checkpoint."""
@@ -73,7 +73,7 @@ def read_file(path: Path, device: str = "cpu") -> Any:
         if device != "meta" and zipfile.is_zipfile(path):
             _check_sums(path)
         with torch.serialization.safe_globals([Namespace]):  # the arguments of a program: values alone
-            return torch.load(path, device, weights_only=True)
+            content = torch.load(path, device, weights_only=True)
     except Exception as error:  # a damaged file raises any exception
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code:
@@ -82,6 +82,7 @@ def read_file(path: Path, device: str = "cpu") -> Any:
                 " weights alone, as in torch.save({'state_dict': model.state_dict()}, path)."
             ) from error
         raise InputError(f"Weights file {path} cannot be read: it is damaged, or holds no weights.") from error
+    return with_constants(content, path, device)
 
 
 def _check_sums(path: Path) -> None:

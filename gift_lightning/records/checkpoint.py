@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gift_lightning.errors import InputError
-from gift_lightning.tensors import save_checkpoint
+from gift_lightning.records.checkpoint_writer import CheckpointWriter, host_copy, remove_constants
+from gift_lightning.tensors import save_checkpoint, with_constants
+
+IN_BACKGROUND = {"background": True}
+"""``storage_options`` of a checkpoint that a thread writes."""
 
 _KEYS = {"state_dict", "loops", "callbacks", "optimizer_states", "global_step"}
 """Keys of every Lightning checkpoint from which a run can resume."""
@@ -27,12 +32,46 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's class writes through ``$TMPDIR``: on another file system its last step is a copy over the only good
     file. Loading never unpickles code.
 
+    A checkpoint is one file, on the disk when the call returns. One with ``storage_options=IN_BACKGROUND`` is written
+    by a thread from a copy in host memory, one at a time, and in two files, see ``CheckpointWriter``. The next save and
+    the end of the trainer's work wait for the thread, and raise its error.
+
     Raises:
         InputError: a checkpoint cannot be written or read, or a run cannot resume from it.
     """
 
+    def __init__(self) -> None:
+        self._writer: CheckpointWriter | None = None
+        self._writing: Future[None] | None = None
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        save_checkpoint(checkpoint, path)
+        self.wait()
+        if storage_options != IN_BACKGROUND:
+            save_checkpoint(checkpoint, path)
+            remove_constants(Path(path))
+            return
+        if self._writer is None or self._writer.path != Path(path):
+            self._writer = CheckpointWriter(Path(path))
+        executor = ThreadPoolExecutor(1, "checkpoint")
+        self._writing = executor.submit(self._writer.write, host_copy(checkpoint))
+        executor.shutdown(wait=False)  # its thread ends with the file
+
+    def wait(self) -> None:
+        """Wait until what is written in the background is on the disk.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        writing = self._writing
+        try:
+            if writing is not None:
+                writing.result()
+        finally:  # Ctrl-C ends the waiting, not the writing; a signal's own save may have waited for it already
+            if writing is not None and writing.done() and self._writing is writing:
+                self._writing = None
+
+    def teardown(self) -> None:
+        self.wait()
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
         checkpoint = read_checkpoint(Path(path))
@@ -42,14 +81,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; no code in it is run.
+    """The content of a checkpoint, that of its second file included, on the CPU; no code in it is run.
 
     Args:
         path: the file.
         lazy: tensors are read at their first use, and checksums are not verified: for reading the rest alone.
 
     Raises:
-        InputError: the file is missing or damaged, or is no checkpoint.
+        InputError: a file is missing or damaged, or is no checkpoint.
     """
     if path.is_dir():
         raise InputError(f"Checkpoint {path} is a folder: name the file in it, such as checkpoints/last.ckpt of a run.")
@@ -66,7 +105,7 @@ def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
         raise InputError(f"Checkpoint {path} cannot be read: it is damaged, for its checksums do not fit.")
     if not isinstance(content, dict):
         raise InputError(f"Checkpoint {path} {_OTHER}.")
-    return content
+    return with_constants(content, path, lazy=lazy)
 
 
 def _damaged_member(path: Path) -> str | None:

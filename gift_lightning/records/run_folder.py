@@ -82,19 +82,25 @@ class RunFolder:
     Attributes:
         root: folder of all runs.
         name: name of this run, a folder below ``root``.
+        checkpoint_every: optimiser steps between two checkpoints within a task, whatever the time; ``None`` for none.
+        checkpoint_minutes: from one checkpoint within a task to the next; a task's end always writes one.
         checkpoint_every: optimiser steps between two checkpoints within a task; a task's end always writes one.
         tf32: whether a run on CUDA with ``trainer.precision`` 32-true multiplies matrices as TF32, several times as
             fast and with factors of 10 bits; ``False`` for full float32.
 
     Raises:
-        InputError: the name is empty or leads out of ``root``, or ``checkpoint_every`` is below 1.
+        InputError: the name is empty or leads out of ``root``, ``checkpoint_every`` is below 1, or
+            ``checkpoint_minutes`` are not above 0.
     """
 
-    INDIFFERENT: ClassVar[frozenset[str]] = frozenset({"root", "name", "checkpoint_every", "tf32"})  # see same_run
+    INDIFFERENT: ClassVar[frozenset[str]] = frozenset(  # see same_run
+        {"root", "name", "checkpoint_every", "checkpoint_minutes", "tf32"}
+    )
 
     root: str = "runs"
     name: str = "run"
-    checkpoint_every: int = 100
+    checkpoint_every: int | None = None
+    checkpoint_minutes: float = 10.0
     tf32: bool = True
 
     def __post_init__(self) -> None:
@@ -105,8 +111,10 @@ class RunFolder:
         folders = PurePath(self.name).parts
         if PurePath(self.name).is_absolute() or ".." in folders or folders[0] == "~" or fault_of(self.name):
             raise InputError(f"`run.name` is {self.name!r}: give the name of a folder below `run.root`, '{self.root}'.")
-        if self.checkpoint_every < 1:
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise InputError(f"`run.checkpoint_every` is {self.checkpoint_every}: give at least 1 optimiser step.")
+        if not self.checkpoint_minutes > 0:  # nor nan
+            raise InputError(f"`run.checkpoint_minutes` is {self.checkpoint_minutes}: give more than 0 minutes.")
 
     @classmethod
     def at(cls, path: str | Path) -> "RunFolder":

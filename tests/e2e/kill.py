@@ -9,16 +9,18 @@ import torch
 
 from callbacks.task_callback import TaskCallback
 from datamodules.shard import ResizedImages
+from gift_lightning.records.checkpoint_writer import CheckpointWriter
 
 
 class KillAt(TaskCallback):
     """Kills the process at an event of a task, before a step, or in the middle of writing a checkpoint.
 
     Args:
-        event: name of a task event, of a method of the module, ``"step"``, ``"checkpoint"``, ``"saved"`` (right after
-            a checkpoint is written), ``"logged"`` (right after a row of metrics is), ``"draw"`` or ``"decode"``.
-        number: the task, the global step, or the number of the call, the checkpoint, the row, the batch of drawn images
-            or the decoded test image (from 0).
+        event: name of a task event, of a method of the module, ``"step"``, ``"checkpoint"``, ``"constants"`` (between
+            the second file of a checkpoint and the checkpoint), ``"saved"`` (right after a checkpoint is written, or
+            while a thread writes it), ``"logged"`` (right after a row of metrics is), ``"draw"`` or ``"decode"``.
+        number: the task, the global step, or the number of the call, the checkpoint, the second file, the row, the
+            batch of drawn images or the decoded test image (from 0).
         signal_number: of SIGKILL, or of another signal.
     """
 
@@ -30,6 +32,8 @@ class KillAt(TaskCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self.event == "checkpoint":
             self._kill_in_checkpoint()
+        elif self.event == "constants":
+            self._kill_in(CheckpointWriter, "_write_constants", after=True)
         elif self.event == "saved":
             self._kill_in(trainer, "save_checkpoint", after=True)
         elif self.event == "logged":
@@ -69,6 +73,8 @@ class KillAt(TaskCallback):
 
         def half(value: Any, path: Path) -> None:
             whole(value, path)
+            if not path.name.startswith(".last.ckpt."):
+                return
             if left[0] == 0:
                 os.truncate(path, os.path.getsize(path) // 2)
                 die()

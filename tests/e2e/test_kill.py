@@ -18,9 +18,11 @@ MOMENTS = {
     "after the last row, before its checkpoint": ("on_task_report", 2),
     "after the row, before its checkpoint": ("on_task_report", 1),
     "start of a task": ("on_task_start", 1),
-    "writing a checkpoint within a task": ("checkpoint", 3),
+    "writing a checkpoint within a task, in a thread": ("checkpoint", 5),
     "writing a checkpoint at a boundary": ("checkpoint", 7),
+    "between its second file and a checkpoint": ("constants", 1),
     "after a checkpoint of a logged step": ("saved", 2),
+    "while a thread writes a checkpoint": ("saved", 5),
     "after a row of metrics": ("logged", 4),
 }
 CADENCES = {
@@ -90,12 +92,26 @@ def test_sigterm_is_told_and_the_run_goes_on(fit: Fit, tmp_path: Path, reference
 
 def test_full_disk_is_told_in_one_sentence_and_loses_nothing(fit: Fit, tmp_path: Path, reference: Path) -> None:
     assert fit(*kill_at("step", 11)) == -9
-    before = (tmp_path / "three_tasks" / "checkpoints" / "last.ckpt").read_bytes()
+    before = (tmp_path / "three_tasks" / "checkpoints" / "last.ckpt").read_bytes()  # a thread writes the next one
     assert fit("--ckpt_path", "last", largest_file=len(before) // 2) == 2
     assert "last.ckpt cannot be written" in (tmp_path / "log.txt").read_text()
     assert (tmp_path / "three_tasks" / "checkpoints" / "last.ckpt").read_bytes() == before
     assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
     assert_same_run(tmp_path / "three_tasks", reference)
+
+
+def test_a_run_goes_on_from_two_files_and_not_from_one(fit: Fit, tmp_path: Path, reference: Path) -> None:
+    assert fit(*kill_at("step", 14)) == -9
+    folder = tmp_path / "three_tasks" / "checkpoints"
+    [second] = folder.glob("last_constants_*.pt")
+    second.rename(tmp_path / second.name)
+    assert fit("--ckpt_path", "last") == 2
+    assert f"last.ckpt lacks a part of its weights: {second.name} is missing" in (tmp_path / "log.txt").read_text()
+    (tmp_path / second.name).rename(second)
+    assert fit("--ckpt_path", "last", *kill_at("constants", 0)) == -9
+    assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
+    assert_same_run(tmp_path / "three_tasks", reference)
+    assert not [*folder.glob("last_constants_*")]
 
 
 def test_resuming_a_finished_run_changes_nothing(fit: Fit, tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_where_and_how_fast_a_run_runs_does_not_matter() -> None:
     for key, value in {
         "run.name": "b",
         "run.checkpoint_every": 7,
+        "run.checkpoint_minutes": 7,
         "data.num_workers": 8,
         "data.cache": "elsewhere",
         "data.root": "/data",
@@ -241,7 +242,7 @@ def test_every_option_is_decisive_or_declared_by_its_owner() -> None:
     assert indifferent == {
         *((method, "eval_batch_size") for method in learning),
         *((task, "root") for task in mtil),
-        *(("run", name) for name in ("root", "name", "checkpoint_every")),
+        *(("run", name) for name in ("root", "name", "checkpoint_every", "checkpoint_minutes")),
         *(("data", name) for name in ("num_workers", "root", "cache")),
         *(("trainer", name) for name in TRAINER),
         *(("DiffusionGenerator", name) for name in ("batch_size", "device")),
