@@ -49,7 +49,7 @@ class Results(_Needed, total=False):
     test_sizes: list[int]
     skipped: dict[str, Any]
     notes: list[str]
-    cost: dict[str, float | list[float]]
+    cost: dict[str, float | str | list[float | None] | dict[str, list[float | None]]]
     weights: str | None
     versions: dict[str, str]
 
