@@ -224,6 +224,18 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         """All images of the current task's replay set, with the indices of their texts as labels."""
         return self._replay_draws.images
 
+    def replayed(self, task: int) -> dict[int, int]:
+        """The replay images that the steps of ``task`` draw: the last step that draws each, by its number in the set.
+
+        The steps count from the first one of the task, and the images come in the order of these steps. The replay set
+        has to be prepared.
+        """
+        assert self.replay is not None
+        key = (self.seed, "replay", task)
+        whole = StepBatches(self._replay_draws, self.replay.batch_size, self.steps(task), key, self.shuffle, Split())
+        last = {index: step for step, batch in enumerate(whole) for index, _ in batch}
+        return dict(sorted(last.items(), key=lambda item: (item[1], item[0])))
+
     def on_task_trained(self, task: int) -> None:
         """Called after the last step of ``task``, on every rank."""
         self.faults.on_task_trained(task)
