@@ -97,6 +97,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         self.faults = ImageFaults(self, skips=on_bad_image == "skip")
         self.report: Callable[[str], None] | None = None
         self._few_shots: dict[int, FewShot] = {}
+        self._starts: list[int] | None = None  # the first step of each task
         self.replay, self._replay_draws = replay, ReplayDraws()
         self._replayed: ImageSet | None = None
         if replay is not None:
@@ -137,7 +138,9 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
 
     def first_step(self, task: int) -> int:
         """The global step at which ``task`` starts; ``first_step(num_tasks)`` is the length of the whole sequence."""
-        return [0, *accumulate(self.steps(t) for t in range(self.num_tasks))][task]
+        if self._starts is None:  # each step asks, and the tasks may be many
+            self._starts = [0, *accumulate(self.steps(t) for t in range(self.num_tasks))]
+        return self._starts[task]
 
     def prepare_data(self) -> None:
         """Call ``prepare_data`` of each task, in one process of each machine."""
@@ -152,6 +155,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
                 usable; batches do not divide among ranks; or the replay or a task was given to another sequence.
         """
         self._check_given_away()
+        self._starts = None
         datamodules: list[Task | Replay] = [*self.tasks]
         if (trainer := self.trainer) is not None:
             self.preprocessing = preprocessing_of(trainer)

@@ -77,6 +77,12 @@ def test_table_of_an_unfinished_run_says_so():
     assert "after task 2 of 6" in text and "\nDigits" in text and "\nFlags" not in text
 
 
+def test_table_of_a_long_sequence_that_goes_on_has_its_latest_rows():
+    lines = rendered(accuracy_table(random_results(40, learned=35))).splitlines()
+    assert len(lines) < 20 and any(line.startswith("task 35") for line in lines)
+    assert len(rendered(accuracy_table(random_results(40))).splitlines()) > 40
+
+
 def test_table_before_the_first_task_shows_zero_shot_alone():
     text = rendered(accuracy_table(random_results(6, learned=0)))
     assert "zero-shot" in text and "Transfer – (zero-shot" in text
