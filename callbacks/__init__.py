@@ -5,6 +5,7 @@ from callbacks.exemplar_selection import ExemplarSelection
 from callbacks.fisher_estimate import FisherEstimate, FisherShares
 from callbacks.prototypes import Prototypes
 from callbacks.run_record import RunRecord
+from callbacks.run_time import RunTime
 from callbacks.selector_training import SelectorTraining
 from callbacks.sequence_progress import SequenceProgress
 from callbacks.step_checkpoint import StepCheckpoint
@@ -20,6 +21,7 @@ __all__ = [
     "FisherShares",
     "Prototypes",
     "RunRecord",
+    "RunTime",
     "SelectorTraining",
     "SequenceProgress",
     "StepCheckpoint",

@@ -69,17 +69,18 @@ class AccuracyMatrix(TaskCallback):
         limit = sequence.batch_size if is_trial(trainer) else None
         asked = {index: sequence.candidates(index, learned) for index in range(sequence.num_tasks)}
         counts = torch.zeros(sequence.num_tasks, 2, dtype=torch.long, device=method.device)
-        for index, task in asked.items():
-            if task is None:
-                continue
-            shard = sequence.test_shard(index, limit)
-            with evaluation_mode(method), trainer.precision_plugin.val_step_context():
-                logits = method.evaluate(task, shard)
-            if logits.shape != (len(shard), len(task.class_names)):
-                wanted = f"{len(shard)} test images of task '{task.name}' over {len(task.class_names)} classes"
-                raise RuntimeError(f"evaluate gave logits {list(logits.shape)} for {wanted}.")
-            counts[index, 0] = task.right(logits.argmax(1).cpu(), shard.labels).sum()
-            counts[index, 1] = len(logits)
+        with evaluation_mode(method):
+            for index, task in asked.items():
+                if task is None:
+                    continue
+                shard = sequence.test_shard(index, limit)
+                with trainer.precision_plugin.val_step_context():
+                    logits = method.evaluate(task, shard)
+                if logits.shape != (len(shard), len(task.class_names)):
+                    wanted = f"{len(shard)} test images of task '{task.name}' over {len(task.class_names)} classes"
+                    raise RuntimeError(f"evaluate gave logits {list(logits.shape)} for {wanted}.")
+                counts[index, 0] = task.right(logits.argmax(1).cpu(), shard.labels).sum()
+                counts[index, 1] = len(logits)
         sequence.faults.collect()
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
         for index, ((_, seen), task) in enumerate(zip(counts.tolist(), sequence.tasks, strict=True)):

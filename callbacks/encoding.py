@@ -16,27 +16,31 @@ from gift_lightning.clip.model import CLIP
 
 
 @torch.no_grad()
-def encode_images(trainer: Trainer, clip: CLIP, images: ReplayImages, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Unit features ``[N, D]`` and labels ``[N]`` of a set of images, in its order and the same on all ranks.
+def encode_images(
+    trainer: Trainer, clip: CLIP, images: ReplayImages, batch_size: int, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Unit features ``[n, D]`` and labels ``[n]`` of images of a set, in the order asked for and the same on all ranks.
 
-    Every rank encodes a share.
+    Every rank encodes a share: of ``W`` ranks, each ``batch_size`` of the next ``W * batch_size`` images at a time.
 
     Args:
         trainer: of the run.
         clip: whose features.
         images: the set, the same on every rank.
         batch_size: images in one forward pass.
+        rows: numbers ``[n]`` of the images in the set, the same on every rank; ``None`` for all, in its order.
     """
+    rows = torch.arange(len(images)) if rows is None else rows
     # with fewer images than ranks, a rank encodes one of another's, to learn how wide features are
-    share = torch.arange(min(trainer.global_rank, len(images) - 1), len(images), trainer.world_size)
+    share = torch.arange(min(trainer.global_rank, len(rows) - 1), len(rows), trainer.world_size)
     device, batches = trainer.strategy.root_device, []
     with trainer.precision_plugin.val_step_context():
-        for batch, labels in in_step(trainer, images.batches(share, batch_size)):
+        for batch, labels in in_step(trainer, images.batches(rows[share], batch_size)):
             batches.append((clip.encode_image(batch.to(device, clip.logit_scale.dtype)), labels))
     features = torch.cat([of_batch for of_batch, _ in batches])
-    encoded = features.new_zeros(len(images), features.shape[1])
-    all_labels = torch.zeros(len(images), dtype=torch.long, device=features.device)
-    if trainer.global_rank < len(images):
+    encoded = features.new_zeros(len(rows), features.shape[1])
+    all_labels = torch.zeros(len(rows), dtype=torch.long, device=features.device)
+    if trainer.global_rank < len(rows):
         share = share.to(features.device)
         encoded[share], all_labels[share] = features, torch.cat([labels for _, labels in batches]).to(features.device)
     return _sum_over_ranks(trainer, encoded), _sum_over_ranks(trainer, all_labels)

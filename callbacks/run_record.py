@@ -1,15 +1,16 @@
 """The files of a run: results, matrix, picture, costs."""
 
-import time
 from typing import Any, TypeVar
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
+from rich.console import RenderableType
 from torch import Tensor, nn
 
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.method import Method
+from callbacks.run_time import RunTime
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import TaskCallback, callback_of, method_of, sequence_of
 from gift_lightning.console import note, plain_console, warn
@@ -18,7 +19,7 @@ from gift_lightning.files import remove_unfinished, write_json, write_text
 from gift_lightning.numerics import metrics
 from gift_lightning.records.environment import environment, peak_memory, versions
 from gift_lightning.records.metrics_csv import MetricsCSV
-from gift_lightning.records.report import accuracy_table, write_accuracy_csv
+from gift_lightning.records.report import accuracy_table, run_time, task_time, write_accuracy_csv
 from gift_lightning.records.report.heatmap import plot_accuracy_matrix
 from gift_lightning.records.report.replay_grid import plot_replay_grid
 from gift_lightning.records.run_folder import SCHEMA, RunFolder
@@ -40,20 +41,15 @@ class RunRecord(TaskCallback):
 
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
         self.folder, self.config = folder, config
-        self.seconds: dict[str, list[float]] = {"zero_shot": [], "replay": [], "train": [], "evaluate": []}
         self.peak_memory = 0
-        self._task_seconds = 0.0
-        self._clock = time.perf_counter()
         self._complete = False
         self._warned_of: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        running = self._task_seconds + time.perf_counter() - self._clock
-        return {"seconds": self.seconds, "peak_memory": self.peak_memory, "task_seconds": running}
+        return {"peak_memory": self.peak_memory}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds, self.peak_memory = state_dict["seconds"], state_dict["peak_memory"]
-        self._task_seconds = state_dict["task_seconds"]
+        self.peak_memory = state_dict["peak_memory"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the rows logged until now: a resumed run logs those after them."""
@@ -67,7 +63,6 @@ class RunRecord(TaskCallback):
             logger.restore(text)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._clock = time.perf_counter()
         if self.folder is not None and trainer.is_global_zero:
             for folder in (self.folder.path, self.folder.checkpoints):
                 remove_unfinished(folder)
@@ -85,36 +80,24 @@ class RunRecord(TaskCallback):
         self._warn_of_damaged(trainer)
 
     def on_sequence_start(self, trainer: Trainer, method: Method) -> None:
-        self.seconds["zero_shot"] = [time.perf_counter() - self._clock]
         results = self._write(trainer, method)
         _log_row(trainer, 0, results["tasks"], results["zero_shot"], {})
 
     def on_task_start(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence, replay = sequence_of(trainer), sequence_of(trainer).replay
-        if replay is not None:
-            seconds = callback_of(trainer, TaskBoundary).preparation_seconds
-            self.seconds["replay"].append(seconds if sequence.replays_in(task) else 0.0)
-            if sequence.replays_in(task):
-                for logger in _loggers(trainer, SequenceWandbLogger):
-                    logger.log_replay(replay.pairs, replay.texts, task)
-        self._clock, self._task_seconds = time.perf_counter(), 0.0
+        if replay is not None and sequence.replays_in(task):
+            for logger in _loggers(trainer, SequenceWandbLogger):
+                logger.log_replay(replay.pairs, replay.texts, task)
 
     def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence = sequence_of(trainer)
         replay = sequence.replay if sequence.replays_in(task) else None
         if self.folder is not None and trainer.is_global_zero and replay is not None:
-            began = time.perf_counter()
             title = f"Replayed while learning {sequence.names[task]} (task {task + 1} of {sequence.num_tasks})"
-            plot_replay_grid(self.folder.replay_png, replay.pairs, replay.texts, title)
-            self._clock += time.perf_counter() - began
+            with callback_of(trainer, RunTime).outside("train"):
+                plot_replay_grid(self.folder.replay_png, replay.pairs, replay.texts, title)
 
     def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
-        now, evaluation = time.perf_counter(), callback_of(trainer, AccuracyMatrix).seconds
-        # the work of methods at a task's end, before the evaluation, belongs to the training
-        training = self._task_seconds + now - self._clock - evaluation
-        self.seconds["train"].append(training if method.learning != "none" else 0.0)
-        self.seconds["evaluate"].append(evaluation)
-        self._clock, self._task_seconds = now, 0.0
         results = self._write(trainer, method)
         if trainer.is_global_zero:
             _warn_of_skipped(results, results["tasks"][task])
@@ -123,13 +106,13 @@ class RunRecord(TaskCallback):
             for wandb_logger in _loggers(trainer, SequenceWandbLogger):
                 wandb_logger.log_results(results, self.folder.matrix_png)
         if trainer.is_global_zero and method.learning != "none" and task < sequence_of(trainer).num_tasks - 1:
-            plain_console().print(accuracy_table(results))
+            _show(accuracy_table(results), task_time(results))
 
     def on_sequence_end(self, trainer: Trainer, method: Method) -> None:
         self._complete = True
         results = self._write(trainer, method, matrix=False)  # it is that of the last task's report
         if trainer.is_global_zero:
-            plain_console().print(accuracy_table(results))
+            _show(accuracy_table(results), task_time(results), run_time(results))
 
     def _print_notes(self, trainer: Trainer, method: Method) -> None:
         for sentence in _notes(trainer, method):
@@ -193,13 +176,16 @@ class RunRecord(TaskCallback):
 
     def _cost(self, trainer: Trainer, method: Method) -> dict[str, Any]:
         self.peak_memory = max(self.peak_memory, peak_memory(trainer.strategy.root_device))
-        trained = method.learned_parameters()
+        trained, timing = method.learned_parameters(), callback_of(trainer, RunTime)
         clip = set(method.clip.parameters())
         beside = [parameter for parameter in method.parameters() if parameter not in clip]
         trained_beside = [tensor for tensor in trained if tensor not in clip]
         packed = sum(tensor.numel() * tensor.element_size() for tensor in method.knowledge().values())
         return {
-            **{f"{phase}_seconds": [round(value, 3) for value in values] for phase, values in self.seconds.items()},
+            **{f"{phase}_seconds": [round(value, 3) for value in values] for phase, values in timing.seconds.items()},
+            "machine": " and ".join(timing.machines),
+            "images_per_second": timing.images_per_second,
+            "shares": timing.shares,
             "peak_memory_bytes": self.peak_memory,
             "trainable_parameters": sum(map(Tensor.numel, trained)),
             # in memory beside the CLIP
@@ -207,6 +193,11 @@ class RunRecord(TaskCallback):
             # between tasks beside the CLIP; bits and bytes count as fractions of a float
             "stored_parameters": sum(map(_size, method.stored_copies())) + packed // 4,
         }
+
+
+def _show(*parts: RenderableType) -> None:
+    for part in filter(None, parts):
+        plain_console().print(part)
 
 
 def _notes(trainer: Trainer, method: Method) -> list[str]:

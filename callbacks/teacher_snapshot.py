@@ -22,8 +22,8 @@ class Distilled(Protocol):
     Attributes:
         teacher: set when a task starts.
         initial: the initial model, for a teacher that is a mixture ("wise").
-        teacher_features: of all images ``[N, D]`` and all texts ``[P, D]`` of the replay set; ``None`` before the first
-            task that has one.
+        teacher_features: of the images ``[N, D]`` and all texts ``[P, D]`` of the replay set, NaN of images that no
+            step of the task will draw; ``None`` before the first task that has one.
     """
 
     teacher: FrozenCopy[CLIP]
@@ -35,22 +35,27 @@ class Distilled(Protocol):
 
 
 class TeacherSnapshot(TaskCallback):
-    """Sets the teacher of a method when a task starts, and its features of all replayed images and texts.
+    """Sets the teacher of a method when a task starts, and its features of the replayed images and texts.
 
-    The teacher is frozen and replayed images are not augmented, so its features of the replay set are computed once for
-    each task, and again on a resume, not once for each step; once for the whole run if neither the teacher nor the
-    images change. Every rank encodes its share of the images.
+    The teacher is frozen and replayed images are not augmented, so its features of an image are computed once for each
+    task, not once for each step. Which images the steps will draw is known, and no others are encoded; on a resume,
+    those that its steps will still draw. If neither the teacher nor the images change, all are encoded once for the
+    whole run. Every rank encodes its share of the images.
 
     Args:
         method: whose teacher it is.
         teacher: the model before the task, the initial model, or a mixture of both ("wise").
         initial_weight: weight of the initial model in the mixture.
+
+    Attributes:
+        whole: whether all images are encoded, whatever the steps draw.
     """
 
     def __init__(
         self, method: Distilled, teacher: Literal["last", "initial", "wise"] = "last", initial_weight: float = 0.2
     ) -> None:
         self.method, self.teacher, self.initial_weight = method, teacher, initial_weight
+        self.whole = teacher == "initial"
         self._encoded: tuple[ReplayImages, list[str]] | None = None  # by a teacher that never changes
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -68,7 +73,7 @@ class TeacherSnapshot(TaskCallback):
 
     @torch.no_grad()
     def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
-        """Encode the replay set of the task."""
+        """Encode the replay set of the task, or as much of it as the steps to come will draw."""
         sequence = sequence_of(trainer)
         if not sequence.replays_in(task):
             return
@@ -78,10 +83,27 @@ class TeacherSnapshot(TaskCallback):
         if features is not None and before is not None and before[0] is images:
             image = features.image
         else:
-            image, _ = encode_images(trainer, clip, images, method.eval_batch_size)
+            rows = torch.arange(len(images)) if self.whole else _rows(trainer, task, method.eval_batch_size)
+            encoded, _ = encode_images(trainer, clip, images, method.eval_batch_size, rows)
+            image = encoded.new_full((len(images), encoded.shape[1]), torch.nan)
+            image[rows.to(image.device)] = encoded
         if features is not None and before is not None and before[1] == texts:
             text = features.text
         else:
             with trainer.precision_plugin.val_step_context():
                 text = clip.encode_texts(texts)
         self.method.teacher_features = Pairs(image, text)
+
+
+def _rows(trainer: Trainer, task: int, batch_size: int) -> Tensor:
+    """Numbers ``[n]`` of the images that are to be encoded, by the step that draws them last.
+
+    In that order, a resume skips whole forward passes, the first ones. The others have the same images as without the
+    stop: with other images beside it, the features of an image may differ in their last bits.
+    """
+    sequence = sequence_of(trainer)
+    drawn = sequence.replayed(task)
+    done = trainer.global_step - sequence.first_step(task)
+    past = sum(step < done for step in drawn.values())
+    together = batch_size * trainer.world_size
+    return torch.tensor([*drawn][past - past % together :])

@@ -100,6 +100,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         self.faults = ImageFaults(self, skips=on_bad_image == "skip")
         self.report: Callable[[str], None] | None = None
         self._few_shots: dict[int, FewShot] = {}
+        self._starts: list[int] | None = None  # the first step of each task
         self.replay, self._replay_draws = replay, ReplayDraws()
         self._replayed: ImageSet | None = None
         if replay is not None:
@@ -140,7 +141,9 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
 
     def first_step(self, task: int) -> int:
         """The global step at which ``task`` starts; ``first_step(num_tasks)`` is the length of the whole sequence."""
-        return [0, *accumulate(self.steps(t) for t in range(self.num_tasks))][task]
+        if self._starts is None:  # each step asks, and the tasks may be many
+            self._starts = [0, *accumulate(self.steps(t) for t in range(self.num_tasks))]
+        return self._starts[task]
 
     def prepare_data(self) -> None:
         """Call ``prepare_data`` of each task, in one process of each machine."""
@@ -155,6 +158,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
                 usable; batches do not divide among ranks; or the replay or a task was given to another sequence.
         """
         self._check_given_away()
+        self._starts = None
         datamodules: list[Task | Replay] = [*self.tasks]
         if (trainer := self.trainer) is not None:
             self.preprocessing = preprocessing_of(trainer)
@@ -238,6 +242,18 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         converted = trainer.precision_plugin.convert_input(batch.loaded(self.replay_images))
         assert isinstance(converted, ReplayBatch)
         return converted
+
+    def replayed(self, task: int) -> dict[int, int]:
+        """The replay images that the steps of ``task`` draw: the last step that draws each, by its number in the set.
+
+        The steps count from the first one of the task, and the images come in the order of these steps. The replay set
+        has to be prepared.
+        """
+        assert self.replay is not None
+        key = (self.seed, "replay", task)
+        whole = StepBatches(self._replay_draws, self.replay.batch_size, self.steps(task), key, self.shuffle, Split())
+        last = {index: step for step, batch in enumerate(whole) for index, _ in batch}
+        return dict(sorted(last.items(), key=lambda item: (item[1], item[0])))
 
     def on_task_trained(self, task: int) -> None:
         """Called after the last step of ``task``, on every rank."""

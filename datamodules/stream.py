@@ -1,5 +1,6 @@
 """The training stream: the samples of optimiser step s, for any number of ranks, workers and restarts."""
 
+import time
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -113,9 +114,13 @@ class StepLoader(DataLoader[Any]):
     The position counts batches *delivered*, not prefetched. It belongs to one task: the state of another task's loader
     is ignored, because Lightning restores a finished task's state into the loader of the next one. Workers start at
     the first batch, not at ``iter()``, which Lightning calls more often than it reads.
+
+    Attributes:
+        waited: seconds in which the caller had to wait for batches.
     """
 
     batch_sampler: StepBatches
+    waited = 0.0
 
     def __init__(
         self, task: int, samples: Dataset[Any], batches: StepBatches, num_workers: int = 0, pin_memory: bool = False
@@ -131,9 +136,12 @@ class StepLoader(DataLoader[Any]):
         self.delivered = self.batch_sampler.start = self._resume_at
         if isinstance(self.dataset, ReplayDraws) and isinstance(self.dataset.images, TestShard):
             self.num_workers = 0  # indices cost less than their way from a worker, which must not see the device
+        began = time.perf_counter()
         for batch in super().__iter__():
+            self.waited += time.perf_counter() - began
             self.delivered += 1
             yield batch
+            began = time.perf_counter()
 
     def state_dict(self) -> dict[str, int]:
         """The task, and the number of batches delivered."""

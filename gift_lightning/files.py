@@ -47,12 +47,15 @@ def atomic_write(path: str | Path, durable: bool = True) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"{path} cannot be written: {reason}. Earlier files are whole: after a remedy, resume the run"
-                f"{advice(' with --ckpt_path last', '')}."
-            ) from error
+            raise _unwritable(path, error) from error
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path} cannot be written: {error.strerror or error}. Earlier files are whole: after a remedy, resume the run"
+        f"{advice(' with --ckpt_path last', '')}."
+    )
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -152,14 +155,34 @@ def read_lines(path: Path, setting: str) -> list[str]:
         raise InputError(f"{setting}: {path} cannot be read: {error.strerror}.") from error
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, durable: bool = True) -> None:
     """Write ``text`` to ``path`` in UTF-8, atomically.
+
+    Args:
+        path: the file.
+        text: its new content.
+        durable: see ``atomic_write``.
 
     Raises:
         InputError: see ``atomic_write``.
     """
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_end(path: Path, start: int, text: str) -> None:
+    """Put ``text`` in UTF-8 in the place of all bytes of a file from ``start`` on; a kill may leave a part of it.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        with open(path, "r+b") as file:
+            file.seek(start)
+            file.write(text.encode())
+            file.truncate()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,13 +29,41 @@ def environment(device: torch.device, world_size: int, precision: str) -> dict[s
         "versions": versions(),
         "platform": platform.platform(),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "device_name": _name_of(device),
         "world_size": world_size,
         "precision": precision,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),  # "high" is TF32, see RunFolder
         "threads": torch.get_num_threads(),
         "command": sys.argv,
     }
+
+
+def machine(device: torch.device, ranks: int) -> str:
+    """The machine on which seconds were measured, in words.
+
+    Args:
+        device: of this process.
+        ranks: processes of the run, each with such a device.
+
+    >>> machine(torch.device("cpu"), 2).endswith("2 processes")
+    True
+    """
+    if device.type == "cuda":
+        return _name_of(device) if ranks == 1 else f"{ranks} x {_name_of(device)}"
+    threads = torch.get_num_threads()
+    name = f"{_name_of(device)}, {threads} thread{'s' * (threads > 1)}"
+    return name if ranks == 1 else f"{name} in each of {ranks} processes"
+
+
+def _name_of(device: torch.device) -> str:
+    """The name of a GPU, or the model of the CPU; Python knows it on some systems only."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "an unknown CPU"
 
 
 def peak_memory(device: torch.device) -> int:

@@ -3,13 +3,14 @@
 import csv
 import io
 from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from gift_lightning.files import path_of, write_text
+from gift_lightning.files import path_of, write_end, write_text
 
 
 class MetricsCSV(Logger):
@@ -17,7 +18,8 @@ class MetricsCSV(Logger):
 
     The file is written and never read: each checkpoint holds its text (see ``RunRecord``), so that the file of a
     resumed run is equal to that of an uninterrupted run, byte for byte. (Lightning's ``CSVLogger`` deletes the file on
-    resume.)
+    resume.) So nothing is lost with the file: a row is added at its end, without waiting for the disk, and a log costs
+    the same after any number of rows. A new column, and the end of the run, write the whole file anew.
 
     Args:
         save_dir: folder of the file.
@@ -27,6 +29,9 @@ class MetricsCSV(Logger):
         super().__init__()
         self._folder = path_of(save_dir)
         self._rows: list[dict[str, Any]] = []
+        self._columns: list[str] = []  # of the file
+        self._whole = 0  # rows of the file that do not grow any more
+        self._end = self._size = 0  # bytes of these rows, and of the file
 
     @property
     def name(self) -> str:
@@ -60,14 +65,7 @@ class MetricsCSV(Logger):
     @property
     def text(self) -> str:
         """The content of the file with all rows so far; empty before the first row."""
-        if not self._rows:
-            return ""
-        columns = sorted({column for row in self._rows for column in row} - {"step"})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["step", *columns], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        return text.getvalue()
+        return _csv(self._rows, _columns_of(self._rows), head=True) if self._rows else ""
 
     def restore(self, text: str) -> None:
         """Restore the rows from ``text``, the content of the file at the time of a checkpoint."""
@@ -75,13 +73,47 @@ class MetricsCSV(Logger):
         self._rows = [{key: value for key, value in row.items() if value != ""} for row in rows]
         for row in self._rows:
             row["step"] = int(row["step"])
+        self._columns = []  # the file has rows of steps that are made again
 
     @rank_zero_only
     def save(self) -> None:
-        if self._rows:
-            write_text(self.path, self.text)
+        """Bring the file up to date, by its end alone where that is possible.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if not self._rows:
+            return
+        new = self._rows[self._whole :]
+        if not self._columns or not {*_columns_of(new)} <= {*self._columns} or self._size != _size(self.path):
+            self._whole, self._columns, new = 0, _columns_of(self._rows), self._rows
+            self._end = len(_csv([], self._columns, head=True).encode())
+            write_text(self.path, self.text, durable=False)
+        else:
+            write_end(self.path, self._end, _csv(new, self._columns))
+        self._size = self._end + len(_csv(new, self._columns).encode())
+        self._end = self._size - len(_csv(new[-1:], self._columns).encode())
+        self._whole = len(self._rows) - 1
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        if status == "success":  # after a failure, an error of this file would hide the first error
-            self.save()
+        if status == "success" and self._rows:  # after a failure, an error of this file would hide the first error
+            write_text(self.path, self.text)
+            self._columns = []
+
+
+def _columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return ["step", *sorted({column for row in rows for column in row} - {"step"})]
+
+
+def _csv(rows: Iterable[Mapping[str, Any]], columns: list[str], head: bool = False) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    if head:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

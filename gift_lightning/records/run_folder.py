@@ -49,7 +49,7 @@ class Results(_Needed, total=False):
     test_sizes: list[int]
     skipped: dict[str, Any]
     notes: list[str]
-    cost: dict[str, float | list[float]]
+    cost: dict[str, float | str | list[float | None] | dict[str, list[float | None]]]
     weights: str | None
     versions: dict[str, str]
 
@@ -84,7 +84,6 @@ class RunFolder:
         name: name of this run, a folder below ``root``.
         checkpoint_every: optimiser steps between two checkpoints within a task, whatever the time; ``None`` for none.
         checkpoint_minutes: from one checkpoint within a task to the next; a task's end always writes one.
-        checkpoint_every: optimiser steps between two checkpoints within a task; a task's end always writes one.
         tf32: whether a run on CUDA with ``trainer.precision`` 32-true multiplies matrices as TF32, several times as
             fast and with factors of 10 bits; ``False`` for full float32.
 

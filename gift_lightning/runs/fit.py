@@ -9,7 +9,7 @@ import yaml
 from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks import AccuracyMatrix, RunRecord, SequenceProgress, StepCheckpoint, TaskBoundary
+from callbacks import AccuracyMatrix, RunRecord, RunTime, SequenceProgress, StepCheckpoint, TaskBoundary
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
 from gift_lightning.errors import InputError, advice
@@ -105,7 +105,8 @@ class Run:
 
     def _callbacks(self, progress_bar: bool | None) -> list[Any]:
         folder = self.folder if self.writes else None
-        callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunRecord(folder, self.config)]
+        record = RunRecord(folder, self.config)
+        callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunTime(), record]
         if progress_bar is not False:
             callbacks.insert(0, SequenceProgress())  # it shows the work of the boundary at the start
         if folder is not None:

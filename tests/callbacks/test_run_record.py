@@ -1,14 +1,21 @@
 """What a run leaves behind, beside what its end-to-end tests show."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from callbacks import RunRecord
+import pytest
+from lightning import LightningModule, Trainer
+
+from callbacks import RunRecord, RunTime, StepCheckpoint
 from callbacks.run_record import _notes
+from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
 from datamodules.mini import Counting, Flags, GeneralReference, Shapes
-from gift_lightning.methods import ZSCL
+from gift_lightning.methods import ZSCL, Finetune
+from gift_lightning.records.report.comparison import total_seconds
+from gift_lightning.records.run_folder import RunFolder
 from tests.callbacks.test_task_boundary import MINI, trainer_with
 
 
@@ -41,8 +48,44 @@ def test_the_preparation_of_replay_is_a_cost_of_the_tasks_that_have_it() -> None
     record = RunRecord()
     tasks: list[Task] = [Flags(8, 9), Shapes(8, 10), Counting(8, 11)]
     sequence = TaskSequence(tasks, batch_size=8, steps=1, replay=Slow(8, batch_size=8))
-    trainer = trainer_with(record)
+    trainer = trainer_with(RunTime(), record)
     trainer.fit(ZSCL(clip=MINI, warmup_steps=0), sequence)
-    first, *others = record.seconds["replay"]
+    first, *others = record.results(trainer, trainer.lightning_module)["cost"]["replay_seconds"]
     assert first == 0 and len(others) == 2 and min(others) >= 0.2
     assert record.results(trainer, trainer.lightning_module)["cost"]["replay_seconds"][0] == 0
+
+
+class Stop(TaskCallback):
+    """Stops a run after a step, and knows when it began."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == self.step
+
+
+def test_the_phases_of_a_run_add_up_to_its_wall_time_without_the_time_in_which_it_stood_still(tmp_path: Path) -> None:
+    folder, walls, cost = RunFolder(str(tmp_path), "run", checkpoint_every=5), [], {}
+    for last in (10, 18):  # the first part ends amid the second task
+        stop, record = Stop(last), RunRecord()
+        sequence = TaskSequence([Flags(16, 9), Shapes(16, 10), Counting(8, 11)], batch_size=8, steps=6)
+        trainer = trainer_with(
+            stop, RunTime(), record, StepCheckpoint(folder), folder=folder, enable_checkpointing=True
+        )
+        checkpoint = folder.last_checkpoint if walls else None
+        trainer.fit(Finetune(clip=MINI, warmup_steps=0), sequence, ckpt_path=checkpoint)
+        walls.append(time.perf_counter() - stop.began)
+        cost = record.results(trainer, trainer.lightning_module)["cost"]
+        time.sleep(1)
+    seconds = [sum(values) for name, values in cost.items() if name.endswith("_seconds")]
+    assert 0.9 * sum(walls) < sum(seconds) < sum(walls) and total_seconds(cost) == pytest.approx(sum(seconds))
+    assert [len(cost[f"{phase}_seconds"]) for phase in ("zero_shot", "train", "evaluate", "other")] == [1, 3, 3, 3]
+    for task in range(3):
+        shares = {part: values[task] for part, values in cost["shares"].items()}
+        assert abs(sum(shares.values()) - 100) < 0.5 and shares["steps"] > 5 and shares["checkpoints"] > 0
+        assert cost["images_per_second"][task] > 0
+    assert "thread" in cost["machine"]

@@ -300,6 +300,21 @@ def test_a_new_column_appears_in_all_rows(tmp_path: Path) -> None:
     assert read_rows(tmp_path) == [{**empty, **row} for row in expected]
 
 
+def test_a_row_is_added_to_the_file_in_place_and_a_column_or_a_changed_file_writes_it_anew(tmp_path: Path) -> None:
+    logger, path, files = MetricsCSV(str(tmp_path)), tmp_path / "metrics.csv", []
+    logged: list[tuple[int, dict[str, float]]] = [(1, {"b": 1.0, "a": 0.5}), (2, {"b": 2.0}), (2, {"a": 3.0})]
+    for step, values in [*logged, (3, {"a": 4.0}), (4, {"c": 5.0}), (5, {"c": 6.0, "a": 7.0}), (6, {"b": 8.0})]:
+        if step == 6:
+            path.write_text("part of a")  # as after a kill of another process
+        logger.log_metrics(values, step)
+        logger.save()
+        assert path.read_text() == logger.text
+        files.append(path.stat().st_ino if step < 6 else 0)
+    assert files[0] == files[1] == files[2] == files[3] != files[4] == files[5]
+    logger.finalize("success")
+    assert path.read_text() == logger.text
+
+
 def test_values_of_one_step_share_a_row_unless_they_repeat(tmp_path: Path) -> None:
     logger = MetricsCSV(str(tmp_path))
     for metrics in ({"loss": 1.0}, {"lr": 2.0}, {"loss": 3.0}):

@@ -14,6 +14,7 @@ from gift_lightning.records.accuracy_csv import (
 from gift_lightning.records.report.comparison import comparison_markdown, comparison_table
 from gift_lightning.records.report.side_by_side import side_by_side
 from gift_lightning.records.report.table import accuracy_table, row_table
+from gift_lightning.records.report.times import run_time, task_time
 
 __all__ = [
     "NamedMatrix",
@@ -23,6 +24,8 @@ __all__ = [
     "parse_accuracy_csv",
     "read_accuracy_csv",
     "row_table",
+    "run_time",
     "side_by_side",
+    "task_time",
     "write_accuracy_csv",
 ]

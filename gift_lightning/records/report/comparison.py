@@ -31,12 +31,22 @@ def comparison_table(runs: Sequence[Mapping[str, Any]]) -> Table:
             table.add_column(column, justify="right", no_wrap=True)
     for row in _rows(runs):
         table.add_row(*(Text(cell) for cell in row))
+    if machines := _machines(runs):
+        table.caption = Text(f"Seconds on {machines}.", style="dim")
     return table
 
 
 def comparison_markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     """The rows of :func:`comparison_table` as a Markdown table, without a line end after the last row."""
-    return markdown_table(COLUMNS, [[markdown(cell) for cell in row] for row in _rows(runs)])
+    machines = _machines(runs)
+    heads = [f"Seconds ({markdown(machines)})" if head == "Seconds" and machines else head for head in COLUMNS]
+    return markdown_table(heads, [[markdown(cell) for cell in row] for row in _rows(runs)])
+
+
+def _machines(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The machines that made the runs; empty if a run of an earlier version does not name its own."""
+    named = [(run.get("cost") or {}).get("machine") for run in runs]
+    return "" if None in named else " and ".join(dict.fromkeys(map(str, named)))
 
 
 def total_seconds(cost: Mapping[str, Any]) -> float | None:

@@ -1,6 +1,6 @@
 """The accuracy matrix as a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +9,19 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from gift_lightning.files import atomic_write
 from gift_lightning.records.report.words import any_letters, cut, metrics_of, percent, run_name
 
-_CELL = 0.62  # inches
-_GAP = 0.3  # space between the zero-shot row and the matrix, in cells
-_COLOURS = colormaps["YlGnBu"]
+_CELL = 0.62  # inches, of a cell with its number
+_MOST = 20  # tasks whose names and numbers have room; with more, cells shrink
+_GAP = 0.3  # space between the zero-shot row and the matrix, in cells of full size
+_COLOURS = colormaps["YlGnBu"].with_extremes(bad="#ededed")  # grey cells are empty
 _SCALE = Normalize(0, 100)  # fixed, so that the pictures of two runs can be laid side by side
-_EMPTY = "#ededed"
 _INK = "#000000"
 _FRAME = "#e8590c"
 _LONGEST = 40  # characters of a name beside the matrix
@@ -31,8 +31,9 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     """Write the accuracy matrix as a PNG to ``path``, atomically.
 
     One column per task; the zero-shot row on top, set apart; below it one row per task of the sequence, with grey empty
-    cells. Cells hold the accuracy in percent, the diagonal is framed, the title names the run and its Transfer, Avg and
-    Last. Made for 2 to 11 tasks.
+    cells. The diagonal is framed, the title names the run and its Transfer, Avg and Last. Up to 20 tasks, the cells
+    hold the accuracy in percent. With more, the picture has the size of one of 20: cells have their colour alone, and
+    every second, third, ... task its name; so it costs half a second for any number of tasks.
 
     Args:
         path: the PNG file.
@@ -46,20 +47,20 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     n = len(tasks)
     matrix = np.full((n, n), np.nan)
     for i, row in enumerate(results["R"]):
-        matrix[i] = [np.nan if cell is None else cell for cell in row]
+        matrix[i] = _numbers(row)
     zero_shot = results.get("zero_shot")
 
     # a figure without pyplot: no global state, no display and no style file of the user
-    top = 1 + _GAP if zero_shot else 0.0
-    figure = Figure(figsize=(_CELL * n + 2.9, _CELL * (n + top) + 1.9), dpi=200, layout="constrained")
+    cell = _CELL * min(1, _MOST / n)
+    top = 1 + _GAP * _CELL / cell if zero_shot else 0.0
+    size, dpi = (cell * n + 2.9, cell * (n + top) + 1.9), 200 if n <= _MOST else 100  # small digits need more
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if zero_shot:
-        _draw_row(axes, 0.0, np.array([np.nan if cell is None else cell for cell in zero_shot], dtype=float))
-    for i in range(n):
-        _draw_row(axes, top + i, matrix[i])
-        if not np.isnan(matrix[i, i]):
-            axes.add_patch(Rectangle((i, top + i), 1, 1, fill=False, edgecolor=_FRAME, linewidth=2.2, zorder=3))
+        _draw_cells(axes, 0.0, _numbers(zero_shot)[None], cell)
+    _draw_cells(axes, top, matrix, cell)
+    _frame_diagonal(axes, top, matrix, cell)
     _label(axes, tasks, top)
     bar = figure.colorbar(ScalarMappable(_SCALE, _COLOURS), ax=axes, fraction=0.05, pad=0.03, aspect=28)
     bar.set_label("accuracy (%)", fontsize=9)
@@ -71,16 +72,31 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
         figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
 
-def _draw_row(axes: Axes, y: float, row: NDArray[np.float64]) -> None:
-    """One row of cells with their top edge at ``y``; NaN cells are grey and empty."""
-    for j, value in enumerate(row):
-        colour = _COLOURS(_SCALE(value))
-        is_empty = np.isnan(value)
-        face = _EMPTY if is_empty else colour
-        axes.add_patch(Rectangle((j, y), 1, 1, facecolor=face, edgecolor="white", linewidth=1.2))
-        if not is_empty:
-            ink = _ink_on(colour)
-            axes.text(j + 0.5, y + 0.52, percent(value), ha="center", va="center", fontsize=8.5, color=ink)
+def _numbers(row: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if cell is None else cell for cell in row], dtype=float)
+
+
+def _draw_cells(axes: Axes, y: float, values: NDArray[np.float64], cell: float) -> None:
+    """Rows of cells ``[r, n]`` with their top edge at ``y``, ``cell`` inches wide; NaN cells are empty."""
+    r, n = values.shape
+    extent = (0, n, y + r, y)
+    axes.imshow(values, cmap=_COLOURS, norm=_SCALE, extent=extent, interpolation="nearest", aspect="equal")
+    lines = [[(0, y + i), (n, y + i)] for i in range(r + 1)] + [[(j, y), (j, y + r)] for j in range(n + 1)]
+    axes.add_collection(LineCollection(lines, colors="white", linewidths=1.2 * (cell / _CELL) ** 1.5))
+    if n > _MOST:
+        return
+    for (i, j), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            ink = _ink_on(_COLOURS(_SCALE(value)))
+            text = axes.text(j + 0.5, y + i + 0.52, percent(value), ha="center", va="center", fontsize=8.5, color=ink)
+            text.set_in_layout(False)  # it lies in its cell: to measure it would take most of the time
+
+
+def _frame_diagonal(axes: Axes, y: float, matrix: NDArray[np.float64], cell: float) -> None:
+    known = np.flatnonzero(~np.isnan(matrix.diagonal()))
+    corners = [[(i, y + i), (i + 1, y + i), (i + 1, y + i + 1), (i, y + i + 1)] for i in known]
+    width = max(0.5, 2.2 * cell / _CELL)
+    axes.add_collection(PolyCollection(corners, facecolors="none", edgecolors=_FRAME, linewidths=width, zorder=3))
 
 
 def _ink_on(colour: tuple[float, ...]) -> str:
@@ -94,13 +110,14 @@ def _ink_on(colour: tuple[float, ...]) -> str:
 
 
 def _label(axes: Axes, tasks: list[str], top: float) -> None:
-    n, tasks = len(tasks), [cut(name, _LONGEST) for name in tasks]
+    n, every = len(tasks), -(-len(tasks) // _MOST)
+    names = [(i + 0.5, cut(tasks[i], _LONGEST)) for i in range(0, n, every)]
     axes.set_xlim(-0.04, n + 0.04)
     axes.set_ylim(top + n + 0.04, -0.04)
-    axes.set_aspect("equal")
     plain: dict[str, Any] = {"fontsize": 9, "parse_math": False}  # a dollar sign is one
-    axes.set_xticks([j + 0.5 for j in range(n)], tasks, rotation=40, ha="left", rotation_mode="anchor", **plain)
-    rows = [(top + i + 0.5, name) for i, name in enumerate(tasks)]
+    places, texts = zip(*names, strict=True)
+    axes.set_xticks(places, texts, rotation=40, ha="left", rotation_mode="anchor", **plain)
+    rows = [(top + place, name) for place, name in names]
     if top:
         rows.insert(0, (0.5, "zero-shot"))
     axes.set_yticks([y for y, _ in rows], [name for _, name in rows], **plain)

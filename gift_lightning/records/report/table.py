@@ -14,12 +14,14 @@ from gift_lightning.records.report.words import metrics_of, percent, row_mean, r
 _WIDTH = 80
 """Width of the table in characters: that of the narrowest supported terminal."""
 _CELL = 5  # "100.0"
+_LATEST = 10  # rows of a long sequence that goes on: each of its tasks prints the table
 
 
 def accuracy_table(results: Mapping[str, Any]) -> Group:
     """Accuracies in percent: the zero-shot row, then one row per learned task, one column per task of the sequence.
 
-    If the tasks do not fit in 80 characters, the table has two columns: the task itself, and the mean of the row.
+    If the tasks do not fit in 80 characters, the table has two columns: the task itself, and the mean of the row; while
+    the run goes on, it then has the latest ten rows.
 
     The diagonal (a task right after it was learned) is green, the cells above it (future tasks, hence zero-shot
     ability) are dim. The caption holds the metrics.
@@ -70,7 +72,8 @@ def _narrow(results: Mapping[str, Any], tasks: list[str]) -> Table:
     table.add_column("after", overflow="fold")
     for head in ("on itself", "mean"):
         table.add_column(head, justify="right", no_wrap=True)
-    for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
+    rows = list(enumerate(zip(tasks, results["R"], strict=False)))
+    for task, (name, row) in rows if len(rows) == len(tasks) else rows[-_LATEST:]:
         table.add_row(Text(name), *_cells([row[task]], 0), percent(row_mean(results, row)))
     return table
 

@@ -45,7 +45,8 @@ def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
 def row_mean(results: Mapping[str, Any], row: Sequence[float | None]) -> float | None:
     """Mean accuracy of a row of the matrix: over tasks, or over images if the label space is ``seen``."""
     sizes = results.get("test_sizes") if results.get("protocol", {}).get("label_space") == "seen" else None
-    return metrics.summary([row], sizes)["last"]
+    mean = metrics.last([row], sizes)
+    return None if mean != mean else mean
 
 
 def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:

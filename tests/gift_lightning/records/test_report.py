@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import time
 import warnings
 from importlib import resources
 
@@ -34,7 +35,7 @@ def results_of(tasks, rows, **more):
 
 def random_results(n, learned=None, seed=0, **more):
     rng = np.random.default_rng(seed)
-    tasks = MINI if n == 6 else published.matrix("I", "zscl").tasks[:n]
+    tasks = MINI if n == 6 else [*published.matrix("I", "zscl").tasks, *(f"task {i}" for i in range(12, 201))][:n]
     rows = rng.uniform(0, 100, (n if learned is None else learned, n)).round(4).tolist()
     return results_of(tasks, rows, zero_shot=rng.uniform(0, 100, n).round(4).tolist(), **more)
 
@@ -74,6 +75,12 @@ def test_table_names_run_and_metrics():
 def test_table_of_an_unfinished_run_says_so():
     text = rendered(accuracy_table(random_results(6, learned=2)))
     assert "after task 2 of 6" in text and "\nDigits" in text and "\nFlags" not in text
+
+
+def test_table_of_a_long_sequence_that_goes_on_has_its_latest_rows():
+    lines = rendered(accuracy_table(random_results(40, learned=35))).splitlines()
+    assert len(lines) < 20 and any(line.startswith("task 35") for line in lines)
+    assert len(rendered(accuracy_table(random_results(40))).splitlines()) > 40
 
 
 def test_table_before_the_first_task_shows_zero_shot_alone():
@@ -164,7 +171,7 @@ def test_missing_csv_is_one_sentence(tmp_path):
 # --- the picture ---
 
 
-@pytest.mark.parametrize("n", [2, 11])
+@pytest.mark.parametrize("n", [2, 11, 200])
 def test_heatmap_is_a_reproducible_png(tmp_path, n):
     for name in ("a.png", "b.png"):
         plot_accuracy_matrix(tmp_path / name, random_results(n))
@@ -186,6 +193,16 @@ def test_heatmap_is_a_reproducible_png(tmp_path, n):
 def test_heatmap_takes_what_is_there(tmp_path, results):
     plot_accuracy_matrix(tmp_path / "R.png", results)
     assert (tmp_path / "R.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_heatmap_of_many_tasks_is_no_larger_than_that_of_twenty(tmp_path):
+    sizes, seconds = {}, {}
+    for n in (20, 40, 200):
+        began = time.process_time()
+        plot_accuracy_matrix(tmp_path / f"{n}.png", random_results(n))
+        seconds[n], sizes[n] = time.process_time() - began, matplotlib.image.imread(tmp_path / f"{n}.png").shape
+    assert all(max(size) <= max(sizes[20]) for size in sizes.values())
+    assert seconds[200] < 3 * seconds[40]
 
 
 def test_digits_are_dark_on_light_and_white_on_dark():

@@ -1,5 +1,6 @@
 """The methods that distil: where their images and texts come from, and what is computed only once."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
-from callbacks import AccuracyMatrix, TaskBoundary
+from callbacks import AccuracyMatrix, StepCheckpoint, TaskBoundary
 from callbacks.task_callback import TaskCallback
 from datamodules import CurrentTask, ExemplarMemory, Reference, TaskSequence, shard
 from datamodules.base import Replay
@@ -16,9 +17,19 @@ from datamodules.mini import Counting, Flags, GeneralReference, Shapes
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import GIFT, ZSCL, ContinualCLIP, ICaRL, LwF, LwFVR, WeightAveraging, WiSEFT, ZSCLAblation
+from gift_lightning.records.checkpoint import AtomicCheckpointIO
+from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 MINI = CLIPSource("package:datamodules.mini.clip")
+RESUMABLE: dict[str, Any] = {
+    "accelerator": "cpu",
+    "max_epochs": 1,
+    "plugins": [AtomicCheckpointIO()],
+    **SEQUENCE_DEFAULTS,
+    "logger": False,
+    "enable_progress_bar": False,
+}
 SETTINGS: dict[str, Any] = {"clip": MINI, "lr": 1e-3, "warmup_steps": 1}
 
 
@@ -61,16 +72,54 @@ def test_an_initial_teacher_sees_the_reference_set_once_in_a_run() -> None:
 def test_a_teacher_of_each_task_sees_the_reference_set_once_in_each() -> None:
     method = ZSCL(**SETTINGS, teacher="last")
     encoded = Encoded(method.teacher.module)
-    fit(method, GeneralReference(size=20, batch_size=8))
+    fit(method, GeneralReference(size=20, batch_size=8), steps=3)
     assert encoded.images == 3 * 20
 
 
-def test_lwf_distils_each_task_on_itself() -> None:
-    method = LwF(**SETTINGS)
+class FiniteRows(TaskCallback):
+    """Images with features of the teacher in each task."""
+
+    def __init__(self) -> None:
+        self.of: list[int] = []
+
+    def on_task_trained(self, trainer: Any, module: Any, task: int) -> None:
+        rows = module.teacher_features.image.isfinite().all(1)
+        self.of.append(int(rows.sum()))
+        assert rows.nonzero().flatten().tolist() == sorted(trainer.datamodule.replayed(task))
+
+
+def test_lwf_distils_each_task_on_itself_and_its_teacher_sees_what_is_drawn() -> None:
+    method, rows = LwF(**SETTINGS), FiniteRows()
     encoded = Encoded(method.teacher.module)
-    sequence = fit(method, CurrentTask(batch_size=8))
-    assert encoded.images == 16 + 24 + 40
+    sequence = fit(method, CurrentTask(batch_size=8), rows)
+    assert rows.of == [16, 16, 16] and encoded.images == sum(rows.of)  # 2 steps of 8 images of 16, 24 and 40
     assert encoded.texts == sum(len(task.class_names) for task in sequence.tasks)
+
+
+def test_a_resumed_teacher_sees_what_is_still_drawn_and_the_weights_are_the_same(tmp_path: Path) -> None:
+    """In forward passes of two images, for eight steps of four of them, of 40."""
+    ended, encoded, folder = [], [], RunFolder(str(tmp_path), "run", checkpoint_every=5)
+    for checkpoint in (None, tmp_path / "middle.ckpt"):
+        method = LwF(**SETTINGS, eval_batch_size=2)
+        encoded.append(Encoded(method.teacher.module))
+        sequence = TaskSequence([Counting(40, 11)], batch_size=4, steps=8, replay=CurrentTask(batch_size=4))
+        callbacks = [TaskBoundary(folder), AccuracyMatrix(), StepCheckpoint(folder), Keep(folder, tmp_path)]
+        trainer = Trainer(callbacks=callbacks, **RESUMABLE)
+        trainer.fit(method, sequence, ckpt_path=checkpoint)
+        ended.append(copy(method))
+    assert [counter.images for counter in encoded] == [32, 12]  # 32 draws, none twice; of the last three steps
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*ended, strict=True))
+
+
+class Keep(TaskCallback):
+    """Keeps the checkpoint that is written amid a task."""
+
+    def __init__(self, folder: RunFolder, kept: Path) -> None:
+        self.folder, self.kept = folder, kept
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 6 and not (self.kept / "middle.ckpt").exists():
+            shutil.copy(self.folder.last_checkpoint, self.kept / "middle.ckpt")
 
 
 def test_images_that_are_not_kept_give_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
