@@ -101,6 +101,7 @@ PLAIN = {"report": _report, "export": _export}
 """The functions of the commands without a config. Each imports what it needs itself, after the cheap checks."""
 
 HELP = ("-h", "--help")
+"""Words in the place of a command that ask for the help of the program."""
 
 
 def _fault_of_command(name: str | None, words: Sequence[str]) -> str:

@@ -31,8 +31,8 @@ class DiffusionGenerator(ImageGenerator):
     that no image depends on how many are asked for, or on its neighbours. Another batch size may round differently,
     because its kernels add up in another order. Measured with the generator of MiniMTIL on a CPU in float32: batches
     of 8 to 64 give the same bits, smaller ones the same but for about one value in 20,000, by one level of 255. In
-    half precision on a GPU more may differ. So may it between devices: a CUDA device computes with the channels of an
-    image side by side, and decodes large batches image by image. Images on disk stay as they are.
+    half precision on a GPU more may differ. So may it between devices: a CUDA device computes with the channels of a
+    pixel side by side, and decodes large batches image by image. Images on disk stay as they are.
 
     Weights are read from safetensors alone, in a variant (``fp16``) if there are no others. Code in a repository is
     never run, and the safety checker, which blackens images, is left out.
@@ -122,7 +122,7 @@ class DiffusionGenerator(ImageGenerator):
         except Exception as error:  # of settings that do not go together, or a config that is damaged
             raise InputError(f"`{KEY}.name`: {self.name} cannot draw: {first_line(error)}") from error
         images = drawn.images[: len(prompts)]
-        return _pictures(images) if isinstance(images, Tensor) else images
+        return pictures(images) if isinstance(images, Tensor) else images
 
     def release(self) -> None:
         self._pipeline = None
@@ -200,18 +200,18 @@ def _gives_tensors(pipeline: Any) -> bool:
     return isinstance(getattr(pipeline, "image_processor", None), VaeImageProcessor)
 
 
-def _pictures(images: Tensor) -> list[Image.Image]:
+def pictures(images: Tensor) -> list[Image.Image]:
     """Images of values ``[n, 3, H, W]`` in [0, 1], rounded on their device: a quarter of the bytes to fetch."""
     levels = images.float().mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(each) for each in levels]
 
 
 def _arrange(pipeline: Any, sliced: bool) -> None:
-    """Let the networks of a pipeline fit a CUDA device: convolutions by channels, and large batches decoded in parts."""
+    """Let a pipeline fit a CUDA device: channels of a pixel side by side, and large batches decoded image by image."""
     for part in pipeline.components.values():
         if isinstance(part, nn.Module) and all(weight.ndim < 5 for weight in part.parameters()):
             part.to(memory_format=torch.channels_last)
-    autoencoder = getattr(pipeline, "vae", None)
+    autoencoder: Any = getattr(pipeline, "vae", None)
     if sliced and hasattr(autoencoder, "use_slicing"):
         autoencoder.enable_slicing()
 

@@ -90,6 +90,8 @@ class SequenceCLI(LightningCLI):
         if name == "doctor":
             text = "First fetch what is missing, as far as it can be."
             parser.add_argument("--download", action="store_true", help=text)
+            text = "Also time the loading of training images beside a training step on the run's device."
+            parser.add_argument("--bench", action="store_true", help=text)
         return parser
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
