@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from gift_lightning.commands.outlet import close_outlets, open_outlets
+from gift_lightning.commands.overview import COMMANDS, help_text
 from gift_lightning.console import print_styled
 from gift_lightning.errors import InputError, hidden_package, naming_keys, nearest
 
@@ -28,12 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if fault:
         print_styled(f"error: {fault}", "red")
         return 2
+    if name is None or words[0] in HELP:
+        sys.stdout.write(help_text())
+        return 0
     if "--download" in words:
         os.environ["HF_HUB_OFFLINE"] = "0"
     else:  # a run in a queue asks no hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with naming_keys():
-        return COMMANDS.get(name or "", _configured)(words, "--debug" in arguments)
+        return PLAIN.get(name, _configured)(words, "--debug" in arguments)
 
 
 def program() -> NoReturn:
@@ -93,15 +97,11 @@ def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str]
     return 0
 
 
-COMMANDS = {
-    "fit": _configured,
-    "test": _configured,
-    "generate": _configured,
-    "doctor": _configured,
-    "report": _report,
-    "export": _export,
-}
-"""The function of each command. It imports the stack itself, after the cheap checks: the import takes seconds."""
+PLAIN = {"report": _report, "export": _export}
+"""The functions of the commands without a config. Each imports what it needs itself, after the cheap checks."""
+
+HELP = ("-h", "--help")
+"""Words in the place of a command that ask for the help of the program."""
 
 
 def _fault_of_command(name: str | None, words: Sequence[str]) -> str:
@@ -109,12 +109,14 @@ def _fault_of_command(name: str | None, words: Sequence[str]) -> str:
     names = ", ".join(COMMANDS)
     if not words:
         return f"Name a command, one of {names}; --help describes them."
-    if words[0] in ("-h", "--help"):
+    if words[0] in HELP:
         return ""
     if words[0].startswith("-") and COMMANDS.keys() & {*words}:
         return "Name the command first, as in 'fit --config FILE'."
-    if name is None or name in COMMANDS:
+    if name in COMMANDS:
         return ""
+    if name is None:
+        return "" if {*HELP} & {*words} else f"Name a command first, one of {names}."
     return f"There is no command '{name}'{nearest(name, COMMANDS)}: begin with one of {names}."
 
 

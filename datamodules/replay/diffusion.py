@@ -4,9 +4,10 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from datamodules.replay.generator import ImageGenerator
-from datamodules.replay.pipeline import KEY, STABLE_DIFFUSION, Pipeline
+from datamodules.replay.pipeline import KEY, PNG_BYTES, STABLE_DIFFUSION, Pipeline
 from datamodules.replay.pipeline_files import fingerprint
 from datamodules.replay.quiet import quiet
 from gift_lightning.errors import InputError, first_line
@@ -14,6 +15,9 @@ from gift_lightning.sources import Source
 
 FEW_STEPS = 50
 """Below this number of denoising steps DPM-Solver++ draws better than the scheduler that comes with a pipeline."""
+
+SLICED_PIXELS = 8 * 512**2
+"""Pixels of a batch above which a CUDA device decodes one image after the other: 64 of 512 x 512 at once take 34 GB."""
 
 
 class DiffusionGenerator(ImageGenerator):
@@ -27,7 +31,8 @@ class DiffusionGenerator(ImageGenerator):
     that no image depends on how many are asked for, or on its neighbours. Another batch size may round differently,
     because its kernels add up in another order. Measured with the generator of MiniMTIL on a CPU in float32: batches
     of 8 to 64 give the same bits, smaller ones the same but for about one value in 20,000, by one level of 255. In
-    half precision on a GPU more may differ.
+    half precision on a GPU more may differ. So may it between devices: a CUDA device computes with the channels of a
+    pixel side by side, and decodes large batches image by image. Images on disk stay as they are.
 
     Weights are read from safetensors alone, in a variant (``fp16``) if there are no others. Code in a repository is
     never run, and the safety checker, which blackens images, is left out.
@@ -107,6 +112,7 @@ class DiffusionGenerator(ImageGenerator):
                     num_inference_steps=self.steps,
                     guidance_scale=self.guidance,
                     generator=noise,
+                    output_type="pt" if _gives_tensors(pipeline) else "pil",
                 )
         except torch.OutOfMemoryError as error:
             raise InputError(
@@ -115,8 +121,8 @@ class DiffusionGenerator(ImageGenerator):
             ) from error
         except Exception as error:  # of settings that do not go together, or a config that is damaged
             raise InputError(f"`{KEY}.name`: {self.name} cannot draw: {first_line(error)}") from error
-        images: list[Image.Image] = drawn.images[: len(prompts)]
-        return images
+        images = drawn.images[: len(prompts)]
+        return pictures(images) if isinstance(images, Tensor) else images
 
     def release(self) -> None:
         self._pipeline = None
@@ -151,6 +157,8 @@ class DiffusionGenerator(ImageGenerator):
             if replaces and DPMSolverMultistepScheduler in pipeline.scheduler.compatibles:
                 pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
             pipeline.set_progress_bar_config(disable=True)
+            if device.type == "cuda":
+                _arrange(pipeline, self.batch_size * self.image_bytes() // PNG_BYTES > SLICED_PIXELS)
             self._pipeline = pipeline
         return self._pipeline
 
@@ -183,6 +191,29 @@ class DiffusionGenerator(ImageGenerator):
             if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # of a folder without files
                 raise InputError(f"{self.files.not_loaded(folder)}: its tokenizer has no vocabulary.")
         return pipeline
+
+
+def _gives_tensors(pipeline: Any) -> bool:
+    """Whether it returns tensors in [0, 1]: those of some pipelines are in [-1, 1], which have no such processor."""
+    from diffusers.image_processor import VaeImageProcessor
+
+    return isinstance(getattr(pipeline, "image_processor", None), VaeImageProcessor)
+
+
+def pictures(images: Tensor) -> list[Image.Image]:
+    """Images of values ``[n, 3, H, W]`` in [0, 1], rounded on their device: a quarter of the bytes to fetch."""
+    levels = images.float().mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(each) for each in levels]
+
+
+def _arrange(pipeline: Any, sliced: bool) -> None:
+    """Let a pipeline fit a CUDA device: channels of a pixel side by side, and large batches decoded image by image."""
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module) and all(weight.ndim < 5 for weight in part.parameters()):
+            part.to(memory_format=torch.channels_last)
+    autoencoder: Any = getattr(pipeline, "vae", None)
+    if sliced and hasattr(autoencoder, "use_slicing"):
+        autoencoder.enable_slicing()
 
 
 def _tokenizers(pipeline: Any) -> list[Any]:

@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from PIL import Image
 
 from datamodules.replay.folder import ReplayFolder, is_blank
 from datamodules.replay.generator import ImageGenerator
@@ -50,24 +53,32 @@ class Drawing:
     def make(self, split: Split) -> Iterator[int]:
         """Make the missing and broken images of this process's share; yields the number of new images after each batch.
 
-        The last process to end completes the folder's manifest.
+        A thread writes the images of a batch while the device draws the next one. A batch is yielded when its images
+        are on disk, so that at most two batches are in memory. The last process to end completes the folder's manifest.
 
         Raises:
-            InputError: the folder was begun with other settings, or the generator cannot draw a prompt.
+            InputError: the folder was begun with other settings, the generator cannot draw a prompt, or an image cannot
+                be written.
         """
         self.folder.open({"seed": self.key[0], "generator": self.generator.identity()}, self.prompts)
         count, size, checked = len(self.prompts), self.generator.batch_size, False
         batches = [range(first, min(first + size, count)) for first in range(0, count, size)]
+        written: list[Future[None]] | None = None  # of the batch before
         try:
-            for batch in batches[split.rank :: split.world_size]:
-                missing = {index for index in batch if not self._is_there(index)}
-                if missing and not checked:
-                    self.generator.check(list(dict.fromkeys(self.prompts)))
-                    self.folder.reopen()
-                    checked = True
-                if missing:
-                    self._draw(batch, missing)
-                yield len(missing)
+            with ThreadPoolExecutor(1) as writer:  # one thread: files appear in their order
+                for batch in batches[split.rank :: split.world_size]:
+                    missing = {index for index in batch if not self._is_there(index)}
+                    if missing and not checked:
+                        self.generator.check(list(dict.fromkeys(self.prompts)))
+                        self.folder.reopen()
+                        checked = True
+                    drawn = self._draw(batch, missing) if missing else iter(())
+                    writing = [writer.submit(self._write, *each) for each in drawn]
+                    if written is not None:
+                        yield _finish(written)
+                    written = writing
+                if written is not None:
+                    yield _finish(written)
         finally:
             self.generator.release()
         self.folder.close(self.prompts)
@@ -76,8 +87,8 @@ class Drawing:
         seed = self.folder.seed_of(index, self.prompts[index])
         return seed in [self.seed(index, attempt) for attempt in range(ATTEMPTS)]
 
-    def _draw(self, batch: range, missing: set[int]) -> None:
-        """Draw a batch and write those of its images that are missing."""
+    def _draw(self, batch: range, missing: set[int]) -> Iterator[tuple[int, Image.Image, int]]:
+        """Draw a batch; yields number, image and seed of those that are missing."""
         left = list(batch)
         for attempt in range(ATTEMPTS):
             seeds = [self.seed(index, attempt) for index in left]
@@ -85,7 +96,7 @@ class Drawing:
             blank = [index for index, image in zip(left, images, strict=True) if is_blank(image)]
             for index, seed, image in zip(left, seeds, images, strict=True):
                 if index in missing and index not in blank:
-                    self.folder.write(index, image, self.prompts[index], seed)
+                    yield index, image, seed
             left = blank
             if not left:
                 return
@@ -93,6 +104,16 @@ class Drawing:
             f"The generator returns black images only for '{self.prompts[left[0]]}', with {ATTEMPTS} different seeds:"
             " try another dtype (float16 overflows in some models), or remove the prompt."
         )
+
+    def _write(self, index: int, image: Image.Image, seed: int) -> None:
+        self.folder.write(index, image, self.prompts[index], seed)
+
+
+def _finish(writing: list[Future[None]]) -> int:
+    """Wait for files, and raise what went wrong with one of them; returns their number."""
+    for each in writing:
+        each.result()
+    return len(writing)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ _FACTS: dict[str, dict[str, Any]] = {
 _USUAL_SIDE = 512
 """Pixels of a side of a generated image, without a pipeline on this machine."""
 
-_PNG_BYTES = 2
+PNG_BYTES = 2
 """Bytes of a pixel of a picture as PNG: 3 without compression, of which about a third is saved."""
 
 
@@ -163,4 +163,4 @@ class Pipeline:
             unet, vae = map(read_json, configs)
             sample, levels = unet.get("sample_size"), vae.get("block_out_channels")
             side = sample * 2 ** (len(levels) - 1) if isinstance(sample, int) and levels else _USUAL_SIDE
-        return _PNG_BYTES * side**2
+        return PNG_BYTES * side**2

@@ -14,6 +14,7 @@ from datamodules import TaskSequence
 from gift_lightning.commands.doctor.command import doctor
 from gift_lightning.commands.exit_status import status_of
 from gift_lightning.commands.generate import generate
+from gift_lightning.commands.overview import COMMANDS, PROGRAM, USAGE
 from gift_lightning.config.parsing import MODE, ConfigParser, check_values, install, make, refusals
 from gift_lightning.config.references import unresolved
 from gift_lightning.config.sentences import find_input_error, sentence
@@ -29,30 +30,10 @@ from gift_lightning.runs.load import weights_to_test
 from gift_lightning.runs.parser import add_run_arguments, config_text
 from gift_lightning.runs.trainer_settings import check_settings
 
-COMMANDS = {
-    "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
-    "test": "Evaluate a run's checkpoint (--ckpt_path FILE) or weights (--weights FILE) on all tasks of a sequence.",
-}
-"""Commands that are methods of the trainer, and their help."""
-
-AHEAD = {
-    "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
-    "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
-}
+AHEAD = ("generate", "doctor")
 """Commands with the config of fit that are no methods of the trainer."""
-USAGE = "python -m gift_lightning COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [--debug]"
-"""The usage line of each command."""
 
-PARSER = {
-    "prog": "python -m gift_lightning",
-    "usage": USAGE,
-    "description": "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
-    " 'report RUN [RUN ...]' shows finished runs side by side, 'export --run RUN --out FILE' writes the final weights."
-    " With --debug, bad input also shows its traceback.",
-    "parser_mode": MODE,
-    "exit_on_error": False,
-    "allow_abbrev": False,
-}
+PARSER = {"prog": PROGRAM, "usage": USAGE, "parser_mode": MODE, "exit_on_error": False, "allow_abbrev": False}
 """Arguments of the parser of all commands."""
 
 
@@ -89,19 +70,17 @@ class SequenceCLI(LightningCLI):
         return {"fit": internal, "test": internal | {"verbose"}}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._asked = [name for name in kwargs["args"][:1] if name in COMMANDS | AHEAD]
+        self._asked: str = kwargs["args"][0]
         super().__init__(*args, **kwargs)
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        """The command that is asked for, for each takes a tenth of a second; all of them if it is none."""
-        self._subcommand_parsers, commands = {}, parser.add_subcommands()
-        for name in self._asked or COMMANDS | AHEAD:
-            self._subcommand_parsers[name] = added = self._command_parser(name)
-            commands.add_subcommand(name, added, help=(COMMANDS | AHEAD)[name])
+        """The command that is asked for alone: each takes a tenth of a second."""
+        self._subcommand_parsers = {self._asked: self._command_parser(self._asked)}
+        parser.add_subcommands().add_subcommand(self._asked, self._subcommand_parsers[self._asked])
 
     def _command_parser(self, name: str) -> LightningArgumentParser:
-        options: Any = {"usage": USAGE, "description": (COMMANDS | AHEAD)[name], "allow_abbrev": False}
-        if name in COMMANDS:
+        options: Any = {"usage": USAGE, "description": COMMANDS[name], "allow_abbrev": False}
+        if name not in AHEAD:
             parser = self._prepare_subcommand_parser(Trainer, name, **options)
         else:
             parser = self.init_parser(**options)
@@ -112,6 +91,8 @@ class SequenceCLI(LightningCLI):
         if name == "doctor":
             text = "First fetch what is missing, as far as it can be."
             parser.add_argument("--download", action="store_true", help=text)
+            text = "Also time the loading of training images beside a training step on the run's device."
+            parser.add_argument("--bench", action="store_true", help=text)
         return parser
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from gift_lightning.commands.overview import COMMANDS, PROGRAM
 from gift_lightning.console import plain_console
 from gift_lightning.files import path_of
 from gift_lightning.runs.export import export
@@ -14,9 +15,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         InputError: see ``export``.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m gift_lightning export", description="Write the final CLIP of a run for other programs."
-    )
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} export", description=COMMANDS["export"])
     parser.add_argument("--run", required=True, help="the folder of a finished run")
     parser.add_argument("--out", required=True, help="a .safetensors file for open_clip, .pth for OpenAI's code")
     options = parser.parse_args(arguments)

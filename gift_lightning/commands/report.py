@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gift_lightning.commands.overview import COMMANDS, PROGRAM
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of
@@ -19,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         InputError: a folder holds no finished run, or the runs cannot be compared.
     """
-    parser = argparse.ArgumentParser(prog="python -m gift_lightning report", description="Show runs side by side.")
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} report", description=COMMANDS["report"])
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")

@@ -276,6 +276,8 @@ def test_no_command() -> None:
     status, _, err = call()
     assert status == 2
     assert "Name a command, one of fit, test" in err
+    status, _, err = call("--data.steps=3")
+    assert status == 2 and "Name a command first, one of fit, test" in err
 
 
 def test_folder_that_hides_a_package(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from gift_lightning.__main__ import COMMANDS
-from gift_lightning.commands.cli import AHEAD
-from gift_lightning.commands.cli import COMMANDS as OF_THE_TRAINER
+from gift_lightning.__main__ import PLAIN
+from gift_lightning.commands.cli import AHEAD, SequenceCLI
+from gift_lightning.commands.overview import COMMANDS
 from gift_lightning.errors import InputError
 from tests.e2e.conftest import CONFIG, call, final_weights, fit_here, read_results, run_on_ranks
 
@@ -25,13 +25,24 @@ ABLATIONS = sorted((ROOT / "conf" / "ablation").glob("*.yaml"))
 
 
 def test_every_command_is_in_the_table() -> None:
-    assert list(COMMANDS) == [*OF_THE_TRAINER, *AHEAD, "report", "export"]
+    assert list(COMMANDS) == [*SequenceCLI.subcommands(), *AHEAD, *PLAIN]
 
 
-def test_a_table_of_runs_and_a_wrong_command_wait_for_no_large_import() -> None:
+def test_help_lists_every_command_with_its_description() -> None:
+    status, out, err = call("--help")
+    assert (status, err) == (0, "")
+    words = " ".join(out.split())
+    assert "every key is also a flag" in words and "usage: python -m gift_lightning COMMAND --config FILE" in words
+    for name, description in COMMANDS.items():
+        assert f" {name} {description}" in words
+    assert call("-h") == call("--help", "fit") == call("--debug", "--help") == (0, out, "")
+
+
+def test_help_a_table_of_runs_and_a_wrong_command_wait_for_no_large_import() -> None:
     script = (
-        "import sys; from gift_lightning.__main__ import main; status = [main(['fti']), main(['report', sys.argv[1]])];"
-        "assert status == [2, 0] and not sys.modules.keys() & {'torch', 'lightning', 'matplotlib'}"
+        "import sys; from gift_lightning.__main__ import main;"
+        "status = [main(['fti']), main(['report', sys.argv[1]]), main(['--help'])];"
+        "assert status == [2, 0, 0] and not sys.modules.keys() & {'torch', 'lightning', 'matplotlib'}"
     )
     run = str(ROOT / "tests" / "earlier" / "runs" / "gift")
     done = subprocess.run([sys.executable, "-c", script, run], cwd=ROOT, capture_output=True, text=True)

@@ -10,6 +10,7 @@ from huggingface_hub import constants
 
 from datamodules.mtil.facts import FACTS
 from gift_lightning.commands.doctor import verdict
+from gift_lightning.commands.doctor.bench import bound
 from tests.datamodules.mtil.miniature import expect
 from tests.datamodules.mtil.test_download import Server, offer, server  # noqa: F401 (a fixture)
 from tests.e2e.conftest import CONFIG, call, fit_here
@@ -311,6 +312,31 @@ def test_reference_images_that_are_missing(tmp_path: Path) -> None:
     assert rows(out, "missing") == ["reference"]
     assert f"data.replay.images: {tmp_path}/nowhere does not exist" in out
     assert f"data.replay.images: {tmp_path}/nowhere does not exist" in fit_here(tmp_path, *flags)[2]
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def test_bench_times_loading_beside_a_step(tmp_path: Path) -> None:
+    mini = str(ROOT / "conf" / "mini" / "finetune.yaml")
+    flags = ["--run.root", str(tmp_path), "--bench", "--trainer.accelerator", "cpu", "--data.batch_size", "4"]
+    status, out, err = call("doctor", "--config", mini, *flags)
+    assert (status, err) == (0, "")
+    rates = [float(rate) for rate in re.findall(r"^(?:loading|forward) .*, \D*\d+ +(\d+)$", out, re.MULTILINE)]
+    assert len(rates) == 2 and min(rates) > 1
+    assert re.search(r"^(The device bounds the run|Loading takes \d+ % of the time): .*\.$", out, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
+    status, out, _ = call("doctor", "--config", str(ROOT / "conf" / "mini" / "zero_shot.yaml"), *flags)
+    assert status == 0 and "Nothing is timed: this method takes no training steps." in out
+    status, out, _ = call("doctor", "--config", mini, *flags, "--model.clip.pretrained", "nowhere.pt")
+    assert status == 1 and "Nothing is timed: " in out and "nowhere.pt" in out
+
+
+def test_what_bounds_a_run() -> None:
+    assert bound(10_000, 500, 0, 8) == "The device bounds the run: loading takes 5 % of the time."
+    assert bound(200, 500, 4, 16) == "Loading bounds the run: set data.num_workers to 10."
+    assert bound(200, 500, 4, 8).endswith("set data.num_workers to 8, the cores of this machine; 10 would be needed.")
+    assert bound(400, 500, 8, 8).startswith("Loading bounds the run, on all 8 cores of this machine: smaller image fil")
 
 
 def test_settings_that_do_not_go_together_are_one_sentence() -> None:

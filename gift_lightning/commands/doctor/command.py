@@ -15,6 +15,7 @@ from datamodules.base import Replay, Task
 from datamodules.label_space import notes_on_names
 from gift_lightning.clip.outline import outline_name
 from gift_lightning.clip.source import CLIPSource
+from gift_lightning.commands.doctor.bench import show_rates
 from gift_lightning.commands.doctor.estimate import Size, activations_of_run, needs_of_run, needs_of_sources
 from gift_lightning.commands.doctor.fetching import download
 from gift_lightning.commands.doctor.tables import show_data, show_needed
@@ -32,7 +33,8 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
     Args:
         sequence: its data.
         folder: where it would write.
-        config: of the command. With ``download``, what is missing is fetched first.
+        config: of the command. With ``download``, what is missing is fetched first; with ``bench``, loading and a
+            training step are timed.
 
     Raises:
         InputError: the settings of the method do not go together, or it cannot have this CLIP.
@@ -58,6 +60,9 @@ def doctor(sequence: TaskSequence, folder: Path, config: Namespace) -> int:
         needs += needs_of_run(size, data, sequence, folder)
     activations = None if method is None else activations_of_run(method, sequence, config.trainer)
     short = show_estimates(needs, size, activations, str(config.trainer.accelerator), console)
+    if config.bench:
+        steps = method is None or method.learning == "steps"
+        show_rates(clip if steps else None, sequence, config.trainer, console)
     return show_verdict([*data, *needed], short, console)
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from benchmarks.mini_models.generator.text import write_tokenizer
-from datamodules.replay.diffusion import DiffusionGenerator
+from datamodules.replay.diffusion import SLICED_PIXELS, DiffusionGenerator, _arrange
 from datamodules.replay.pipeline import COMMITS, STABLE_DIFFUSION
 from datamodules.replay.pipeline_files import contents_of
 from gift_lightning.errors import InputError
@@ -136,6 +136,17 @@ def test_the_default_is_a_fixed_commit() -> None:
     assert DiffusionGenerator().identity()["revision"] == COMMITS[STABLE_DIFFUSION]
     assert DiffusionGenerator(revision="main").identity()["revision"] == "main"
     assert DiffusionGenerator("some-one/something").identity()["revision"] is None
+
+
+def test_the_layout_of_a_cuda_device_changes_single_levels_at_most(folder: Path) -> None:
+    plain = drawn(folder, steps=3)[0]
+    generator = DiffusionGenerator(str(folder), batch_size=2, device="cpu", steps=3)
+    pipeline = generator._load()
+    _arrange(pipeline, sliced=True)
+    assert pipeline.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert pipeline.vae.use_slicing and not generator.files.image_bytes() > SLICED_PIXELS
+    images = np.stack([np.asarray(image).astype(int) for image in generator.generate(PROMPTS, SEEDS)])
+    assert np.abs(images - plain).max() <= 1 and (images != plain).mean() < 0.01
 
 
 # --- what a folder holds ----------------------------------------------------------------------------------------------

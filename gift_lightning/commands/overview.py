@@ -1,0 +1,38 @@
+"""The commands with their descriptions, and the help that lists them; needs none of the large libraries."""
+
+import argparse
+
+PROGRAM = "python -m gift_lightning"
+
+COMMANDS = {
+    "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
+    "test": "Evaluate a run's checkpoint (--ckpt_path FILE) or weights (--weights FILE) on all tasks of a sequence.",
+    "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
+    "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
+    "report": "Show finished runs side by side.",
+    "export": "Write the final CLIP of a run for other programs.",
+}
+"""Description of each command, in its own help and in that of the program."""
+
+USAGE = f"{PROGRAM} COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [--debug]"
+"""The usage line of the commands with a config, and of the program."""
+
+DESCRIPTION = (
+    "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
+    " 'report RUN [RUN ...]' and 'export --run RUN --out FILE' need no config. With --debug, bad input also shows its"
+    " traceback."
+)
+
+
+def help_text() -> str:
+    """The help of the program, for the width of the terminal.
+
+    >>> "report" in help_text()
+    True
+    """
+    title = "For the options of one of them, name it, followed by --help."
+    parser = argparse.ArgumentParser(prog=PROGRAM, usage=USAGE, description=DESCRIPTION)
+    commands = parser.add_argument_group("commands", title)
+    for name, description in COMMANDS.items():
+        commands.add_argument(name, nargs="?", help=description)
+    return parser.format_help()
