@@ -98,7 +98,10 @@ def page(figures: dict[str, Any]) -> str:
             if part not in figures.get(device, {}):
                 continue
             kept = figures[device][part]
-            lines += [f"## {name}: {heading}", f"{kept['machine']}, torch {kept['torch']}, {kept['date']}, {kept['commit']}."]
+            lines += [
+                f"## {name}: {heading}",
+                f"{kept['machine']}, torch {kept['torch']}, {kept['date']}, {kept['commit']}.",
+            ]
             lines += [markdown_table(table["heads"], table["rows"]) for table in kept["tables"]]
     return "\n\n".join(line.strip("\n") for line in lines) + "\n"
 
