@@ -3,6 +3,7 @@
 import argparse
 
 PROGRAM = "python -m gift_lightning"
+"""As a user types it."""
 
 COMMANDS = {
     "fit": "Run a method through a sequence of tasks and record the accuracy matrix.",
@@ -22,6 +23,7 @@ DESCRIPTION = (
     " 'report RUN [RUN ...]' and 'export --run RUN --out FILE' need no config. With --debug, bad input also shows its"
     " traceback."
 )
+"""What the program is, above the list of commands."""
 
 
 def help_text() -> str:
