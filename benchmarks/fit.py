@@ -13,6 +13,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,12 +47,12 @@ def tables(device: str = "cpu") -> list[Table]:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     small = Table("small CLIP of MiniMTIL, batch 64", "ms, fit", "ms, bare loop", "fit adds")
     for method in ("finetune", "gift"):
-        add_row(small, method, lambda method=method: build_mini(method), device)
+        add_row(small, method, partial(build_mini, method), device)
     batch, steps, precision = (64, 30, "bf16-mixed") if device == "cuda" else (4, SKIPPED + 2, "32-true")
     large = Table(f"ViT-B/16, batch {batch}, {precision}", "ms, fit", "ms, bare loop", "fit adds")
     for method in ("finetune", "gift") if device == "cuda" else ("gift",):
         case = Case(method, batch, device=device, precision=precision, steps=steps)
-        add_row(large, method, lambda case=case: build(case), device, precision, turns=1)
+        add_row(large, method, partial(build, case), device, precision, turns=1)
     return [small, large]
 
 

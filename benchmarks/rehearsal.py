@@ -5,8 +5,8 @@
     python -m benchmarks.rehearsal --device cuda
 
 Random weights, random JPEGs of the sizes of the real ones, the classes and counts of the real data sets. The whole run
-is then computed from the parts: the seconds of a step, of decoding and of evaluating an image. Drawing the replay images
-is left out: ``benchmarks.generation`` measures it.
+is then computed from the parts: the seconds of a step, of decoding and of evaluating an image. Drawing the replay
+images is left out: ``benchmarks.generation`` measures it.
 """
 
 import argparse

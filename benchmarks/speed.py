@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,9 +44,9 @@ ON_CPU = [part for part in PARTS if part != "rehearsal"]
 
 HEAD = """# Speed
 
-`make speed` measures on a CPU, `bash benchmarks/gpu.sh speed` and `bash benchmarks/gpu.sh rehearsal` on a GPU; all write
-this file. Ratios are of ways that took turns in one run on one machine. How each part measures is said in its module,
-`benchmarks/<part>.py`.
+`make speed` measures on a CPU, `bash benchmarks/gpu.sh speed` and `bash benchmarks/gpu.sh rehearsal` on a GPU; all
+write this file. Ratios are of ways that took turns in one run on one machine. How each part measures is said in its
+module, `benchmarks/<part>.py`.
 """
 
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for part in options.parts:
         try:
             tables = measure(part, options.device)
-        except (Exception, SystemExit):
+        except (Exception, SystemExit):  # noqa: BLE001 (of any part: the others are measured all the same)
             traceback.print_exc()
             failed = 1
             continue
@@ -80,7 +81,7 @@ def record(device: str, part: str, tables: list[Table]) -> None:
     file = FOLDER / "speed.json"
     figures: dict[str, Any] = read_json(file) if file.exists() else {}
     figures.setdefault(device, {})[part] = {
-        "machine": machine(device),
+        "machine": machine(torch.device(device), 1),
         "torch": versions()["torch"],
         "commit": _commit(),
         "date": datetime.date.today().isoformat(),

@@ -36,7 +36,8 @@ class RandomCLIP(CLIPSource):
         model = open_clip.create_model(self.name)
         config = PreprocessCfg(size=model.visual.image_size)
         transforms = [image_transform_v2(config, is_train) for is_train in (True, False)]
-        return CLIP(model, *transforms, open_clip.get_tokenizer(self.name))
+        train, test = transforms
+        return CLIP(model, train, test, open_clip.get_tokenizer(self.name))
 
 
 class RandomTask(Task):
@@ -46,14 +47,19 @@ class RandomTask(Task):
         super().__init__()
         self.name, self.templates = "Random", ["a photo of a {}."]
         self.class_names = [f"{CLASS_NAMES[index % 1000]} {index // 1000 or ''}".strip() for index in range(classes)]
-        generator = torch.Generator().manual_seed(1)
-        pixels = torch.randint(256, (images, 3, size, size), dtype=torch.uint8, generator=generator)
-        labels = torch.randint(classes, (images,), generator=generator).tolist()
-        self.train_set = self.test_set = list(zip(pixels, labels, strict=True))  # type: ignore[assignment]
+        labels = torch.randint(classes, (images,), generator=torch.Generator().manual_seed(1)).tolist()
+        pairs = list(zip(random_images(images, size), labels, strict=True))
+        self.train_set = self.test_set = pairs  # type: ignore[assignment]
 
     @property
     def fingerprint(self) -> str:
         return "random"
+
+
+def random_images(count: int, size: int) -> Tensor:
+    """Uint8 ``[count, 3, size, size]``."""
+    shape, generator = (count, 3, size, size), torch.Generator().manual_seed(2)
+    return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
 
 
 class RandomReplay(Replay):
@@ -67,9 +73,9 @@ class RandomReplay(Replay):
 
     def __init__(self, images: int, texts: int, size: int, batch_size: int, paired: bool) -> None:
         super().__init__(batch_size)
-        self.paired, of_images = paired, RandomTask(1, images, size).train_set
+        self.paired, of_images = paired, random_images(images, size)
         self.texts = [f"a photo of a {CLASS_NAMES[i % 1000]}{' again' * (i // 1000)}." for i in range(texts)]
-        self.pairs = [(image, index % texts) for index, (image, _) in enumerate(of_images)]  # type: ignore[assignment]
+        self.pairs = [(image, index % texts) for index, image in enumerate(of_images)]  # type: ignore[assignment]
 
     def prepare_task(self, task: int) -> None:
         """All is there."""
