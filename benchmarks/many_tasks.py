@@ -97,7 +97,7 @@ class Meter(TaskCallback):
         self._began = time.process_time()
 
     def on_task_evaluate(self, trainer: Trainer, method: Method, task: int) -> None:
-        self._evaluation = time.process_time() - method.evaluation_began  # type: ignore[operator]
+        self._evaluation = time.process_time() - method.evaluation_began  # type: ignore[assignment, operator]
 
     def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
         now = time.process_time()

@@ -1,6 +1,7 @@
 """Where the time of a run goes."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -114,8 +115,9 @@ class RunTime(TaskCallback):
         self._start("all", *(["train"] if self._in_task else []))
         here = machine(trainer.strategy.root_device, trainer.world_size)
         self.machines = [*self.machines, *([here] if here not in self.machines else [])]
-        save = trainer.save_checkpoint
+        save = getattr(trainer.save_checkpoint, "__wrapped__", trainer.save_checkpoint)  # of an earlier fit
 
+        @functools.wraps(save)
         def timed_save(*arguments: Any, **settings: Any) -> None:
             began = time.perf_counter()
             with self.outside("steps"):

@@ -45,7 +45,7 @@ def machine(device: torch.device, ranks: int) -> str:
         device: of this process.
         ranks: processes of the run, each with such a device.
 
-    >>> machine(torch.device("cpu"), 2).endswith("2 processes")
+    >>> machine(torch.device("cpu"), 2).endswith("in each of 2 processes")
     True
     """
     if device.type == "cuda":

@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from gift_lightning.records.environment import environment, peak_memory, versions
+from gift_lightning.records.environment import environment, machine, peak_memory, versions
 
 CPU = torch.device("cpu")
 
@@ -19,6 +19,8 @@ def test_the_environment_says_where_a_run_took_place() -> None:
     assert (where["device"], where["world_size"], where["precision"]) == ("cpu", 2, "bf16-mixed")
     assert where["float32_matmul_precision"] == "highest"
     assert where["versions"] == versions() and where["command"] == sys.argv
+    assert where["device_name"] and machine(CPU, 1).startswith(f"{where['device_name']}, {where['threads']} thread")
+    assert machine(CPU, 3) == f"{machine(CPU, 1)} in each of 3 processes"
 
 
 def test_the_peak_of_memory_never_falls() -> None:
