@@ -27,7 +27,7 @@ def embedding_features(model: nn.Module, embeddings: Tensor, tokens: Tensor) -> 
 
 
 def compiled_features(function: Callable[..., Tensor], model: nn.Module, *inputs: Tensor) -> Tensor:
-    """What one of these functions returns, from a graph that a process compiles once for all models of a kind.
+    """Unit features ``[n, D]`` by one of these functions, from a graph that is compiled once for all models of a kind.
 
     The image tower is compiled for each size of a batch: training has one or two. The text tower is compiled for any
     number of texts of any length, for every task has its own; a single text is compiled for itself.
