@@ -50,8 +50,8 @@ class SavedMethod(Method, Configurable):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse, on every rank, to replace a checkpoint by weights that are not numbers."""
         weights = [weight.detach() for weight in self.parameters() if weight.requires_grad and weight.numel()]
-        largest = torch._foreach_norm(weights, float("inf")) if weights else []  # nan if a weight is
-        if largest and not torch.stack(list(largest)).isfinite().all():  # waits for the device once
+        extremes = [value for weight in weights for value in weight.aminmax()]  # nan if a weight is
+        if extremes and not torch.stack(extremes).isfinite().all():  # waits for the device once
             raise InputError(
                 f"The weights are not finite at step {checkpoint['global_step']}: lower `model.lr`, or look for broken"
                 " images; the checkpoint before it is kept."
