@@ -1,11 +1,12 @@
-"""Features of whole sets of images, by all ranks together."""
+"""Features of whole sets of images, and of the class prompts of a step, by all ranks together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_gather
 
 from callbacks.method import Method
 from callbacks.task_callback import sequence_of
@@ -13,6 +14,9 @@ from datamodules.base import ImageSet
 from datamodules.ranks import in_step
 from datamodules.shard import LazyShard, ReplayImages
 from gift_lightning.clip.model import CLIP
+
+WORTH = 8
+"""Prompts of a rank from which on the ranks share those of a step: fewer are encoded faster than they are sent."""
 
 
 @torch.no_grad()
@@ -71,6 +75,25 @@ def encode_train_set(trainer: Trainer, method: Method, train_set: ImageSet) -> t
     images = LazyShard(train_set, clip.test_geometry, clip.normalize, workers, device)
     with evaluation_mode(method):
         return encode_images(trainer, clip, images, method.eval_batch_size)
+
+
+def encode_shared(encode: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    """Features ``[n, D]`` of ``n`` prompts, the same on all ranks and for gradients; all ranks have to call it.
+
+    Every rank encodes a share, and gets the sum of the gradients that all ranks have for it, so that the mean of the
+    weights' gradients over ranks, which DDP takes, is that of ranks which encode all prompts.
+
+    Args:
+        encode: from token ids ``[m, L]`` to features ``[m, D]``, each row by itself.
+        tokens: ids ``[n, L]``, equal on all ranks.
+    """
+    ranks = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    share = -(-len(tokens) // ranks)
+    if ranks == 1 or share < WORTH:
+        return encode(tokens)
+    first = distributed.get_rank() * share
+    own = torch.arange(first, first + share, device=tokens.device).clamp(max=len(tokens) - 1)  # shares of one size
+    return torch.cat(all_gather(encode(tokens[own]).contiguous()))[: len(tokens)]
 
 
 def _sum_over_ranks(trainer: Trainer, tensor: Tensor) -> Tensor:

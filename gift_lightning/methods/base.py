@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from callbacks.encoding import encode_train_set
+from callbacks.encoding import encode_shared, encode_train_set
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import callback_of, logs_step, sequence_of
 from datamodules.base import Candidates
@@ -23,7 +23,6 @@ from gift_lightning.clip.model import TEST_LOGIT_SCALE, cosine
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.clip.weights_source import CLIPWeights
 from gift_lightning.errors import InputError
-from gift_lightning.methods.parts.shared_prompts import encode_shared
 from gift_lightning.methods.saved import SavedMethod
 from gift_lightning.numerics.fused_adamw import FusedAdamW
 from gift_lightning.numerics.schedule import checked_rates, warmup_cosine, warmup_notes

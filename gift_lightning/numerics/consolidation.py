@@ -50,10 +50,10 @@ def normalised_fisher_(squares: Sequence[Tensor | None], shapes: Sequence[Tensor
 
 @torch.no_grad()
 def pull_to_anchor(
-    parameters: Sequence[Tensor],
-    anchors: Sequence[Tensor],
+    parameters: list[Tensor],
+    anchors: list[Tensor],
     weight: float,
-    importance: Sequence[Tensor] | None = None,
+    importance: list[Tensor] | None = None,
 ) -> None:
     """Add the gradient of ``weight * sum F (theta - anchor)^2`` to each ``.grad``.
 
@@ -81,10 +81,10 @@ def pull_to_anchor(
 
 @torch.no_grad()
 def distance_to_anchor(
-    parameters: Sequence[Tensor],
-    anchors: Sequence[Tensor],
+    parameters: list[Tensor],
+    anchors: list[Tensor],
     weight: float,
-    importance: Sequence[Tensor] | None = None,
+    importance: list[Tensor] | None = None,
 ) -> Tensor:
     """The penalty ``weight * sum F (theta - anchor)^2``, a scalar ``[]`` without graph.
 

@@ -59,6 +59,10 @@ def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(name: str, 
     config = (tmp_path / "unfinished" / "config.yaml").read_text()
     assert ("class_path: datamodules.DiffusionGenerator" in config) == (name == "gift")
     assert "gift_lightning.generation" not in config
+    for of_run in weights:  # no loss depends on a key bias: it is the rounding noise of a CPU and of its kernels
+        for name, weight in of_run.items():
+            if name.endswith("attn.in_proj_bias"):
+                weight.chunk(3)[1].zero_()
     # another CPU rounds otherwise
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
 

@@ -171,7 +171,7 @@ def _reached(gradient: Sequence[Tensor | None]) -> list[Tensor]:
 
 
 def _apart(gradient: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """A gradient whose tensors can be changed in place: two of them may be one, as those of parameters that are added."""
+    """A gradient whose tensors can be changed in place: autograd gives parameters that are added one and the same."""
     taken: set[int] = set()
     parts: list[Tensor | None] = []
     for part in gradient:

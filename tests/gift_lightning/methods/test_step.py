@@ -1,4 +1,4 @@
-"""A training step: what it keeps in memory, what it computes where it is logged, and that it never waits for the device."""
+"""A training step: what it keeps in memory, what it computes where it is logged, and that it waits for no device."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,6 @@ from weakref import ReferenceType, ref
 import pytest
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from callbacks.task_callback import TaskCallback

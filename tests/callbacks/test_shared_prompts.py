@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from gift_lightning.methods.parts.shared_prompts import encode_shared
+from callbacks.encoding import encode_shared
 
 RANKS = 2
 SHARES = {16: 8, 21: 11, 5: 5}
