@@ -15,6 +15,7 @@ On an H200, ViT-B/16 took 14.5 GB for GIFT in float32, and in bf16-mixed 9.8 GB 
 
 import argparse
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -29,13 +30,21 @@ from gift_lightning.methods import GIFT, ZSCL, ContinualCLIP, Finetune
 MODELS = ["ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu"]
 METHODS: dict[str, type[ContinualCLIP]] = {"finetune": Finetune, "GIFT": GIFT, "ZSCL": ZSCL}
 IMAGES, TEXTS = 64, (100, 16)
+
+
+class Way(NamedTuple):
+    """How a step is made: images in a batch, and whether activations are computed again."""
+
+    images: int
+    again: bool
+
+
 WAYS = {
-    "": {"images": IMAGES, "again": False},
-    "accumulate 4": {"images": IMAGES // 4, "again": False},
-    "checkpointing": {"images": IMAGES, "again": True},
-    "both": {"images": IMAGES // 4, "again": True},
+    "": Way(IMAGES, False),
+    "accumulate 4": Way(IMAGES // 4, False),
+    "checkpointing": Way(IMAGES, True),
+    "both": Way(IMAGES // 4, True),
 }
-"""The ways of a step: images in a batch, and whether activations are computed again."""
 
 
 def outlined(kind: type[ContinualCLIP], model: str, again: bool) -> ContinualCLIP:
@@ -51,8 +60,7 @@ def counted(model: str, half: bool) -> Table:
     for way in WAYS:
         table.add_column(way or "as it is", justify="right")
     activations = [
-        activation_bytes(outlined(Finetune, model, way["again"]), way["images"], TEXTS, half) or 0
-        for way in WAYS.values()
+        activation_bytes(outlined(Finetune, model, way.again), way.images, TEXTS, half) or 0 for way in WAYS.values()
     ]
     for name, kind in METHODS.items():
         size = Size.of(outlined(kind, model, False))
@@ -68,9 +76,9 @@ def measured(model: str) -> Table:
         table.add_column(name, justify="right" if name else "left")
     for half in (False, True):
         for title, way in WAYS.items():
-            method = outlined(Finetune, model, way["again"])
-            bytes_counted = Size.of(method).memory + (activation_bytes(method, way["images"], TEXTS, half) or 0)
-            peak = peak_of_steps(method, way["images"], half)
+            method = outlined(Finetune, model, way.again)
+            bytes_counted = Size.of(method).memory + (activation_bytes(method, way.images, TEXTS, half) or 0)
+            peak = peak_of_steps(method, way.images, half)
             name = f"{'bf16-mixed' if half else '32-true'} {title}"
             table.add_row(name, f"{bytes_counted / 1e9:.1f}", f"{peak / 1e9:.1f}")
     return table

@@ -48,7 +48,7 @@ class Textbook:
         inputs: the batch of all steps.
     """
 
-    def __init__(self, method: str, model: nn.Module, inputs: Inputs) -> None:
+    def __init__(self, method: str, model: Any, inputs: Inputs) -> None:
         self.inputs, self.model = inputs, model.train()
         self.model.logit_scale.requires_grad_(False)
         self.losses = partial(STEPS[method], self)
@@ -58,7 +58,7 @@ class Textbook:
                 block.experts = Experts(block.ln_1.normalized_shape[0]).to(block.ln_1.weight)
                 block.forward = partial(block_with_experts, block)
         elif method != "finetune":
-            self.teacher = deepcopy(model).requires_grad_(False).eval()
+            self.teacher: Any = deepcopy(model).requires_grad_(False).eval()
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.start = [weight.detach().clone() for weight in self.weights] if method in ("gift", "zscl") else []
         self.optimizer = torch.optim.AdamW(self.weights, lr=1e-5, weight_decay=0.0)
@@ -147,9 +147,8 @@ class Experts(nn.Module):
         super().__init__()
         self.down = nn.ModuleList(nn.Linear(width, WIDTH) for _ in range(EXPERTS))
         self.up = nn.ModuleList(nn.Linear(WIDTH, width) for _ in range(EXPERTS))
-        for layer in self.up:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for weight in self.up.parameters():
+            nn.init.zeros_(weight)
         self.gate = nn.Parameter(torch.zeros(width, EXPERTS))
         self.gate_noise = nn.Parameter(torch.zeros(width, EXPERTS))
 

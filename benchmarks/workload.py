@@ -210,7 +210,8 @@ class Workload:
         if "replay" not in self.batch:
             return Inputs(images, labels, classes, images, classes, labels)
         replayed, index = self.batch["replay"].images, self.batch["replay"].text_index
-        texts = self._tokens(self.method.replay_texts())  # type: ignore[attr-defined]
+        assert isinstance(self.method, DistillationCLIP)
+        texts = self._tokens(self.method.replay_texts())
         texts = texts[index] if self.sequence.replay.paired else texts  # type: ignore[union-attr]
         return Inputs(images, labels, classes, replayed, texts, index)
 

@@ -1,6 +1,6 @@
 """The Fisher information of the weights, from gradients of the replay loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
