@@ -1,7 +1,8 @@
 """Numbers that the methods' authors' own code produced on a tiny CLIP, and the same runs built with ours.
 
 ``GOLDEN_DIR`` names another folder of the same layout. The list of runs and all hyper-parameters come from its files;
-what is known of the shipped numbers alone is asserted of them alone.
+what is known of the shipped numbers alone is asserted of them alone. ``GOLDEN_DEVICE=cuda`` trains on a GPU; numbers are
+compared on the CPU.
 """
 
 import hashlib
@@ -31,6 +32,8 @@ from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "data"))
 
+DEVICE = os.environ.get("GOLDEN_DEVICE", "cpu")
+
 NOT_IN_JSON: dict[str, Any] = {"wd": 0.0, "weight_decay": 0.0, "beta2": 0.999, "l2": 0.0, "avg_freq": 100}
 """What holds where a file does not say it: the values written into loops without such options, as ConDU's."""
 
@@ -50,7 +53,7 @@ def golden_trainer(precision: Any, tasks: int, *callbacks: Callback) -> Trainer:
     quiet["log_every_n_steps"] = 1  # the value of a penalty is computed where it is logged
     own = [TaskBoundary(), AccuracyMatrix(), *callbacks]
     settings: dict[str, Any] = {**SEQUENCE_DEFAULTS, **quiet}
-    return Trainer(accelerator="cpu", precision=precision, max_epochs=tasks, callbacks=own, **settings)
+    return Trainer(accelerator=DEVICE, devices=1, precision=precision, max_epochs=tasks, callbacks=own, **settings)
 
 
 @cache
@@ -186,7 +189,7 @@ class FullLengthCLIP(CLIP):
     """
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        return self.tokenizer(list(texts))
+        return self.tokenizer(list(texts)).to(self.logit_scale.device)
 
     def random_texts(self, count: int, words: int, generator: torch.Generator) -> list[str]:
         return texts("V")
@@ -214,7 +217,7 @@ def probes(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """
     probe, stats = [], []
     for name in numbers("probe_names.json")["names"]:
-        value = weights[name].detach().double().flatten()
+        value = weights[name].detach().cpu().double().flatten()
         index = (torch.arange(16) * 7919 + 13) % len(value)
         points, moments = value[index], torch.stack([value.sum(), value.norm(), value.abs().max()])
         if name.endswith("attn.in_proj_bias"):

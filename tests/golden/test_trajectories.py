@@ -96,7 +96,7 @@ class Recorder(Callback):
             self.fisher[f"fisher_step{len(self.steps)}"] = dict(zip(names, importances, strict=True))
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        self.key_bias.append((key_bias(module.clip.model.state_dict()) - self.start).abs())
+        self.key_bias.append((key_bias(copied(module.clip.model)) - self.start).abs())
         if len(self.steps) == 1:  # whatever changes weights after a step has done so
             self.weights["weights_after_step0"] = copied(module.clip.model)
             if getattr(module, "average", None) is not None:
@@ -116,7 +116,7 @@ def consolidation_of(method: Any) -> str:
 
 
 def copied(model: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: weight.clone() for name, weight in model.state_dict().items()}
+    return {name: weight.to("cpu", copy=True) for name, weight in model.state_dict().items()}
 
 
 def fit(name: str, precision: str, cut_text: bool = False) -> tuple[Run, Recorder]:
