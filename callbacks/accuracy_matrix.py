@@ -33,10 +33,16 @@ class AccuracyMatrix(TaskCallback):
         self.seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "zero_shot": self.zero_shot}
+        # as one tensor: a checkpoint takes long to write so many numbers one by one
+        missing = float("nan")
+        rows = [[missing if value is None else value for value in row] for row in self.rows]
+        return {"rows": torch.tensor(rows, dtype=torch.float64), "zero_shot": self.zero_shot}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self.zero_shot = state_dict["rows"], state_dict["zero_shot"]
+        rows, self.zero_shot = state_dict["rows"], state_dict["zero_shot"]
+        if isinstance(rows, torch.Tensor):  # an earlier version wrote lists
+            rows = [[None if value != value else value for value in row] for row in rows.tolist()]
+        self.rows = rows
 
     def on_sequence_start(self, trainer: Trainer, method: Method) -> None:
         self.zero_shot = self.evaluate(trainer, method, learned=0)

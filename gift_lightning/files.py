@@ -186,12 +186,26 @@ def write_end(path: Path, start: int, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON to ``path``, atomically.
+    """Write ``value`` as indented JSON to ``path``, atomically; a list of numbers or texts takes one line.
 
     Raises:
         InputError: see ``atomic_write``.
     """
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, _indented(value, "\n") + "\n")
+
+
+def _indented(value: Any, newline: str) -> str:
+    """JSON with a line for each item, but for lists of plain values, which Python's fast encoder writes."""
+    items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+    if not items or not (isinstance(value, dict) or any(isinstance(item, (dict, list, tuple)) for item in items)):
+        return json.dumps(value)
+    inner = newline + " "
+    texts = [_indented(item, inner) for item in items]
+    if isinstance(value, dict):
+        names = [json.dumps({name: 0})[1:-4] for name in value]  # a key is written as json.dumps writes it
+        texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+    opened, closed = "{}" if isinstance(value, dict) else "[]"
+    return f"{opened}{inner}{f',{inner}'.join(texts)}{newline}{closed}"
 
 
 def read_json(path: str | Path) -> Any:

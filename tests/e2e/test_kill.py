@@ -137,5 +137,5 @@ def test_last_checkpoint_holds_all_rows(reference: Path) -> None:
     import torch
 
     checkpoint = torch.load(reference / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["callbacks"]["AccuracyMatrix"]["rows"] == read_results(reference)["R"]
+    assert checkpoint["callbacks"]["AccuracyMatrix"]["rows"].tolist() == read_results(reference)["R"]
     assert not [name for name in os.listdir(reference / "checkpoints") if "tmp" in name]
