@@ -147,17 +147,10 @@ def test_evaluation_changes_nothing() -> None:
     assert before.seen[-1]["optimiser"]["state"]
 
 
-def plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(type(key) is str and plain(part) for key, part in value.items())
-    return all(plain(part) for part in value) if type(value) is list else type(value) is float
-
-
-def test_state_is_plain_and_survives_a_checkpoint() -> None:
+def test_state_survives_a_checkpoint() -> None:
     matrix, restored, file = AccuracyMatrix(), AccuracyMatrix(), io.BytesIO()
     assert matrix.state_dict()["rows"].tolist() == [] and matrix.state_dict()["zero_shot"] is None
     fit(ZeroShot(clip=MINI), [Flags(8, 9), Shapes(8, 10)], matrix)
-    assert plain(matrix.state_dict())
     torch.save(matrix.state_dict(), file)
     file.seek(0)
     restored.load_state_dict(torch.load(file, weights_only=True))
