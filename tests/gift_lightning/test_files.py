@@ -100,7 +100,7 @@ def test_processes_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
-    value = {"R": [[0.1, 2], []], "name": "é", "none": None, "of": {"a\"b": [{"x": [True]}], "empty": {}}}
+    value = {"R": [[0.1, 2], []], "name": "é", "none": None, "of": {'a"b': [{"x": [True]}], "empty": {}}}
     write_json(tmp_path / "value.json", value)
     assert read_json(tmp_path / "value.json") == value
     lines = (tmp_path / "value.json").read_text().split("\n")

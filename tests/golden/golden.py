@@ -1,8 +1,8 @@
 """Numbers that the methods' authors' own code produced on a tiny CLIP, and the same runs built with ours.
 
 ``GOLDEN_DIR`` names another folder of the same layout. The list of runs and all hyper-parameters come from its files;
-what is known of the shipped numbers alone is asserted of them alone. ``GOLDEN_DEVICE=cuda`` trains on a GPU; numbers are
-compared on the CPU.
+what is known of the shipped numbers alone is asserted of them alone. ``GOLDEN_DEVICE=cuda`` trains on a GPU; numbers
+are compared on the CPU.
 """
 
 import hashlib
