@@ -10,7 +10,7 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test lint format bench clean
+.PHONY: help quickstart test lint format bench speed clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ format: $(DEV)  ## rewrite the code in the house format
 ROWS = $(filter-out zscl_star,$(notdir $(basename $(wildcard conf/mini/*.yaml))))
 bench: $(BASE)  ## run what is missing in the MiniMTIL table and rewrite it in README.md
 	$(RUN) -m benchmarks.mini --seeds 0 1 2 --methods $(ROWS) gift+no_awc gift+oracle gift+noise
+
+speed: $(BASE)  ## measure steps, input, generation and memory on this CPU, and rewrite benchmarks/RESULTS.md
+	$(RUN) -m benchmarks.speed
 
 clean:  ## remove caches and build outputs (keeps runs/ and the environment)
 	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -65,8 +65,8 @@ ViT-B/16, batch 64 + 64, 100 classes, tensors in memory, no loader processes; 14
 | ZSCL, bf16-mixed | 161 | 87 | 10.7 |
 | MoE-Adapters, bf16-mixed | 238 | 21 | 6.5 |
 
-CUDA kernels took about 90 ms of the 274. A model of the shape of Stable Diffusion 1.5 drew 3.1 images a second (float16,
-50 steps, batches of 16)."""
+CUDA kernels took about 90 ms of the 274. A model of the shape of Stable Diffusion 1.5 drew 3.1 images a second
+(float16, 50 steps, batches of 16)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
