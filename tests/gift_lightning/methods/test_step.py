@@ -1,18 +1,16 @@
 """A training step: what it keeps in memory, what it computes where it is logged, and that it waits for no device."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 from weakref import ReferenceType, ref
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from callbacks.task_callback import TaskCallback
 from gift_lightning.methods import GIFT, ZSCL, ContinualCLIP, Finetune
 from tests.gift_lightning.methods.test_gift import MINI, DrawnReplay, EarlyProbe, Probe, fit, gift, largest_difference
+from tests.waiting import no_wait
 
 
 def test_parameters_that_are_added_keep_gradients_of_their_own() -> None:
@@ -68,46 +66,19 @@ def test_the_penalty_is_computed_where_it_is_logged() -> None:
 
 # --- no wait for the device -------------------------------------------------------------------------------------------
 
-WAITS = (
-    torch.ops.aten._local_scalar_dense,
-    torch.ops.aten.nonzero,
-    torch.ops.aten.masked_select,
-    # torch.ops.aten._unique2 waits too: the texts of a batch of pairs are made distinct on the device
-)
-
-
-class NoWait(TorchDispatchMode):
-    """Fails at an operation whose result a GPU has to send back before the program goes on."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert func.overloadpacket not in WAITS, f"{func} waits for the device"
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def no_wait_on_cuda() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
 
 class Guarded(TaskCallback):
     """Lets nothing wait for the device from where a step begins until its optimiser has stepped.
 
     The first step of a task is left out, in which the optimiser makes its state.
-
-    Args:
-        guard: the context in which a wait is an error.
     """
 
-    def __init__(self, guard: Callable[[], Any]) -> None:
-        self.guard, self.guarded, self.context = guard, 0, None
+    def __init__(self) -> None:
+        self.guarded, self.context = 0, None  # type: ignore[var-annotated]
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx and trainer.global_step + 1 != trainer.datamodule.first_step(module.task + 1):
-            self.context = self.guard()
+            self.context = no_wait(module.device)
             self.context.__enter__()
             self.guarded += 1
 
@@ -120,21 +91,19 @@ class Guarded(TaskCallback):
 METHODS: list[tuple[type[ContinualCLIP], bool]] = [(Finetune, False), (ZSCL, True), (GIFT, True)]
 
 
-def fit_guarded(kind: type[ContinualCLIP], replays: bool, guard: Callable[[], Any], accelerator: str) -> None:
-    guarded, replay = Guarded(guard), DrawnReplay() if replays else None
+def fit_guarded(kind: type[ContinualCLIP], replays: bool, accelerator: str = "cpu") -> None:
+    guarded, replay = Guarded(), DrawnReplay() if replays else None
     fit(kind(clip=MINI), guarded, replay=replay, accelerator=accelerator, log_every_n_steps=50)
     assert guarded.guarded == 1  # of the second task's three steps
 
 
+@pytest.mark.parametrize(
+    "accelerator",
+    ["cpu", pytest.param("gpu", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))],
+)
 @pytest.mark.parametrize(("kind", "replays"), METHODS)
-def test_a_step_asks_no_tensor_for_its_values(kind: type[ContinualCLIP], replays: bool) -> None:
-    fit_guarded(kind, replays, NoWait, "cpu")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("kind", "replays"), METHODS)
-def test_a_step_never_waits_for_the_gpu(kind: type[ContinualCLIP], replays: bool) -> None:
-    fit_guarded(kind, replays, no_wait_on_cuda, "gpu")
+def test_no_step_waits_for_the_device(kind: type[ContinualCLIP], replays: bool, accelerator: str) -> None:
+    fit_guarded(kind, replays, accelerator)
 
 
 def test_a_wait_is_noticed() -> None:
@@ -144,4 +113,4 @@ def test_a_wait_is_noticed() -> None:
             return super().record(name, value)
 
     with pytest.raises(AssertionError, match="waits for the device"):
-        fit_guarded(Waits, False, NoWait, "cpu")
+        fit_guarded(Waits, False)
