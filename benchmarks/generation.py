@@ -175,9 +175,14 @@ def difference(one: Drawing, other: Drawing) -> int:
     return int(max(np.abs(ours - theirs).max() for ours, theirs in pairs))
 
 
-def tables(
-    device: str = "cpu", steps: int = 10, batch: int = 32, shape: str = "mini", batches: int = 3, rounds: int = 2
-) -> list[Table]:
+def tables(device: str = "cpu") -> list[Table]:
+    """Of the generator of MiniMTIL on a CPU; on a GPU of the shape of Stable Diffusion 1.5, with 50 steps."""
+    return [measured(device, 50, 16, "sd15", 2, 1) if device == "cuda" else measured(device)]
+
+
+def measured(
+    device: str, steps: int = 10, batch: int = 32, shape: str = "mini", batches: int = 3, rounds: int = 2
+) -> Table:
     """Measure, textbook and ours in turn; milliseconds an image, the fastest of the rounds.
 
     Args:
@@ -225,7 +230,7 @@ def tables(
     waits = (total - each[0] - each[1] for total, each in zip(whole, times, strict=True))
     table.add_row("device waits", *(f"{value:.1f}" for value in waits), "")
     table.add_row("images/s", *(f"{1000 / value:.1f}" for value in whole), "")
-    return [table]
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -237,8 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", default="mini", choices=("mini", "sd15"))
     parser.add_argument("--batches", type=int, default=3, help="of a round")
     parser.add_argument("--rounds", type=int, default=2, help="of each way, of which the fastest counts")
-    for table in tables(**vars(parser.parse_args(argv))):
-        Console().print(table)
+    Console().print(measured(**vars(parser.parse_args(argv))))
     return 0
 
 

@@ -128,10 +128,11 @@ def measured(name: str, tasks: int) -> tuple[list[float], list[float]]:
     return meter.seconds, meter.memory
 
 
-def tables(tasks: int = MARKS[-1], methods: Sequence[str] = tuple(METHODS)) -> list[Table]:
+def tables(device: str = "cpu", tasks: int = MARKS[-1], methods: Sequence[str] = tuple(METHODS)) -> list[Table]:
     """CPU seconds, and memory in MB, of a task at each mark.
 
     Args:
+        device: the CPU, whatever is given.
         tasks: in each run.
         methods: their names.
     """
@@ -176,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", type=int, default=MARKS[-1], help="in each run")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     options = parser.parse_args(argv)
-    for table in tables(options.tasks, options.methods):
+    for table in tables(tasks=options.tasks, methods=options.methods):
         Console().print(table)
     return 0
 

@@ -90,11 +90,11 @@ def table_of(clock: "StepClock", cost: dict[str, Any], tasks: list["RehearsalTas
     # the first row also decodes the test images, which later rows keep
     later = median(cost["evaluate_seconds"])
     first = max(0.0, cost["zero_shot_seconds"][0] - later)
-    steps, evaluation = STEPS * len(tasks) * clock.median, later * full / images * (len(tasks) + 1)
+    steps, evaluation = STEPS * len(tasks) * clock.mean, later * full / images * (len(tasks) + 1)
     decoding = first * full / images
     table = Table("MTIL Order I, GIFT", "rehearsed", "the whole, minutes")
     table.add_row("seconds of the rehearsal", f"{seconds:.0f}", "")
-    table.add_row("milliseconds of a step", f"{1e3 * clock.median:.0f}", f"{steps / 60:.1f}")
+    table.add_row("milliseconds of a step", f"{1e3 * clock.mean:.0f}", f"{steps / 60:.1f}")
     table.add_row("of it waiting for images", f"{clock.waiting:.0%}", f"{steps * clock.waiting / 60:.1f}")
     table.add_row("decoding of the test images, s", f"{first:.1f}", f"{decoding / 60:.1f}")
     table.add_row(f"evaluation of {images} images, s", f"{later:.1f}", f"{evaluation / 60:.1f}")
@@ -103,32 +103,41 @@ def table_of(clock: "StepClock", cost: dict[str, Any], tasks: list["RehearsalTas
 
 
 class StepClock(Callback):
-    """Seconds of each step but the first three of a task, and of waiting for its images."""
+    """The mean seconds of a step, the first three of each task left out, and of waiting for its images."""
 
     def __init__(self) -> None:
-        self.steps: list[float] = []
-        self.waits: list[float] = []
-        self._ended = self._started = 0.0
+        self.steps, self.seconds, self.waits = 0, 0.0, 0.0
+        self._began = self._ended = 0.0
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        now = time.perf_counter()
-        if batch_idx > 3:
-            self.steps.append(now - self._started)
-            self.waits.append(now - self._ended)
-        self._started = now
+        if batch_idx == 3:
+            _synchronise(module)
+            self._began = time.perf_counter()
+        elif batch_idx > 3:
+            self.waits += time.perf_counter() - self._ended
 
     def on_train_batch_end(self, *_: Any) -> None:
         self._ended = time.perf_counter()
 
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        _synchronise(module)
+        self.seconds += time.perf_counter() - self._began
+        self.steps += trainer.datamodule.steps(module.task) - 3
+
     @property
-    def median(self) -> float:
-        """Of the seconds of a step."""
-        return median(self.steps)
+    def mean(self) -> float:
+        """Seconds of a step."""
+        return self.seconds / self.steps
 
     @property
     def waiting(self) -> float:
-        """The share of the steps in which the loop waits for images; of a GPU that works meanwhile, too."""
-        return sum(self.waits) / sum(self.steps)
+        """The share of the steps in which the loop waits for images; a GPU may work meanwhile."""
+        return self.waits / self.seconds
+
+
+def _synchronise(module: Any) -> None:
+    if module.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 class RehearsalTask(Task):

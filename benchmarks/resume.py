@@ -33,7 +33,7 @@ SETTINGS = [
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, compare and show; 1 if a run failed or the rows of the accuracy matrix differ."""
+    """Run, compare and show; 1 if the run that was killed has other accuracies."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.resume", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     device = parser.parse_args(argv).device

@@ -6,17 +6,16 @@
     python -m benchmarks.speed --device cuda --parts step fit  # see gpu.sh
 
 A part is a module of this folder with a function ``tables``; it can also be run by itself, and then writes nothing.
-A part that fails leaves its earlier figures as they are.
+Each table is kept as soon as it is measured, and a part that fails has no effect on the others.
 """
 
 import argparse
 import datetime
 import importlib
-import inspect
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,22 +75,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=ON_CPU, metavar="PART", help=", ".join(PARTS))
     options, failed = parser.parse_args(argv), 0
     for part in options.parts:
+        tables: list[Table] = []
         try:
-            tables = measure(part, options.device)
+            for table in measure(part, options.device):
+                Console().print(table)
+                tables.append(table)
+                record(options.device, part, tables)
         except (Exception, SystemExit):  # noqa: BLE001 (of any part: the others are measured all the same)
             traceback.print_exc()
             failed = 1
-            continue
-        for table in tables:
-            Console().print(table)
-        record(options.device, part, tables)
     return failed
 
 
-def measure(part: str, device: str) -> list[Table]:
-    """The tables of a part."""
-    tables = importlib.import_module(f"benchmarks.{part}").tables
-    measured: list[Table] = tables(device) if inspect.signature(tables).parameters else tables()
+def measure(part: str, device: str) -> Iterable[Table]:
+    """The tables of a part, as they come."""
+    measured: Iterable[Table] = importlib.import_module(f"benchmarks.{part}").tables(device)
     return measured
 
 
@@ -104,7 +102,7 @@ def record(device: str, part: str, tables: list[Table]) -> None:
         "torch": versions()["torch"],
         "commit": _commit(),
         "date": datetime.date.today().isoformat(),
-        "tables": [{"heads": [_text(c.header) for c in t.columns], "rows": _rows(t)} for t in tables],
+        "tables": [{"heads": _heads(table), "rows": _rows(table)} for table in tables],
     }
     write_json(file, figures)
     write_text(FOLDER / "RESULTS.md", page(figures))
@@ -125,6 +123,12 @@ def page(figures: dict[str, Any]) -> str:
             lines += [markdown_table(table["heads"], table["rows"]) for table in kept["tables"]]
     lines.append(FIRST)
     return "\n\n".join(line.strip("\n") for line in lines) + "\n"
+
+
+def _heads(table: Table) -> list[str]:
+    """Those of the columns; the title of the table in the place of an empty first one."""
+    first, *others = (_text(column.header) for column in table.columns)
+    return [first or _text(table.title or ""), *others]
 
 
 def _rows(table: Table) -> list[list[str]]:

@@ -46,7 +46,12 @@ class Textbook:
         method: a name in ``STEPS``.
         model: an open_clip model, which is changed.
         inputs: the batch of all steps.
+
+    Attributes:
+        loss: of the latest step, a scalar.
     """
+
+    loss: Tensor
 
     def __init__(self, method: str, model: Any, inputs: Inputs) -> None:
         self.inputs, self.model = inputs, model.train()
@@ -63,12 +68,11 @@ class Textbook:
         self.start = [weight.detach().clone() for weight in self.weights] if method in ("gift", "zscl") else []
         self.optimizer = torch.optim.AdamW(self.weights, lr=1e-5, weight_decay=0.0)
 
-    def step(self) -> Tensor:
-        """One optimiser step; the loss, a scalar."""
+    def step(self) -> None:
+        """One optimiser step."""
         self.optimizer.zero_grad()
-        loss = self.losses()
+        self.loss = self.losses().detach()
         self.optimizer.step()
-        return loss.detach()
 
     def task_loss(self) -> Tensor:
         image, text = _features(self.model, self.inputs.images, self.inputs.classes)

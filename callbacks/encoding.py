@@ -15,8 +15,8 @@ from datamodules.ranks import in_step
 from datamodules.shard import LazyShard, ReplayImages
 from gift_lightning.clip.model import CLIP
 
-WORTH = 8
-"""Prompts of a rank from which on the ranks share those of a step: fewer are encoded faster than they are sent."""
+MIN_PROMPTS_PER_RANK = 8
+"""Smallest share of the class prompts of a step for which the ranks divide them."""
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ def encode_shared(encode: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     """
     ranks = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
     share = -(-len(tokens) // ranks)
-    if ranks == 1 or share < WORTH:
+    if ranks == 1 or share < MIN_PROMPTS_PER_RANK:
         return encode(tokens)
     first = distributed.get_rank() * share
     own = torch.arange(first, first + share, device=tokens.device).clamp(max=len(tokens) - 1)  # shares of one size

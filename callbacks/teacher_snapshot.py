@@ -48,14 +48,14 @@ class TeacherSnapshot(TaskCallback):
         initial_weight: weight of the initial model in the mixture.
 
     Attributes:
-        whole: whether all images are encoded, whatever the steps draw.
+        encodes_all: whether all images are encoded, whatever the steps draw.
     """
 
     def __init__(
         self, method: Distilled, teacher: Literal["last", "initial", "wise"] = "last", initial_weight: float = 0.2
     ) -> None:
         self.method, self.teacher, self.initial_weight = method, teacher, initial_weight
-        self.whole = teacher == "initial"
+        self.encodes_all = teacher == "initial"
         self._encoded: tuple[ReplayImages, list[str]] | None = None  # by a teacher that never changes
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -83,7 +83,7 @@ class TeacherSnapshot(TaskCallback):
         if features is not None and before is not None and before[0] is images:
             image = features.image
         else:
-            rows = torch.arange(len(images)) if self.whole else _rows(trainer, task, method.eval_batch_size)
+            rows = torch.arange(len(images)) if self.encodes_all else _drawn(trainer, task, method.eval_batch_size)
             encoded, _ = encode_images(trainer, clip, images, method.eval_batch_size, rows)
             image = encoded.new_full((len(images), encoded.shape[1]), torch.nan)
             image[rows.to(image.device)] = encoded
@@ -95,11 +95,11 @@ class TeacherSnapshot(TaskCallback):
         self.method.teacher_features = Pairs(image, text)
 
 
-def _rows(trainer: Trainer, task: int, batch_size: int) -> Tensor:
-    """Numbers ``[n]`` of the images that are to be encoded, by the step that draws them last.
+def _drawn(trainer: Trainer, task: int, batch_size: int) -> Tensor:
+    """Numbers ``[n]`` of the images that the steps to come will draw, by the step that draws them last.
 
-    In that order, a resume skips whole forward passes, the first ones. The others have the same images as without the
-    stop: with other images beside it, the features of an image may differ in their last bits.
+    In this order a resume skips complete batches. The remaining batches are those of an uninterrupted run: the features
+    of an image may differ in their last bits if its batch differs.
     """
     sequence = sequence_of(trainer)
     drawn = sequence.replayed(task)

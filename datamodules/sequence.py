@@ -239,7 +239,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         trainer = self.trainer
         assert trainer is not None
         batch = move_data_to_device(ReplayBatch.of(self.replay_images, pair_index), trainer.strategy.root_device)
-        converted = trainer.precision_plugin.convert_input(batch.loaded(self.replay_images))
+        converted = trainer.precision_plugin.convert_input(batch.received(self.replay_images))
         assert isinstance(converted, ReplayBatch)
         return converted
 
@@ -286,7 +286,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         images, labels = batch["task"]
         loaded: dict[str, Any] = {"task": (self.preprocessing.normalize(images), labels)}
         if "replay" in batch:
-            loaded["replay"] = batch["replay"].loaded(self.replay_images)
+            loaded["replay"] = batch["replay"].received(self.replay_images)
         assert self.trainer is not None
         # Lightning did so before the transfer, and left integers as they were
         return self.trainer.precision_plugin.convert_input(loaded)

@@ -92,11 +92,11 @@ class TestShard:
         self._images = self._images.to(self._device)
         return self
 
-    def load(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def to_send(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """What a loader sends of the images ``index`` ``[n]``, here their numbers, and their labels ``[n]``."""
         return index, self.labels[index]
 
-    def loaded(self, sent: Tensor) -> Tensor:
+    def received(self, sent: Tensor) -> Tensor:
         """Normalised images ``[n, 3, H, W]`` from what the loader has sent, after its transfer to the device."""
         return self[sent]
 
@@ -127,14 +127,14 @@ class LazyShard:
         return len(self._resized)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
-        return self.loaded(self.load(torch.arange(len(self))[index])[0].to(self._device))
+        return self.received(self.to_send(torch.arange(len(self))[index])[0].to(self._device))
 
-    def load(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def to_send(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """What a loader sends of the images ``index`` ``[n]``, here ``[n, 3, H, W]``, and their labels ``[n]``."""
         images, labels = default_collate([self._resized[position] for position in index.tolist()])
         return images, labels
 
-    def loaded(self, sent: Tensor) -> Tensor:
+    def received(self, sent: Tensor) -> Tensor:
         """Normalised images ``[n, 3, H, W]`` from what the loader has sent, after its transfer to the device."""
         return self._normalize(sent)
 
@@ -173,15 +173,15 @@ class ReplayBatch(NamedTuple):
         images: normalised ``[b, 3, H, W]``.
         text_index: of each pair's text, in the texts of the replay set ``[b]``; -1 for an image without a text.
         pair_index: of each pair, in the replay set ``[b]``.
-        texts: the values of ``text_index``, each once, ascending ``[k]``.
-        text_place: of each pair's text, in ``texts`` ``[b]``: ``texts[text_place]`` are those of ``text_index``.
+        distinct_texts: the values of ``text_index``, each once, ascending ``[k]``.
+        text_row: of each pair's text in ``distinct_texts`` ``[b]``.
     """
 
     images: Tensor
     text_index: Tensor
     pair_index: Tensor
-    texts: Tensor
-    text_place: Tensor
+    distinct_texts: Tensor
+    text_row: Tensor
 
     @classmethod
     def of(cls, images: ReplayImages, pair_index: Tensor) -> "ReplayBatch":
@@ -189,12 +189,12 @@ class ReplayBatch(NamedTuple):
 
         It runs on the CPU: on a GPU, to find the texts that differ would wait for the device.
         """
-        sent, text_index = images.load(pair_index)
+        sent, text_index = images.to_send(pair_index)
         return cls(sent, text_index, pair_index, *text_index.unique(return_inverse=True))
 
-    def loaded(self, images: ReplayImages) -> "ReplayBatch":
+    def received(self, images: ReplayImages) -> "ReplayBatch":
         """The batch that a loader has sent of a set, after its transfer to the device, with its normalised images."""
-        return self._replace(images=images.loaded(self.images))
+        return self._replace(images=images.received(self.images))
 
 
 class ResizedImages(Dataset[tuple[Tensor, int]]):

@@ -24,8 +24,8 @@ def stream_seed(*key: int | str) -> int:
 def seed_generators(seed: int, device: torch.device | None = None) -> None:
     """Seed the global generators: Python's, NumPy's and torch's on the CPU, and torch's on ``device``.
 
-    Image transforms draw from those on the CPU. ``torch.manual_seed`` gives the same numbers, and takes 200 times as
-    long: it seeds every device of every kind.
+    Image transforms draw from those on the CPU. ``torch.manual_seed`` gives the same numbers and takes far
+    longer: it seeds every device of every kind.
 
     Args:
         seed: 0 or more.

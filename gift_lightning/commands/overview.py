@@ -32,7 +32,7 @@ def help_text() -> str:
     >>> "report" in help_text()
     True
     """
-    title = "For the options of one of them, name it, followed by --help."
+    title = "`COMMAND --help` lists the options of a command."
     parser = argparse.ArgumentParser(prog=PROGRAM, usage=USAGE, description=DESCRIPTION)
     commands = parser.add_argument_group("commands", title)
     for name, description in COMMANDS.items():

@@ -47,13 +47,12 @@ class ContinualCLIP(SavedMethod):
         weight_decay: of AdamW.
         betas: of AdamW.
         eval_batch_size: test images in one forward pass.
-        compile: compile both towers for training, once for all tasks. It takes a minute or two and a C++ compiler.
-        activation_checkpointing: store a block's input alone for the backward pass, and compute the block again there:
-            a third more work for a fraction of the memory.
+        compile: compile both towers for training, once for all tasks. It takes minutes and a C++ compiler.
+        activation_checkpointing: store a block's input alone for the backward pass, and compute the block again there.
     """
 
     INDIFFERENT = frozenset({"eval_batch_size", "compile", "activation_checkpointing"})
-    """Arguments that change no number, see ``gift_lightning.runs.same_run``; all others are decisive."""
+    """Arguments that change no number but by rounding, see ``gift_lightning.runs.same_run``; others are decisive."""
 
     replays = False
     """Whether the method has a use for images beside those of the tasks, ``data.replay``."""
@@ -62,7 +61,7 @@ class ContinualCLIP(SavedMethod):
     """Whether a second gradient of all trained weights is in memory beside the optimiser's."""
 
     shares_prompts = True
-    """Whether ranks share the class prompts of a step among them: the features of a prompt are its own then."""
+    """Whether ranks divide the class prompts of a step. Not if features of a prompt depend on others in the batch."""
 
     optimizer_type: type[AdamW] = FusedAdamW
     """Of the optimiser that each task begins anew."""

@@ -46,7 +46,9 @@ class GIFTAblation(GIFT):
                 " student still equals its teacher, and the distillation has no gradient."
             )
         self.distillation, self.consolidation = distillation, consolidation
-        self.teacher_snapshot.whole |= consolidation == "boundary"  # the Fisher information is that of the whole set
+        self.teacher_snapshot.encodes_all |= (
+            consolidation == "boundary"
+        )  # the Fisher information is that of the whole set
         has_anchor = consolidation != "off" and teacher != "last"
         self.own_anchor = FrozenCopy(self.clip) if has_anchor else None
         self.fisher = FrozenCopy(self.clip) if consolidation == "boundary" else None

@@ -13,7 +13,7 @@ UNTOUCHED = 1e-6
 """Importance of a tensor that the loss does not reach, as in GIFT's code."""
 
 CHUNK = 2**24
-"""Elements of the tensors that are computed with at a time: the temporary values of a ViT-B/16 would be 600 MB."""
+"""Elements of the tensors that are computed with at a time: no temporary copy of a whole model is made."""
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def normalised_fisher_(squares: Sequence[Tensor | None], shapes: Sequence[Tensor
     """
     reached = [square for square in squares if square is not None]
     if reached:
-        # not _foreach_norm: on a CPU it adds the squares of a large tensor in float32, one after the other (5 % off)
+        # not _foreach_norm: on a CPU it adds the squares of a large tensor one after the other, in float32
         means = torch._foreach_clamp_min([square.mean() for square in reached], torch.finfo(reached[0].dtype).tiny)
         torch._foreach_div_(reached, means)
     return [

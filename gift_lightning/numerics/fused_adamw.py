@@ -8,8 +8,8 @@ from torch.optim import AdamW
 class FusedAdamW(AdamW):
     """torch's AdamW with its fused kernel, which all devices have that methods run on, in float32 and float64.
 
-    It reads and writes weights and moments once, and needs no memory beside them. The state of torch's plain AdamW
-    that it is given goes on as that does, without the kernel.
+    It reads and writes weights and moments once, and needs no memory beside them. A state saved by torch's plain AdamW
+    continues without the kernel.
 
     >>> import torch
     >>> theta = torch.nn.Parameter(torch.ones(2))

@@ -118,7 +118,7 @@ class RowAdamW(AdamW):
         torch._foreach_copy_(scratch, squares)
         torch._foreach_clamp_min_(scratch, torch.finfo(scratch[0].dtype).tiny)  # roots of 0 take a CPU far longer
         torch._foreach_sqrt_(scratch)
-        torch._foreach_mul_(scratch, scales)  # and then add: addcmul takes a CPU three times as long
+        torch._foreach_mul_(scratch, scales)  # and then add: on a CPU addcmul takes longer
         torch._foreach_add_(scratch, offsets)
         torch._foreach_addcdiv_(stacks, means, scratch)
 

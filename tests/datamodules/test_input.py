@@ -139,7 +139,7 @@ def test_no_batch_waits_for_the_device(most: int, monkeypatch: pytest.MonkeyPatc
             with NoWait():
                 features = super().encode_pair_texts(batch)
             assert torch.equal(features, self.clip.encode_text(self._text_tokens)[batch.text_index])
-            checked.append(len(batch.texts))
+            checked.append(len(batch.distinct_texts))
             return features
 
     fit(WatchedGIFT(clip=MINI), Watched([Flags(16, 9), Shapes(24, 10)], 8, steps=2, replay=CurrentTask(batch_size=8)))

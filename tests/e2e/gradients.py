@@ -8,7 +8,6 @@ from torch import Tensor
 
 from callbacks.task_callback import TaskCallback
 from gift_lightning.methods import GIFT
-from gift_lightning.numerics.consolidation import normalised_fisher_
 
 
 def keep_steps(folder: Path, follow: Path | str = "") -> list[str]:
@@ -42,7 +41,7 @@ class KeepSteps(TaskCallback):
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         if isinstance(pl_module, GIFT) and trainer.global_step + 1 == _end(trainer, pl_module):
-            importances = normalised_fisher_([part.square() for part in pl_module.replay_gradient], pl_module.trained)
+            importances = pl_module.importance([part.clone() for part in pl_module.replay_gradient])
             kept = {"importances": dict(zip(_trained(pl_module), importances, strict=True))}
             self._keep(trainer, f"step{pl_module.task}.pt", kept)
 

@@ -47,10 +47,10 @@ TEXTS = {"S": "S_prompt_tokens", "R": "R_caption_tokens", "V": "lwf_vr_tokens"}
 """Synthetic prompts, reference sentences, random tokens."""
 
 
-def golden_trainer(precision: Any, tasks: int, *callbacks: Callback) -> Trainer:
+def golden_trainer(precision: Any, tasks: int, *callbacks: Callback, log_every: int = 1) -> Trainer:
     """A trainer that writes and shows nothing."""
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    quiet["log_every_n_steps"] = 1  # the value of a penalty is computed where it is logged
+    quiet["log_every_n_steps"] = log_every  # the value of a penalty is computed where it is logged
     own = [TaskBoundary(), AccuracyMatrix(), *callbacks]
     settings: dict[str, Any] = {**SEQUENCE_DEFAULTS, **quiet}
     return Trainer(accelerator=DEVICE, devices=1, precision=precision, max_epochs=tasks, callbacks=own, **settings)

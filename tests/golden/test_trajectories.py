@@ -11,7 +11,6 @@ from torch import Tensor
 from datamodules import Task, TaskSequence
 from datamodules.stream import StepBatches, StepLoader
 from gift_lightning.methods import GIFT
-from gift_lightning.numerics.consolidation import normalised_fisher_
 from tests.golden.golden import (
     GoldenMemory,
     assert_probes,
@@ -91,8 +90,7 @@ class Recorder(Callback):
             and len(self.steps) < 2
         ):
             names = [name for name, p in module.clip.model.named_parameters() if p.requires_grad]
-            squares = [None if part is None else part.square() for part in module.replay_gradient]
-            importances = normalised_fisher_(squares, module.trained)
+            importances = module.importance([None if g is None else g.clone() for g in module.replay_gradient])
             self.fisher[f"fisher_step{len(self.steps)}"] = dict(zip(names, importances, strict=True))
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
@@ -119,11 +117,11 @@ def copied(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: weight.to("cpu", copy=True) for name, weight in model.state_dict().items()}
 
 
-def fit(name: str, precision: str, cut_text: bool = False) -> tuple[Run, Recorder]:
+def fit(name: str, precision: str, cut_text: bool = False, log_every: int = 1) -> tuple[Run, Recorder]:
     dtype = torch.float64 if precision == "64-true" else torch.float32
     run = build(name, dtype, cut_text)
     recorder = Recorder()
-    trainer = golden_trainer(precision, len(run.tasks), recorder)
+    trainer = golden_trainer(precision, len(run.tasks), recorder, log_every=log_every)
     tasks: list[Task] = [*run.tasks]
     sequence = GoldenSequence(tasks, batch_size=8, steps=run.steps, shuffle=False, replay=run.replay)
     trainer.fit(run.method, sequence)
@@ -221,6 +219,14 @@ def test_cut_text_trains_the_same_weights() -> None:
     name = "finetune" if "finetune" in trajectory_names() else pytest.skip("no run named finetune")
     run, recorder = fit(name, "64-true", cut_text=True)
     assert_losses(name, run, recorder, EXACT)
+    assert_probes(run.method.clip.model.state_dict(), numbers(f"trajectories/{name}.safetensors"), "final", 1e-9)
+
+
+@pytest.mark.parametrize("name", ["gift_awc_load_last", "l2_load"])
+def test_steps_that_are_not_logged_train_the_same_weights(name: str) -> None:
+    if name not in trajectory_names():
+        pytest.skip(f"no run named {name}")
+    run, _ = fit(name, "64-true", log_every=1000)
     assert_probes(run.method.clip.model.state_dict(), numbers(f"trajectories/{name}.safetensors"), "final", 1e-9)
 
 

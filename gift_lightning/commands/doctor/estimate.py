@@ -171,7 +171,7 @@ def _devices(setting: int | str | list[int]) -> int:
 def machine_memory(accelerator: str) -> tuple[str, int] | None:
     """The device that a run would take and its bytes of memory; ``None`` where the system does not tell.
 
-    Of a GPU those that are free.
+    For a GPU: the free bytes.
     """
     if accelerator != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name(0), torch.cuda.mem_get_info(0)[0]

@@ -39,7 +39,7 @@ class ExpertCLIP(ContinualCLIP):
     """
 
     optimizer_type = RowAdamW
-    shares_prompts = False  # the draws of a step are those of all its prompts
+    shares_prompts = False  # dropout and gate noise are drawn for all prompts at once
 
     not_in_knowledge = ("adapters.activation_counts", "adapters.times_frozen", "adapters.step_activations")
 

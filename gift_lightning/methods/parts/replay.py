@@ -58,7 +58,7 @@ class ReplayCLIP(ContinualCLIP):
         if batch_idx % accumulated == 0:
             self.replay_gradient = []
         if "replay" in batch:
-            self.replay_gradient = _added(self.replay_gradient, _apart(self.differentiate(batch["replay"])))
+            self.replay_gradient = _added(self.replay_gradient, _unshared(self.differentiate(batch["replay"])))
             if (batch_idx + 1) % accumulated == 0:
                 _divide_(self.replay_gradient, accumulated)
                 self._sum = self.begin_sum(self.replay_gradient)
@@ -114,7 +114,7 @@ class ReplayCLIP(ContinualCLIP):
     def encode_pair_texts(self, batch: ReplayBatch) -> Tensor:
         """Unit features ``[b, D]`` of the texts of pairs; a text of several pairs is encoded once."""
         assert self._text_tokens is not None
-        return self.clip.encode_text(self._text_tokens[batch.texts])[batch.text_place]
+        return self.clip.encode_text(self._text_tokens[batch.distinct_texts])[batch.text_row]
 
     def replay_texts(self) -> list[str]:
         """The texts of the current task's replay set."""
@@ -170,13 +170,13 @@ def _reached(gradient: Sequence[Tensor | None]) -> list[Tensor]:
     return [part for part in gradient if part is not None]
 
 
-def _apart(gradient: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """A gradient whose tensors can be changed in place: autograd gives parameters that are added one and the same."""
+def _unshared(gradient: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Gradients that share no storage: autograd returns one tensor for two parameters that are added."""
     taken: set[int] = set()
     parts: list[Tensor | None] = []
     for part in gradient:
         if part is not None:
-            storage = part.untyped_storage().data_ptr()
+            storage = part.untyped_storage()._cdata
             part = part.clone() if storage in taken else part
             taken.add(storage)
         parts.append(part)

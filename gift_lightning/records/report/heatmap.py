@@ -33,7 +33,7 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     One column per task; the zero-shot row on top, set apart; below it one row per task of the sequence, with grey empty
     cells. The diagonal is framed, the title names the run and its Transfer, Avg and Last. Up to 20 tasks, the cells
     hold the accuracy in percent. With more, the picture has the size of one of 20: cells have their colour alone, and
-    every second, third, ... task its name; so it costs half a second for any number of tasks.
+    every second, third, ... task its name; so it costs about the same for any number of tasks.
 
     Args:
         path: the PNG file.

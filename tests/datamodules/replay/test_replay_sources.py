@@ -95,10 +95,11 @@ def test_images_that_are_not_kept_are_those_that_are(num_workers):
     assert len(lazy) == len(kept) == 9
     assert torch.equal(lazy[2:5], kept[2:5])
     index = torch.tensor([8, 0, 5, 0])
-    ours, theirs = (ReplayBatch.of(images, index).loaded(images) for images in (lazy, kept))
+    ours, theirs = (ReplayBatch.of(images, index).received(images) for images in (lazy, kept))
     assert all(torch.equal(part, other) for part, other in zip(ours, theirs, strict=True))
     assert torch.equal(ours.images, kept[index]) and torch.equal(ours.text_index, kept.labels[index])
-    assert torch.equal(ours.texts[ours.text_place], ours.text_index) and len(ours.texts.unique()) == len(ours.texts)
+    assert torch.equal(ours.distinct_texts[ours.text_row], ours.text_index)
+    assert len(ours.distinct_texts.unique()) == len(ours.distinct_texts)
     share = torch.tensor([1, 3, 5, 7])
     for (ours, labels), (theirs, expected) in zip(lazy.batches(share, 3), kept.batches(share, 3), strict=True):
         assert torch.equal(ours, theirs) and torch.equal(labels, expected)

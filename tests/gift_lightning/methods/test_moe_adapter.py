@@ -127,6 +127,10 @@ class Steps(TaskCallback):
             self.context.__exit__(None, None, None)
             self.context, self.steps = None, self.steps + 1
 
+    def on_exception(self, *_: Any) -> None:
+        if self.context is not None:
+            self.context.__exit__(None, None, None)
+
 
 @pytest.mark.parametrize(
     "accelerator",

@@ -82,10 +82,13 @@ class Guarded(TaskCallback):
             self.context.__enter__()
             self.guarded += 1
 
-    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, *_: Any) -> None:
         if self.context is not None:
             self.context.__exit__(None, None, None)
             self.context = None
+
+    def on_exception(self, *_: Any) -> None:
+        self.on_train_batch_end()
 
 
 METHODS: list[tuple[type[ContinualCLIP], bool]] = [(Finetune, False), (ZSCL, True), (GIFT, True)]
