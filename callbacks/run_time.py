@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.method import Method
 from callbacks.task_boundary import TaskBoundary
-from callbacks.task_callback import TaskCallback, callback_of, sequence_of
+from callbacks.task_callback import TaskCallback, callback_of, is_trial, sequence_of
 from datamodules.stream import StepLoader
 from gift_lightning.records.environment import machine
 
@@ -31,9 +31,10 @@ class RunTime(TaskCallback):
             ``replay``, the making or reading of its replay set, and ``other``, the reports, the checkpoints outside of
             ``train`` and all the rest. ``zero_shot`` has one number, all before the first task.
         shares: percent of each task's time between two reports, by what the process did: optimiser ``steps``, waiting
-            for ``data``, ``checkpoints``, ``evaluation``, ``replay`` as above, and the ``rest``. ``None`` for tasks of
-            an earlier version.
-        images_per_second: images of each task in its steps, waiting included; ``None`` without steps.
+            for ``data``, ``checkpoints``, ``evaluation``, ``replay`` as above, and the ``rest``. ``None`` for a task
+            that an earlier version began.
+        images_per_second: images of each task in its steps, waiting included; ``None`` without steps, in a trial, and
+            for a task that an earlier version began.
         machines: on which the parts of the run were made.
     """
 
@@ -48,6 +49,7 @@ class RunTime(TaskCallback):
         self._sums: dict[str, float] = {}  # since the last report
         self._since: dict[str, float] = {}  # of those that go on
         self._loaders: list[StepLoader] = []
+        self._is_continued = False  # a task that an earlier version began
         self._in_task = False
 
     # --- clocks -------------------------------------------------------------------------------------------------------
@@ -107,6 +109,7 @@ class RunTime(TaskCallback):
             self._in_task = state.get("started", -1) > state.get("finished", -1)
             running = earlier["task_seconds"]
             self._sums = {"all": running, **({"train": running} if self._in_task else {})}
+            self._is_continued = True
 
     # --- Lightning's hooks --------------------------------------------------------------------------------------------
 
@@ -153,6 +156,9 @@ class RunTime(TaskCallback):
     def on_task_trained(self, trainer: Trainer, method: Method, task: int) -> None:
         self._stop("steps")
         self._take_waiting()
+        writing = callback_of(trainer, TaskBoundary).writing_seconds  # at the end of the steps
+        self._add("steps", -writing)
+        self._add("checkpoints", writing)
 
     def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence, evaluation = sequence_of(trainer), callback_of(trainer, AccuracyMatrix).seconds
@@ -168,10 +174,10 @@ class RunTime(TaskCallback):
         parts |= {"evaluation": evaluation, "replay": replay}
         parts["rest"] = max(0.0, whole - sum(parts.values()))
         for part, seconds in parts.items():
-            self.shares[part].append(round(100 * seconds / whole, 1))
-        rate = sequence.batch_size * sequence.steps(task) / loop if loop else None
-        self.images_per_second.append(rate and round(rate, 2))
-        self._in_task = False
+            self.shares[part].append(None if self._is_continued else round(100 * seconds / whole, 1))
+        is_known = loop > 0 and not self._is_continued and not is_trial(trainer)
+        self.images_per_second.append(round(sequence.batch_size * sequence.steps(task) / loop, 2) if is_known else None)
+        self._in_task = self._is_continued = False
         self._next()
 
     def on_sequence_end(self, trainer: Trainer, method: Method) -> None:

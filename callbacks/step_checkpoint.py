@@ -55,9 +55,11 @@ class StepCheckpoint(Checkpoint):
         every = self.folder.checkpoint_every
         if every is not None and trainer.global_step % every == 0:
             return True
-        if trainer.world_size > 1 and trainer.global_step % _STEPS_BETWEEN_QUESTIONS:
-            return False
         passed = time.monotonic() - self._since >= 60 * self.folder.checkpoint_minutes
+        if trainer.world_size == 1:
+            return passed
+        if trainer.global_step % _STEPS_BETWEEN_QUESTIONS:
+            return False
         return trainer.strategy.reduce_boolean_decision(passed and trainer.is_global_zero, all=False)
 
     def _save(self, trainer: Trainer) -> None:

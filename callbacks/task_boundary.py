@@ -16,6 +16,7 @@ from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, callbacks_of, is_trial, method_of, sequence_of
 from callbacks.trainer_check import check_trainer
 from datamodules.events import TaskEvents
+from datamodules.ranks import on_first_rank
 from datamodules.sequence import TaskSequence
 from gift_lightning.errors import InputError, advice
 from gift_lightning.records.checkpoint import AtomicCheckpointIO
@@ -46,6 +47,7 @@ class TaskBoundary(Callback):
 
     Attributes:
         preparation_seconds: how long the replay set of the task that began last took to make or read.
+        writing_seconds: how long the end of the latest task waited for a checkpoint that was being written.
     """
 
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
@@ -55,7 +57,7 @@ class TaskBoundary(Callback):
         self.protocol: dict[str, Any] = {}
         self.stream: dict[str, Any] = {}
         self.learned = Learned()
-        self.preparation_seconds = 0.0
+        self.preparation_seconds = self.writing_seconds = 0.0
         self._amid_events = False
 
     # --- state --------------------------------------------------------------------------------------------------------
@@ -209,9 +211,11 @@ class TaskBoundary(Callback):
         self._amid_events = False
 
     def _finish(self, trainer: Trainer, method: Method, task: int) -> None:
-        io = trainer.strategy.checkpoint_io
+        io, began = trainer.strategy.checkpoint_io, time.perf_counter()
         if isinstance(io, AtomicCheckpointIO):
-            io.wait()  # the processes that load test images are forked, and a thread that writes is not theirs
+            # the processes that load test images are forked, and a thread that writes is not theirs
+            on_first_rank(trainer, io.wait)
+        self.writing_seconds = time.perf_counter() - began
         with _requeue_later():
             self._finish_undisturbed(trainer, method, task)
 

@@ -11,6 +11,7 @@ from datamodules.replay.pipeline import KEY, PNG_BYTES, STABLE_DIFFUSION, Pipeli
 from datamodules.replay.pipeline_files import fingerprint
 from datamodules.replay.quiet import quiet
 from gift_lightning.errors import InputError, first_line
+from gift_lightning.numerics.precision import float32_products
 from gift_lightning.sources import Source
 
 FEW_STEPS = 50
@@ -106,7 +107,7 @@ class DiffusionGenerator(ImageGenerator):
         missing, pipeline = self.batch_size - len(prompts), self._load()
         noise = [torch.Generator().manual_seed(seed) for seed in [*seeds, *seeds[-1:] * missing]]
         try:
-            with quiet():
+            with quiet(), float32_products(pipeline.device, tf32=False):  # within a run as outside
                 drawn = pipeline(
                     prompts + prompts[-1:] * missing,
                     num_inference_steps=self.steps,

@@ -80,6 +80,21 @@ class CLIP(nn.Module):
         """Factor from cosine to training logit, a scalar: ``exp`` of the stored parameter."""
         return self.model.logit_scale.exp()
 
+    def checkpoint_activations(self) -> None:
+        """From now on store the inputs of blocks alone for a backward pass, which computes the blocks again.
+
+        Raises:
+            InputError: a tower of this model cannot.
+        """
+        self.model.set_grad_checkpointing(True)
+        for tower in (self.model.visual, getattr(self.model, "text", self.model.transformer)):
+            # open_clip only logs that a tower of another library cannot
+            if not any(getattr(module, "grad_checkpointing", False) for module in tower.modules()):
+                raise InputError(
+                    f"`model.activation_checkpointing`: {type(tower).__name__} of this CLIP cannot compute its blocks"
+                    " again: leave it out, or choose another `model.clip`."
+                )
+
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``[n, D]`` of images and ``[m, D]`` of texts: ``encode_image`` and ``encode_text``."""
         return self.encode_image(images), self.encode_text(tokens)

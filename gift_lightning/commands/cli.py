@@ -25,10 +25,9 @@ from gift_lightning.numerics import metrics
 from gift_lightning.records.report import accuracy_table, row_table
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.runs.fit import Run
-from gift_lightning.runs.float32 import float32_products
 from gift_lightning.runs.load import weights_to_test
 from gift_lightning.runs.parser import add_run_arguments, config_text
-from gift_lightning.runs.trainer_settings import check_settings
+from gift_lightning.runs.trainer_settings import check_settings, products
 
 AHEAD = ("generate", "doctor")
 """Commands with the config of fit that are no methods of the trainer."""
@@ -193,7 +192,7 @@ class SequenceCLI(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:
         """Evaluate, without Lightning's table."""
-        with float32_products(self.trainer, self.run.folder.tf32):
+        with products(self.trainer):
             self.trainer.test(**kwargs, verbose=False)  # the table comes from after_test
 
     def after_test(self) -> None:

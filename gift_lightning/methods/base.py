@@ -96,7 +96,7 @@ class ContinualCLIP(SavedMethod):
         self.clip = clip.load()
         self.clip.compiles_training = compile
         if activation_checkpointing:
-            self.clip.model.set_grad_checkpointing(True)
+            self.clip.checkpoint_activations()
         self.lr, self.warmup_steps, self.weight_decay, self.betas = lr, warmup_steps, weight_decay, betas
         self.classes, self.label_smoothing, self.eval_batch_size = classes, label_smoothing, eval_batch_size
         self.task = 0

@@ -79,7 +79,7 @@ class MoEAdapter(ExpertCLIP):
         kwargs: see ``ContinualCLIP``.
     """
 
-    INDIFFERENT = frozenset()
+    INDIFFERENT = ExpertCLIP.INDIFFERENT - {"eval_batch_size"}
     """Not even ``eval_batch_size``: with ``official_quirks`` it decides the routers."""
 
     def __init__(

@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if self._writer is None or self._writer.path != Path(path):
             self._writer = CheckpointWriter(Path(path))
         executor = ThreadPoolExecutor(1, "checkpoint")
-        self._writing = executor.submit(self._writer.write, host_copy(checkpoint))
+        # with the context of this thread: the sentence of an error depends on it
+        self._writing = executor.submit(copy_context().run, self._writer.write, host_copy(checkpoint))
         executor.shutdown(wait=False)  # its thread ends with the file
 
     def wait(self) -> None:

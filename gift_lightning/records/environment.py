@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from gift_lightning.numerics.precision import products_of_process
+
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that affect numbers, by name."""
@@ -32,7 +34,7 @@ def environment(device: torch.device, world_size: int, precision: str) -> dict[s
         "device_name": _name_of(device),
         "world_size": world_size,
         "precision": precision,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),  # "high" is TF32, see RunFolder
+        "float32_products": list(products_of_process() or ()),  # of matrices, and whether convolutions are in TF32
         "threads": torch.get_num_threads(),
         "command": sys.argv,
     }

@@ -84,8 +84,6 @@ class RunFolder:
         name: name of this run, a folder below ``root``.
         checkpoint_every: optimiser steps between two checkpoints within a task, whatever the time; ``None`` for none.
         checkpoint_minutes: from one checkpoint within a task to the next; a task's end always writes one.
-        tf32: whether a run on CUDA with ``trainer.precision`` 32-true multiplies matrices as TF32, several times as
-            fast and with factors of 10 bits; ``False`` for full float32.
 
     Raises:
         InputError: the name is empty or leads out of ``root``, ``checkpoint_every`` is below 1, or
@@ -93,14 +91,13 @@ class RunFolder:
     """
 
     INDIFFERENT: ClassVar[frozenset[str]] = frozenset(  # see same_run
-        {"root", "name", "checkpoint_every", "checkpoint_minutes", "tf32"}
+        {"root", "name", "checkpoint_every", "checkpoint_minutes"}
     )
 
     root: str = "runs"
     name: str = "run"
     checkpoint_every: int | None = None
     checkpoint_minutes: float = 10.0
-    tf32: bool = True
 
     def __post_init__(self) -> None:
         if not self.name.strip("./ "):

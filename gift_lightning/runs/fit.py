@@ -19,10 +19,9 @@ from gift_lightning.records.checkpoint import AtomicCheckpointIO, config_in, rea
 from gift_lightning.records.metrics_csv import MetricsCSV
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
-from gift_lightning.runs.float32 import float32_products
 from gift_lightning.runs.results import Results
 from gift_lightning.runs.same_run import difference, hint
-from gift_lightning.runs.trainer_settings import check_callbacks, check_trainer
+from gift_lightning.runs.trainer_settings import check_callbacks, check_trainer, products
 
 SEQUENCE_DEFAULTS = {
     "reload_dataloaders_every_n_epochs": 1,  # each task has its own loaders
@@ -67,7 +66,7 @@ class Run:
         record, checkpoint = self.begun(method, sequence, checkpoint)
         if record is not None and record["complete"]:
             return Results.of(record, self.folder.path, is_new=False)
-        with float32_products(trainer, self.folder.tf32):
+        with products(trainer):
             trainer.fit(method, datamodule=sequence, ckpt_path=checkpoint)
         if self.writes:
             check_end(trainer, sequence)

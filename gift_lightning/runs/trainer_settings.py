@@ -1,12 +1,14 @@
-"""Settings of Lightning's trainer that do not work here, refused before anything is built with them."""
+"""Settings of Lightning's trainer: those that do not work here are refused, before anything is built with them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
 
 from gift_lightning.errors import InputError
+from gift_lightning.numerics.precision import float32_products
 
 _NAMES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "single_device")
 _CLASSES = ("DDPStrategy", "SingleDeviceStrategy")
@@ -38,6 +40,13 @@ def check_trainer(trainer: Trainer) -> None:
     if type(trainer.strategy).__name__ not in _CLASSES:
         raise _wrong_strategy(type(trainer.strategy).__name__)
     _check_precision(trainer.precision)
+
+
+def products(trainer: Trainer) -> AbstractContextManager[None]:
+    """The context of a run: with ``32-true`` a CUDA device multiplies float32 matrices as TF32."""
+    if trainer.precision != "32-true":
+        return nullcontext()
+    return float32_products(trainer.strategy.root_device, tf32=True)
 
 
 def _wrong_strategy(name: Any) -> InputError:

@@ -21,6 +21,7 @@ from datamodules.base import Task
 from gift_lightning.clip.model import CLIP, cosine
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
+from gift_lightning.numerics.precision import float32_products
 
 BATCHES = 5
 """Batches of each worker process that are timed."""
@@ -104,7 +105,8 @@ def step_rate(clip: CLIP, task: Task, batch: int, device: torch.device, half: to
     try:
         clip.to(device).requires_grad_(True)
         images = torch.randn(batch, 3, *_pair(clip.model.visual.image_size), device=device)
-        return batch / min([_step(clip, images, tokens, half) for _ in range(STEPS + 1)][1:])
+        with float32_products(device, tf32=half is None):
+            return batch / min([_step(clip, images, tokens, half) for _ in range(STEPS + 1)][1:])
     except torch.OutOfMemoryError as error:
         raise InputError(
             f"{device} has not enough memory for a step of {batch} images: lower `data.batch_size`, or raise"

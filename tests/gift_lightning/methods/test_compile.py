@@ -133,17 +133,18 @@ def test_towers_without_gradients_are_not_compiled_and_nothing_else_changes(comp
     assert len(compilations) == 2 and list(clip.state_dict()) == names
     with torch.no_grad():
         copy = FrozenCopy(clip).module(images, tokens)
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(copy, clip.eval()(images, tokens), strict=True))
+        for ours, theirs in zip(copy, clip.eval()(images, tokens), strict=True):
+            assert (ours - theirs).abs().max() < 1e-6  # a copy lies elsewhere in memory, which changes the last bits
     assert len(compilations) == 2
     pickle.dumps(deepcopy(clip.model))
 
 
 @pytest.mark.parametrize("name", ["compile", "activation_checkpointing"])
 def test_experts_in_hooks_refuse_both(name: str) -> None:
-    with pytest.raises(InputError, match=rf"MoEAdapter cannot have `model\.{name}`: its experts work in hooks"):
+    with pytest.raises(InputError, match=rf"MoEAdapter cannot have {name}: its experts work in hooks"):
         MoEAdapter(clip=MINI, **{name: True})
 
 
 def test_lora_is_not_computed_again() -> None:
-    with pytest.raises(InputError, match=r"would compute blocks again without `model\.lora`"):
+    with pytest.raises(InputError, match="would compute blocks again without lora"):
         ConDU(clip=MINI, lora=LoRA(), activation_checkpointing=True)

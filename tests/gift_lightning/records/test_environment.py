@@ -17,7 +17,7 @@ def test_versions_are_those_of_what_is_installed() -> None:
 def test_the_environment_says_where_a_run_took_place() -> None:
     where = environment(CPU, world_size=2, precision="bf16-mixed")
     assert (where["device"], where["world_size"], where["precision"]) == ("cpu", 2, "bf16-mixed")
-    assert where["float32_matmul_precision"] == "highest"
+    assert where["float32_products"][0] == "highest"
     assert where["versions"] == versions() and where["command"] == sys.argv
     assert where["device_name"] and machine(CPU, 1).startswith(f"{where['device_name']}, {where['threads']} thread")
     assert machine(CPU, 3) == f"{machine(CPU, 1)} in each of 3 processes"
