@@ -36,7 +36,9 @@ def compiled_features(function: Callable[..., Tensor], model: nn.Module, *inputs
         inputs = tuple(tensor.contiguous() for tensor in inputs)  # a graph belongs to strides, too
         for tensor in inputs:
             torch._dynamo.maybe_mark_dynamic(tensor, [0, 1])
-    return _compiled(function)(model, *inputs)
+    # within DDP's forward pass dynamo would cut graphs where DDP's messages end, whose sizes it would have to guess
+    with torch._dynamo.config.patch(optimize_ddp=False):
+        return _compiled(function)(model, *inputs)
 
 
 @cache

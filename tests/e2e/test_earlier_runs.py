@@ -38,6 +38,14 @@ def test_a_finished_run_is_shown_by_the_same_command(name: str, tmp_path: Path) 
     assert "This run is complete" in out and "notes" not in err
 
 
+@pytest.mark.parametrize("name", ["moeadapter", "condu"])
+def test_a_finished_run_is_shown_by_its_own_config(name: str, tmp_path: Path) -> None:
+    shutil.copytree(RUNS / name, tmp_path / name)
+    status, out, err = call("fit", "--config", str(RUNS / name / "config.yaml"), "--run.root", str(tmp_path))
+    assert status == 0, err
+    assert "This run is complete" in out
+
+
 def test_they_stand_side_by_side(tmp_path: Path) -> None:
     status, out, err = call("report", str(RUNS / "gift"), str(RUNS / "condu"), str(RUNS / "moeadapter"))
     assert status == 0, err
