@@ -12,7 +12,7 @@ from benchmarks import generation
 def test_both_ways_draw_the_same_images(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "WIDTH", 32)
     monkeypatch.setattr(generation, "SIDE", 8)
-    (table,) = generation.tables(steps=2, batch=2, shape=shape, batches=2, rounds=1)
+    table = generation.measured("cpu", steps=2, batch=2, shape=shape, batches=2, rounds=1)
     names, *ways = (list(column.cells) for column in table.columns[:3])
     assert names == ["denoising", "decoding", "writing", "all together", "device waits", "images/s"]
     assert all(float(cell) > 0 for way in ways for cell in (*way[:4], way[5]))
