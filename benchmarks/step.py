@@ -44,7 +44,7 @@ ON_CPU = [Case("gift", 4), Case("gift", 1), Case("moe_adapter", 4)]
 PEAK = {"H200": 989.0, "H100": 989.0, "A100": 312.0}
 """Dense TFLOP/s in bfloat16 by the makers' data sheets."""
 
-STEPS_EQUAL = 3
+STEPS_EQUAL = 2
 """So many losses are compared."""
 
 
@@ -101,7 +101,7 @@ def textbook(case: Case, workload: Workload) -> Textbook:
 # --- on a CPU: each way in its own process, in turn -------------------------------------------------------------------
 
 
-def side_by_side(cases: list[Case], turns: int = 2) -> Table:
+def side_by_side(cases: list[Case], turns: int = 1) -> Table:
     """Seconds and peak memory of a step of both ways."""
     title = f"ViT-B/16, 100 classes, {torch.get_num_threads()} threads"
     table = Table(title, "s, ours", "s, textbook", "ratio", "GB, ours", "GB, textbook", "ours / textbook")
