@@ -87,7 +87,8 @@ class CLIP(nn.Module):
             InputError: a tower of this model cannot.
         """
         self.model.set_grad_checkpointing(True)
-        for tower in (self.model.visual, getattr(self.model, "text", self.model.transformer)):
+        texts = self.model.text if hasattr(self.model, "text") else self.model.transformer
+        for tower in (self.model.visual, texts):
             # open_clip only logs that a tower of another library cannot
             if not any(getattr(module, "grad_checkpointing", False) for module in tower.modules()):
                 raise InputError(

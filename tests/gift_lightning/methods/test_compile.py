@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from lightning import Trainer
@@ -16,6 +17,7 @@ from callbacks.task_callback import TaskCallback
 from datamodules import TaskSequence
 from datamodules.mini import Counting, Flags, Shapes
 from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
 from gift_lightning.clip.source import CLIPSource
 from gift_lightning.errors import InputError
 from gift_lightning.methods import GIFT, ConDU, ContinualCLIP, MoEAdapter
@@ -143,6 +145,15 @@ def test_towers_without_gradients_are_not_compiled_and_nothing_else_changes(comp
 def test_experts_in_hooks_refuse_both(name: str) -> None:
     with pytest.raises(InputError, match=rf"MoEAdapter cannot have {name}: its experts work in hooks"):
         MoEAdapter(clip=MINI, **{name: True})
+
+
+@pytest.mark.parametrize("custom", [False, True], ids=["CLIP", "CustomTextCLIP"])
+def test_both_kinds_of_open_clips_models_checkpoint_both_towers(custom: bool) -> None:
+    mini = MINI.load()
+    model = open_clip.create_model("ViT-S-32-alt", force_custom_text=custom)
+    CLIP(model, mini.train_transform, mini.test_transform, mini.tokenizer).checkpoint_activations()
+    assert model.visual.transformer.grad_checkpointing
+    assert (model.text if custom else model).transformer.grad_checkpointing
 
 
 def test_lora_is_not_computed_again() -> None:
