@@ -6,6 +6,7 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from rich.console import RenderableType
+from rich.text import Text
 from torch import Tensor, nn
 
 from callbacks.accuracy_matrix import AccuracyMatrix
@@ -197,7 +198,7 @@ class RunRecord(TaskCallback):
 
 def _show(*parts: RenderableType) -> None:
     for part in filter(None, parts):
-        plain_console().print(part)
+        plain_console().print(part, soft_wrap=isinstance(part, Text))  # a line of a log stays one line
 
 
 def _notes(trainer: Trainer, method: Method) -> list[str]:
