@@ -96,7 +96,7 @@ def ours(samples: SeededSamples | ReplayDraws, workers: int, device: str, batche
     for batch in StepLoader(0, samples, stream, workers, pin_memory=device == "cuda"):
         moved = move_data_to_device(batch, device)
         if isinstance(samples, ReplayDraws):
-            yield moved.loaded(samples.images).images
+            yield moved.received(samples.images).images
         else:
             yield CLIP_TRANSFORMS.normalize(moved[0])
 

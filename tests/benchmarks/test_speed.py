@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+from benchmarks import input as images_to_model
 from benchmarks import speed
 from benchmarks.step import STEPS_EQUAL, check_losses, flops, stepper
 from benchmarks.workload import METHODS, Case
@@ -54,3 +55,11 @@ def test_a_part_is_kept_beside_the_others(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_script_for_a_gpu_names_its_parts(arguments: list[str]) -> None:
     done = subprocess.run(["bash", "benchmarks/gpu.sh", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode and "speed or rehearsal" in done.stdout + done.stderr
+
+
+def test_images_come_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_to_model, "IMAGES", 64)
+    monkeypatch.setattr(images_to_model, "BATCH", 4)
+    monkeypatch.setattr(images_to_model.os, "cpu_count", lambda: 1)
+    of_draw, both = images_to_model.tables(rounds=1)
+    assert of_draw.row_count == 3 and both.row_count == 4
