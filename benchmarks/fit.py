@@ -49,17 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tables(device: str = "cpu") -> list[Table]:
     """Milliseconds of a step in ``fit`` and in the bare loop, and what ``fit`` adds."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     small = Table("small CLIP of MiniMTIL, batch 64", "ms, fit", "ms, bare loop", "fit adds")
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device == "cpu" else threads)
     for method in ("finetune", "gift"):
-        add_row(small, method, partial(build_mini, method), device, turns=5)
+        add_row(small, method, partial(build_mini, method), device)
     torch.set_num_threads(threads)
     if device == "cpu":
         large = Table("ViT-B/16, batch 4", "ms, fit", "ms, the method's step", "fit adds")
         outside = Outside()
-        trainer_of(device, callbacks=[outside]).fit(*build(Case("gift", 4, steps=SKIPPED + 4)))
+        trainer_of(device, callbacks=[outside]).fit(*build(Case("gift", 4, steps=SKIPPED + 3)))
         whole, inside = 1e3 * outside.seconds, 1e3 * outside.inside
         large.add_row("gift", f"{whole:.1f}", f"{inside:.1f}", f"{whole / inside - 1:.2%}")
     else:
@@ -90,7 +91,7 @@ def build_mini(method: str) -> tuple[ContinualCLIP, TaskSequence]:
     """A method with the small CLIP and a task of MiniMTIL, as ``conf/mini`` has them."""
     kind, arguments = METHODS[method]
     replay = MiniReplay() if method == "gift" else None
-    sequence = TaskSequence([Digits(test_size=10)], batch_size=64, steps=60, replay=replay)
+    sequence = TaskSequence([Digits(test_size=10)], batch_size=64, steps=40, replay=replay)
     return kind(clip=MINI, lr=2.5e-3, warmup_steps=12, **arguments), sequence
 
 
