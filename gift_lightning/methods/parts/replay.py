@@ -74,7 +74,7 @@ class ReplayCLIP(ContinualCLIP):
         return list(gradient)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """The task's backward pass; then wait for the sum over ranks, which began before its forward pass."""
+        """The backward pass of the task loss ``[]``; then wait for the sum over ranks, which began before it."""
         super().backward(loss, *args, **kwargs)
         if self._sum is not None:
             self._sum.wait()
