@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.distributed import Work
-from torch.optim import Optimizer
 
 from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, sequence_of
@@ -48,7 +47,7 @@ class FisherShares(TaskCallback):
     def __init__(self, method: Replaying) -> None:
         self.method = method
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.method.is_logged:
             sums = [None if part is None else part.square().sum() for part in self.method.replay_gradient]
             self.method.log_dict(_shares(self.method, sums))

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from datamodules.base import Candidates
 from datamodules.events import TaskEvents
@@ -78,6 +79,26 @@ class Method(LightningModule, TaskEvents, ABC):
     @abstractmethod
     def notes(self) -> list[str]:
         """Sentences on what a user should know of the model and its settings, after ``setup``; see ``Task.notes``."""
+
+    def complete_gradient(self, optimizer: Optimizer) -> None:
+        """Add to the gradients of the task loss what a method computes without a graph: a replay gradient, a penalty.
+
+        A step goes through these hooks in this order, on each rank and whatever the precision:
+
+        1. ``training_step`` and ``backward``, once for each accumulated batch: ``.grad`` is the gradient of the task
+           loss, averaged over ranks and batches.
+        2. ``on_after_backward`` of callbacks: the gradients of the task and of the replay loss, still apart. With
+           ``16-mixed`` that of the task is multiplied by the scale of the loss, which is then divided out.
+        3. ``complete_gradient``, which ``TaskBoundary`` calls: ``.grad`` is the gradient of the whole loss, equal on
+           all ranks.
+        4. ``on_before_optimizer_step`` of the other callbacks, then of the method: monitors see the whole gradient.
+           (A hook on a tensor, as of ``wandb.watch``, runs in the backward pass and sees this rank's part of 1.)
+        5. ``configure_gradient_clipping``: ``gradient_clip_val`` clips the whole gradient.
+        6. the optimiser's step.
+
+        Args:
+            optimizer: of the task.
+        """
 
     def knowledge(self) -> dict[str, Tensor]:
         """The tensors that predictions need beside the weights of the CLIP, by name; none for most methods.

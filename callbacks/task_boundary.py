@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from callbacks.event_check import check_receivers
 from callbacks.learned import Learned, check_trained
 from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, callbacks_of, is_trial, method_of, sequence_of
-from callbacks.trainer_check import check_trainer
+from callbacks.trainer_check import check_length, check_others, check_trainer
 from datamodules.events import TaskEvents
 from datamodules.ranks import on_first_rank
 from datamodules.sequence import TaskSequence
@@ -106,6 +107,12 @@ class TaskBoundary(Callback):
                 f"The checkpoint was written with {changed[0]} {state['stream'][changed[0]]}, the config has"
                 f" {self.stream[changed[0]]}: a run continues only with the same training stream."
             )
+        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        if batches["processed"] % trainer.accumulate_grad_batches:
+            raise InputError(
+                "The checkpoint was written amid accumulated batches, whose gradients are in no checkpoint. Resume from"
+                " last.ckpt."
+            )
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
         self.learned.start = state.get("checksums", {})
         sequence = sequence_of(trainer)
@@ -119,8 +126,10 @@ class TaskBoundary(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         sequence, method = sequence_of(trainer), method_of(trainer)
         check_receivers(sequence, method, callbacks_of(trainer))
+        check_trainer(trainer)
+        check_others(callbacks_of(trainer), self, self.folder.checkpoints if self.folder is not None else None)
         if not is_trial(trainer):
-            check_trainer(trainer, sequence, stage)
+            check_length(trainer, sequence, stage)
         if stage == "fit":
             self._amid_events = False  # an exception in an earlier fit may have left it
             # before a checkpoint is restored: the protocol names the starting weights
@@ -181,6 +190,9 @@ class TaskBoundary(Callback):
             )
         seed = stream_seed(sequence.seed, "step", step, batch_idx, trainer.global_rank)
         seed_generators(seed, trainer.strategy.root_device)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        method_of(trainer).complete_gradient(optimizer)  # first: the other callbacks see the whole gradient
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # an epoch also ends when something stops the trainer within a task (a time limit, another callback)

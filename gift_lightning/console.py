@@ -42,6 +42,7 @@ def quiet_libraries() -> None:
     logging.raiseExceptions = False  # a log file of a library that cannot be written, as on a full disk
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # their reports, which were asked for
     for message in (
         ".*does not have many workers.*",
         ".*DataLoader will create .* worker processes.*",

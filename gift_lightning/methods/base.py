@@ -35,7 +35,7 @@ class ContinualCLIP(SavedMethod):
     loss = CE(exp(s) * cos(image, class prompts), label), label-smoothed, over ``classes``
 
     A method adds its own: more losses (``training_step``), a gradient that needs no graph
-    (``on_before_optimizer_step``), work at a task's boundaries (``prepare_task``, ``on_task_start``, ``on_task_end``),
+    (``complete_gradient``), work at a task's boundaries (``prepare_task``, ``on_task_start``, ``on_task_end``),
     callbacks (``configure_callbacks``), or another way to predict (``evaluate``).
 
     Args:

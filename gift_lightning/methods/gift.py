@@ -113,10 +113,10 @@ class GIFT(DistillationCLIP):
         squares = [None if part is None else part.mul_(part) for part in gradient]
         return normalised_fisher_(squares, self.trained)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+    def complete_gradient(self, optimizer: Optimizer) -> None:
         """Add the gradients of the replay loss and of the penalty to that of the task."""
         gradient = self.replay_gradient
-        super().on_before_optimizer_step(optimizer)
+        super().complete_gradient(optimizer)
         self.consolidate(gradient)
 
     def consolidate(self, gradient: Sequence[Tensor | None]) -> None:

@@ -33,7 +33,7 @@ class L2(ContinualCLIP):
     def on_task_start(self, task: int) -> None:
         self.anchor.copy_from(self.clip.model)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+    def complete_gradient(self, optimizer: Optimizer) -> None:
         penalty = *self.anchor.pairs(self.clip.model), self.l2
         pull_to_anchor(*penalty)
         if self.is_logged:

@@ -150,7 +150,7 @@ class MoEAdapter(ExpertCLIP):
         seed = stream_seed(self.sequence.seed, "adapters", self.trainer.global_step)
         return Draws(seed, *self.sequence.place(batch_idx))
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+    def complete_gradient(self, optimizer: Optimizer) -> None:
         activations = self.trainer.strategy.reduce(self.moe.step_activations.to(self.device), reduce_op="sum")
         assert isinstance(activations, Tensor) and isinstance(optimizer, RowAdamW)
         optimizer.rows = self.moe.learning_rows(activations)

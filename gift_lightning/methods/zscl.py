@@ -58,8 +58,8 @@ class ZSCL(DistillationCLIP):
         if self.anchor is not None:
             self.anchor.copy_from(self.clip)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        super().on_before_optimizer_step(optimizer)
+    def complete_gradient(self, optimizer: Optimizer) -> None:
+        super().complete_gradient(optimizer)
         if self.anchor is not None:
             penalty = *self.anchor.pairs(self.clip), self.l2
             pull_to_anchor(*penalty)

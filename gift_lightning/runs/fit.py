@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import AccuracyMatrix, RunRecord, RunTime, SequenceProgress, StepCheckpoint, TaskBoundary
@@ -21,7 +22,7 @@ from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.runs.results import Results
 from gift_lightning.runs.same_run import difference, hint
-from gift_lightning.runs.trainer_settings import check_callbacks, check_trainer, products
+from gift_lightning.runs.trainer_settings import check_built, check_objects, check_start, products
 
 SEQUENCE_DEFAULTS = {
     "reload_dataloaders_every_n_epochs": 1,  # each task has its own loaders
@@ -66,6 +67,8 @@ class Run:
         record, checkpoint = self.begun(method, sequence, checkpoint)
         if record is not None and record["complete"]:
             return Results.of(record, self.folder.path, is_new=False)
+        if checkpoint is None:
+            check_start(trainer)
         with products(trainer):
             trainer.fit(method, datamodule=sequence, ckpt_path=checkpoint)
         if self.writes:
@@ -82,15 +85,22 @@ class Run:
         Raises:
             InputError: they do not go together, or no method works with them.
         """
-        callbacks = [*self._callbacks(settings.get("enable_progress_bar")), *_as_list(settings.get("callbacks"))]
-        check_callbacks(callbacks)
+        users = _as_list(settings.get("callbacks"))
+        if not self.writes:
+            users = [callback for callback in users if not isinstance(callback, Checkpoint)]
+        callbacks = [*self._callbacks(settings.get("enable_progress_bar"), users), *users]
+        plugins = _as_list(settings.get("plugins"))
+        check_objects(settings.get("strategy"), plugins, callbacks)
         given = [logger for logger in _as_list(settings.get("logger")) if not isinstance(logger, bool)]
+        # Lightning takes the loggers from a trial itself; callbacks that log want some
+        has_log = self.writes or settings.get("fast_dev_run")
+        loggers = [MetricsCSV(str(self.folder.path)), *given] if has_log else given
         of_run = {
             "callbacks": callbacks,
-            "plugins": [*_as_list(settings.get("plugins")), AtomicCheckpointIO()],
+            "plugins": [*plugins, AtomicCheckpointIO()],
             "default_root_dir": str(self.folder.path),
             "enable_checkpointing": self.writes,
-            "logger": [MetricsCSV(str(self.folder.path)), *given] if self.writes else given or False,
+            "logger": loggers or False,
         }
         try:
             trainer = Trainer(**{**settings, **of_run})
@@ -99,14 +109,14 @@ class Run:
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"The trainer's settings do not go together: {reason}") from error
-        check_trainer(trainer)
+        check_built(trainer, settings.get("num_nodes") or 1)
         return trainer
 
-    def _callbacks(self, progress_bar: bool | None) -> list[Any]:
+    def _callbacks(self, progress_bar: bool | None, users: list[Callback]) -> list[Any]:
         folder = self.folder if self.writes else None
         record = RunRecord(folder, self.config)
         callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunTime(), record]
-        if progress_bar is not False:
+        if progress_bar is not False and not any(isinstance(callback, ProgressBar) for callback in users):
             callbacks.insert(0, SequenceProgress())  # it shows the work of the boundary at the start
         if folder is not None:
             callbacks.append(StepCheckpoint(folder))
@@ -205,4 +215,4 @@ def _named(differing: str) -> str:
 
 
 def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

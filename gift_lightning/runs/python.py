@@ -170,7 +170,8 @@ def _of_yaml(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _as_a_guest() -> Iterator[None]:
-    """Within it, a run has the process for itself; after it, signals, warnings, logs and randomness are as they were.
+    """Within it, a run has the process for itself; after it, signals, warnings, logs and kernels are as they were, and
+    so is randomness.
 
     Ctrl-C is a ``KeyboardInterrupt`` again: Lightning makes an exit of the process of it.
     """
@@ -179,7 +180,7 @@ def _as_a_guest() -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGUSR1", None)])]
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:
-        with warnings.catch_warnings(), _randomness_restored():
+        with warnings.catch_warnings(), _randomness_restored(), _kernels_restored():
             quiet_libraries()
             yield
     except SystemExit as end:
@@ -216,3 +217,19 @@ def _randomness_restored() -> Iterator[None]:
             os.environ.pop(name, None)
             if seed is not None:
                 os.environ[name] = seed
+
+
+@contextmanager
+def _kernels_restored() -> Iterator[None]:
+    """Within it, a trainer chooses kernels by ``deterministic`` and ``benchmark``; after it, they are as before."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=only_warns)
+        torch.backends.cudnn.benchmark = benchmark
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+        if workspace is not None:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace

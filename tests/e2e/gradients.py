@@ -22,8 +22,9 @@ def keep_steps(folder: Path, follow: Path | str = "") -> list[str]:
 class KeepSteps(TaskCallback):
     """Keeps what a run has at the last step of each task, where no part of a loss is zero any more, and after the task.
 
-    ``step<t>.pt`` has the trained ``weights`` before that step, the ``gradients`` that the optimiser then used, and for
-    GIFT the ``importances`` of the weights; ``task<t>.pt`` has the ``weights`` with which the next task begins.
+    ``step<t>.pt`` has the trained ``weights`` before that step, gradients as ``monitored``, before they are clipped,
+    the ``gradients`` that the optimiser then used, and for GIFT the ``importances`` of the weights; ``task<t>.pt`` has
+    the ``weights`` with which the next task begins.
 
     Args:
         folder: of these files; rank 0 writes them.
@@ -39,18 +40,20 @@ class KeepSteps(TaskCallback):
             self._keep(trainer, f"step{pl_module.task}.pt", {"weights": _copies(_trained(pl_module))})
             self._take_over(pl_module, f"step{pl_module.task}.pt")
 
-    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         if isinstance(pl_module, GIFT) and trainer.global_step + 1 == _end(trainer, pl_module):
             importances = pl_module.importance([part.clone() for part in pl_module.replay_gradient])
             kept = {"importances": dict(zip(_trained(pl_module), importances, strict=True))}
             self._keep(trainer, f"step{pl_module.task}.pt", kept)
 
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        if trainer.global_step + 1 == _end(trainer, pl_module):
+            self._keep(trainer, f"step{pl_module.task}.pt", {"monitored": _gradients(pl_module)})
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step != _end(trainer, pl_module):
             return
-        trained = _trained(pl_module)
-        kept = {"gradients": _copies({name: p.grad for name, p in trained.items() if p.grad is not None})}
-        self._keep(trainer, f"step{pl_module.task}.pt", kept)
+        self._keep(trainer, f"step{pl_module.task}.pt", {"gradients": _gradients(pl_module)})
 
     def on_task_report(self, trainer: Any, module: Any, task: int) -> None:
         self._keep(trainer, f"task{task}.pt", {"weights": _copies(_trained(module))})
@@ -78,6 +81,10 @@ def _end(trainer: Any, module: Any) -> int:
 
 def _trained(module: Any) -> dict[str, Any]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _gradients(module: Any) -> dict[str, Tensor]:
+    return _copies({name: p.grad for name, p in _trained(module).items() if p.grad is not None})
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

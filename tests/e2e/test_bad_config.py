@@ -192,12 +192,42 @@ BAD_CONFIG = {
     "TPU": (["--trainer.accelerator", "tpu"], "The trainer's settings do not go together: Requirement 'torch_xla"),
     **{
         f"strategy {name}": (["--trainer.strategy", name], WEIGHTS)
-        for name in ("fsdp", "deepspeed_stage_2", "xla", "ddp_spawn", "abc", f"{LIGHTNING}strategies.FSDPStrategy")
+        for name in ("fsdp", "deepspeed_stage_2", "xla", "abc", f"{LIGHTNING}strategies.FSDPStrategy")
     },
     **{
         f"class of strategy {name}": (["--trainer.strategy", f"{{class_path: {LIGHTNING}strategies.{name}}}"], WEIGHTS)
         for name in ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAStrategy")
     },
+    **{
+        f"strategy {name}": (["--trainer.strategy", name], f"is {name}: copies of this process ({method}) would")
+        for name, method in {"ddp_spawn": "spawn", "ddp_notebook": "fork", "ddp_fork": "fork"}.items()
+    },
+    "class of strategy that forks": (
+        ["--trainer.strategy", f"{{class_path: {LIGHTNING}strategies.DDPStrategy, init_args: {{start_method: fork}}}}"],
+        "DDPStrategy: copies of this process (fork) would train, and their results not come back to it: choose ddp",
+    ),
+    "two nodes without a launcher": (
+        ["--trainer.num_nodes", "2"],
+        "trainer.num_nodes is 2, and this process does not know the others: start the run on each node with torchrun",
+    ),
+    "two nodes of one device": (
+        ["--trainer.num_nodes", "2", "--trainer.strategy", "single_device"],
+        "trainer.num_nodes is 2, and trainer.strategy is for one device: choose ddp.",
+    ),
+    "a callback that ends tasks": (
+        ["--trainer.callbacks", f"[{{class_path: {LIGHTNING}callbacks.EarlyStopping, init_args: {{monitor: lr}}}}]"],
+        "trainer.callbacks has EarlyStopping: it compares losses of different tasks, and ends the run before the last",
+    ),
+    "bare bones": (["--trainer.barebones", "true"], "trainer.barebones is True: a run logs and writes checkpoints"),
+    "a registry of models": (["--trainer.model_registry", "mine"], "trainer.model_registry is mine: a run uploads"),
+    "a negative limit": (
+        ["--trainer.gradient_clip_val", "-1"],
+        "trainer.gradient_clip_val is -1: give a positive number, or null for none.",
+    ),
+    "clipping without a limit": (
+        ["--trainer.gradient_clip_algorithm", "value"],
+        "trainer.gradient_clip_algorithm clips nothing without trainer.gradient_clip_val: set it.",
+    ),
 }
 
 

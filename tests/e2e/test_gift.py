@@ -44,7 +44,8 @@ def test_killed_run_resumes_bit_identical(moment: str, fit: Fit, tmp_path: Path,
     assert_same(tmp_path / "gift", whole)
 
 
-FEW_STEPS = ["--data.steps", "5"]
+CLIP_AT = 0.5
+FEW_STEPS = ["--data.steps", "5", "--trainer.gradient_clip_val", str(CLIP_AT)]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,12 @@ def test_two_ranks_equal_one_process(one_process: Path, tmp_path: Path) -> None:
     assert len(files) == 3 * 40
     for file in files:
         assert file.read_bytes() == (one_process / file.relative_to(tmp_path)).read_bytes()
+    for task in range(3):  # what monitors see is clipped, and nothing beside it
+        step = torch.load(tmp_path / "steps" / f"step{task}.pt")
+        norm = torch.stack([gradient.norm() for gradient in step["monitored"].values()]).norm()
+        assert norm > CLIP_AT
+        for name, gradient in step["monitored"].items():
+            torch.testing.assert_close(step["gradients"][name], gradient * CLIP_AT / norm, rtol=1e-5, atol=0)
 
 
 def test_a_boundary_fisher_is_the_same_on_two_ranks(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.plugins import AsyncCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
 
 import gift_lightning
 from callbacks import AccuracyMatrix, TaskBoundary
@@ -346,6 +349,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "type": ({"accumulate_grad_batches": "two"}, r"^accumulate_grad_batches is 'two', but must be of type int\."),
     "precision": ({"precision": "16-true"}, r"^precision is 16-true: in weights of 16 bits"),
     "strategy": ({"strategy": "fsdp"}, r"^strategy is fsdp: methods copy and compare whole weights"),
+    "copies": (
+        {"strategy": DDPStrategy(start_method="fork"), "devices": 2, "accelerator": "cpu"},
+        r"^strategy is DDPStrategy: copies of this process \(fork\) would train, .*: choose ddp, which starts",
+    ),
+    "checkpoints": ({"plugins": AsyncCheckpointIO()}, r"^plugins has AsyncCheckpointIO, and a run its own"),
+    "callback": ({"callbacks": StochasticWeightAveraging(1e-3)}, r"^callbacks has StochasticWeightAveraging: it av"),
     "steps": ({"max_steps": 7}, r"^max_epochs and max_steps belong to the sequence, .*: set tasks and steps instead\."),
     "no text": ({"precision": object()}, r"fit: precision is of type object, which no config can hold"),
     "no folder": ({"run": ""}, r"run is '': name a folder for this run alone"),

@@ -84,6 +84,8 @@ class Recorder(Callback):
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         self.lr = optimizer.param_groups[0]["lr"]
+
+    def on_after_backward(self, trainer: Any, module: Any) -> None:
         if (
             isinstance(module, GIFT)
             and getattr(module, "consolidation", "adaptive") == "adaptive"

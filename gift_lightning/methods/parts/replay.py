@@ -23,7 +23,7 @@ class ReplayCLIP(ContinualCLIP):
     Every step differentiates the replay loss first and frees its graph before the task's is built, so that only one is
     alive at a time: ``training_step`` hands the batch of ``data.replay`` to ``differentiate``, which calls the method's
     ``replay_loss``. The gradient waits in ``replay_gradient``, which the consolidation of weights needs alone, until
-    ``on_before_optimizer_step`` adds it to that of the task and lets go of it. Meanwhile the ranks sum it.
+    ``complete_gradient`` adds it to that of the task and lets go of it. Meanwhile the ranks sum it.
 
     The loss of a batch is that of all ranks' images together; the losses of accumulated batches are averaged, as in any
     contrastive learning. A task without a replay set has the loss of the task alone.
@@ -73,13 +73,14 @@ class ReplayCLIP(ContinualCLIP):
             gradient = torch.autograd.grad(sum(losses.values()), self.trained, allow_unused=True)  # type: ignore[arg-type]
         return list(gradient)
 
-    def on_after_backward(self) -> None:
-        """Wait for the sum over ranks, which went on during the task's forward and backward pass."""
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The backward pass of the task loss ``[]``; then wait for the sum over ranks, which began before it."""
+        super().backward(loss, *args, **kwargs)
         if self._sum is not None:
             self._sum.wait()
             self._sum = None
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+    def complete_gradient(self, optimizer: Optimizer) -> None:
         """Add the replay gradient to that of the task, which DDP has averaged over ranks by now, and let go of it."""
         gradient, self.replay_gradient = self.replay_gradient, []
         if gradient:

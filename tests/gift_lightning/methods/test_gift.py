@@ -77,7 +77,7 @@ class EarlyProbe(Probe):
     def on_train_batch_end(self, *_: Any) -> None:
         pass
 
-    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+    def on_after_backward(self, trainer: Any, module: Any) -> None:
         self.look(module)
 
 
@@ -103,7 +103,7 @@ def test_gradient_of_a_step_is_that_of_the_whole_loss() -> None:
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
             found.append(largest_difference([p.grad for p in module.trained], self.expected))
 
-        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        def on_after_backward(self, trainer: Any, module: Any) -> None:
             gradient = module.replay_gradient
             total = module.task_loss(*self.batch["task"]) + sum(module.replay_loss(self.batch["replay"]).values())
             weights, anchors = module.anchor.pairs(module.clip)
@@ -129,8 +129,9 @@ def test_accumulated_batches_average_their_replay_gradients() -> None:
             return gradient
 
     class Used(TaskCallback):
-        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
-            used.append(module.replay_gradient[0].clone())
+        def on_after_backward(self, trainer: Any, module: Any) -> None:
+            if module.is_logged:  # the last batch of a step
+                used.append(module.replay_gradient[0].clone())
 
     fit(Recording(clip=MINI, lr=1e-3), Used(), replay=DrawnReplay(), accumulate_grad_batches=2)
     assert len(used) == 5 and len(parts) == 10
@@ -166,7 +167,7 @@ class OneBackwardPass(GIFTAblation):
         self.replay_gradient = [None for _ in self.trained]
         return self.record("task", self.task_loss(*batch["task"]) + replayed)
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
+    def complete_gradient(self, optimizer: Any) -> None:
         """No gradient is added."""
 
 
