@@ -188,7 +188,7 @@ class Workload:
         """One optimiser step as Lightning makes it, without its loop."""
         self.optimizer.zero_grad()
         self.differentiate()
-        self.method.on_before_optimizer_step(self.optimizer)
+        self.method.complete_gradient(self.optimizer)
         self.optimizer.step()
         self.schedule.step()
 
