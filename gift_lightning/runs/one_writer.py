@@ -79,12 +79,12 @@ def _store(trainer: Trainer) -> Store | None:
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
     # as init_process_group will, which then shares the server of this store: no group, which would start NCCL
     store, _, _ = next(rendezvous("env://", trainer.global_rank, trainer.world_size))
-    _kept.append(store)
+    _kept[:] = [store]
     return store
 
 
 _kept: list[Store] = []
-"""The stores of this process: with the first rank's, the server would end that all ranks are connected to."""
+"""The store of this process: with that of the first rank, the server would end that all ranks are connected to."""
 
 
 @contextlib.contextmanager

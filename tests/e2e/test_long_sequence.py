@@ -1,6 +1,5 @@
 """Nothing that a run holds grows with its tasks."""
 
-import multiprocessing
 import tempfile
 from pathlib import Path
 
@@ -14,12 +13,7 @@ def test_thirty_tasks_leave_no_files_processes_or_threads(tmp_path: Path, monkey
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    start = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_start_method("fork", force=True)
-    try:
-        rows = run(tmp_path, 3 * EARLY)
-    finally:
-        multiprocessing.set_start_method(start, force=True)
+    rows = run(tmp_path, 3 * EARLY)
     assert len(rows) == len(read_json(tmp_path / "run" / "results.json")["R"]) == 3 * EARLY
     assert not growth(rows), rows
     assert {row["processes"] for row in rows} != {0}  # the workers were seen
