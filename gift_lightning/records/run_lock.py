@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,11 +73,13 @@ class RunLock:
         Raises:
             InputError: another process holds it, or the folder cannot be written.
         """
+        made: list[Path] = []
         try:
-            made = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
+            made += [place for place in (self.folder, *self.folder.parents) if not place.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
             _take(self.path, self._record)
         except OSError as error:
+            _remove_empty(made)
             raise unwritable(self.folder, error) from error
         beating = threading.Thread(target=self._beat, name="run lock", daemon=True)
         owner = os.getpid()
@@ -92,8 +94,7 @@ class RunLock:
                 with contextlib.suppress(OSError):
                     if self._is_ours():
                         self.path.unlink()
-                    for place in made:  # only those without content
-                        place.rmdir()
+                _remove_empty(made)
 
     def check(self) -> None:
         """Raise an ``InputError`` if the lock is not this process's any more: it was removed, or taken over."""
@@ -139,6 +140,13 @@ def _take(path: Path, record: bytes) -> None:
                 os.replace(following, path)
                 return
         following.unlink(missing_ok=True)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, up to one with content."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _remove_dead(path: Path, record: bytes) -> None:
