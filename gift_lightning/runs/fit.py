@@ -69,9 +69,7 @@ class Run:
         with one_writer(self.folder, trainer) if self.writes else nullcontext():
             return self._fit(method, sequence, trainer, checkpoint)
 
-    def _fit(
-        self, method: ContinualCLIP, sequence: TaskSequence, trainer: Trainer, checkpoint: str | None
-    ) -> Results:
+    def _fit(self, method: ContinualCLIP, sequence: TaskSequence, trainer: Trainer, checkpoint: str | None) -> Results:
         record, checkpoint = self.begun(method, sequence, checkpoint)
         if record is not None and record["complete"]:
             return Results.of(record, self.folder.path, is_new=False)

@@ -45,7 +45,7 @@ def one_writer(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
                 if results is None or not results["complete"]:
                     lock = RunLock(folder.path)
                     stack.enter_context(lock.held())
-                    trainer.callbacks.append(_Fence(lock))
+                    trainer.callbacks.append(_Fence(lock))  # type: ignore[attr-defined]
         elif store is not None:
             _hear(store)
         yield

@@ -100,7 +100,7 @@ def test_of_two_processes_that_begin_at_once_with_other_settings_one_is_refused(
     make(tmp_path, Noise())
     before = contents(tmp_path / "Flags_Syn")
     monkeypatch.setattr(folder_module.ReplayFolder, "_names", lambda self: set[str]())  # as it was before the other one
-    with pytest.raises(InputError, match="holds images made with another generator.steps"):
+    with pytest.raises(InputError, match=r"holds images made with another generator\.steps"):
         make(tmp_path, Noise(steps=11))
     assert contents(tmp_path / "Flags_Syn") == before
 

@@ -20,7 +20,7 @@ from tests.e2e import conftest  # its fork server has imported the stack
 
 assert conftest
 processes = multiprocessing.get_context("forkserver")
-ROUNDS = 20
+ROUNDS = 10
 
 
 def record(folder: Path, **changes: Any) -> bytes:
@@ -181,9 +181,7 @@ def test_a_lock_that_cannot_be_asked_is_watched(
 
 
 @pytest.mark.parametrize("how", ["removed", "taken over"])
-def test_the_holder_hears_that_it_has_lost_the_lock(
-    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_holder_hears_that_it_has_lost_the_lock(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "BEAT_SECONDS", 0.05)
     lock = RunLock(tmp_path)
     with lock.held():
@@ -200,7 +198,10 @@ def test_the_holder_hears_that_it_has_lost_the_lock(
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="run cannot be written: Not a directory"), RunLock(tmp_path / "file/run").held():
+    with (
+        pytest.raises(InputError, match="run cannot be written: Not a directory"),
+        RunLock(tmp_path / "file/run").held(),
+    ):
         pass
     (tmp_path / ".lock").mkdir()
     with pytest.raises(InputError, match="cannot be written: Is a directory"), RunLock(tmp_path).held():
