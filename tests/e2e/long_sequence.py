@@ -96,10 +96,10 @@ def run(folder: Path, tasks: int) -> list[dict[str, int]]:
     return json.loads(counter.file.read_text())
 
 
-def growth(rows: Sequence[dict[str, int]]) -> dict[str, tuple[int, int]]:
-    """What grew in the process that ended the run: its highest count in ``EARLY`` tasks, and a higher one later."""
+def growth(rows: Sequence[dict[str, int]], first: int = EARLY) -> dict[str, tuple[int, int]]:
+    """What grew in the process that ended the run: its highest count in its ``first`` tasks, and a higher one later."""
     rows = [row for row in rows if row["process"] == rows[-1]["process"]]
-    early, late = rows[:EARLY], rows[EARLY:] or rows
+    early, late = rows[:first], rows[first:] or rows
     most = {name: (max(row[name] for row in early), max(row[name] for row in late)) for name in rows[0]}
     return {name: pair for name, pair in most.items() if pair[1] > pair[0]}
 
