@@ -16,7 +16,7 @@ from gift_lightning.errors import InputError, advice
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, durable: bool = True) -> Iterator[Path]:
+def atomic_write(path: str | Path, durable: bool = True, keep: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it onto ``path``.
 
     The temporary file lies in the same folder, so that the rename never crosses a file system. Its name is unique, so
@@ -27,6 +27,7 @@ def atomic_write(path: str | Path, durable: bool = True) -> Iterator[Path]:
         path: the file.
         durable: wait until the disk has the file, which costs milliseconds; ``False`` for files that are checked, and
             made again after a crash of the machine.
+        keep: leave a file that exists by then: of several processes that begin it, the first one writes it.
 
     Raises:
         InputError: the file cannot be written (disk full, read-only folder); the old version is untouched.
@@ -40,18 +41,34 @@ def atomic_write(path: str | Path, durable: bool = True) -> Iterator[Path]:
             with open(temporary, "r+b") as file:
                 os.fsync(file.fileno())
         temporary.chmod(0o644)  # safetensors gives the owner alone access
-        os.replace(temporary, path)
+        if not (keep and _link(temporary, path)):
+            os.replace(temporary, path)
         if durable:
             _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         raise
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def _link(temporary: Path, path: Path) -> bool:
+    """Give a file its name unless another one has it; ``False`` on a file system without hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            return False
+        raise
+    temporary.unlink()
+    return True
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The sentence for a file or folder of a run that the system refuses to write."""
     return InputError(
         f"{path} cannot be written: {error.strerror or error}. Earlier files are whole: after a remedy, resume the run"
         f"{advice(' with --ckpt_path last', '')}."
@@ -182,7 +199,7 @@ def write_end(path: Path, start: int, text: str) -> None:
             file.write(text.encode())
             file.truncate()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

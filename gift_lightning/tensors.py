@@ -3,10 +3,10 @@
 import contextlib
 import errno
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from gift_lightning.errors import InputError
 from gift_lightning.files import atomic_write
+
+T = TypeVar("T")
 
 _CHECKSUM = "crc32"
 """Key of the checksum among the metadata of safetensors."""
@@ -138,6 +140,31 @@ def with_constants(checkpoint: Any, path: Path, device: str = "cpu", lazy: bool 
             f"Checkpoint {path} cannot be read: {file.name} beside it is damaged, or of another run."
         ) from error
     return checkpoint
+
+
+def read_whole(path: Path, read: Callable[[], T]) -> T:
+    """The result of ``read``, called again if the file was replaced meanwhile.
+
+    A run that writes its next checkpoint removes the second file of the one before: a reader may come between the two.
+
+    Args:
+        path: the file that ``read`` reads.
+        read: raises an ``InputError`` if a part is missing.
+    """
+    while True:
+        before = _version(path)
+        try:
+            return read()
+        except InputError:
+            if _version(path) in (before, None):
+                raise
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        state = path.stat()
+        return state.st_ino, state.st_mtime_ns
+    return None
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
 """The images of one task on disk: a folder in the layout of GIFT's authors, with a manifest beside it."""
 
+import contextlib
 import csv
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from datamodules.images.decoding import read_image
 from gift_lightning.errors import InputError
-from gift_lightning.files import atomic_write, read_json, require_regular
+from gift_lightning.files import atomic_write, read_json, remove_unfinished, require_regular
 
 CSV_NAME, MANIFEST_NAME = "image_text.csv", "manifest.json"
 """Files of a folder: the text of each image, as the authors have it; and what made the images, with their hashes."""
@@ -80,12 +81,11 @@ class ReplayFolder:
         digest = hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()
         wanted = {"schema": SCHEMA, **settings, "count": len(prompts), "prompts": digest}
         names = self._names()
-        if MANIFEST_NAME in names:
-            self._check_same(_read_manifest(self.path / MANIFEST_NAME), wanted)
-        else:
-            self._write_text(MANIFEST_NAME, json.dumps({**wanted, HASHED: True}, indent=1) + "\n")
+        if MANIFEST_NAME not in names:
+            self._write_text(MANIFEST_NAME, json.dumps({**wanted, HASHED: True}, indent=1) + "\n", keep=True)
+        self._check_same(_read_manifest(self.path / MANIFEST_NAME), wanted)
         if CSV_NAME not in names:  # after the manifest: a CSV alone means a folder of others
-            with atomic_write(self.path / CSV_NAME) as temporary, open(temporary, "w", newline="") as file:
+            with self._write(self.path / CSV_NAME) as temporary, open(temporary, "w", newline="") as file:
                 rows = ((self.image(i).name, prompt) for i, prompt in enumerate(prompts))
                 csv.writer(file, lineterminator="\n").writerows([("image", "text"), *rows])
 
@@ -126,7 +126,7 @@ class ReplayFolder:
         text.add_itxt("prompt", prompt)
         text.add_text("seed", str(seed))
         text.add_text("pixels", pixels)
-        with atomic_write(self.image(index), durable=False) as temporary:
+        with self._write(self.image(index), durable=False) as temporary:
             image.save(temporary, pnginfo=text, compress_level=COMPRESSION)
         self._written[index] = seed, pixels
 
@@ -146,8 +146,7 @@ class ReplayFolder:
             facts = {"file": self.image(index).name, "prompt": prompt, "seed": drawn[0], "pixels": drawn[1]}
             images.append(facts)
         self._write_text(MANIFEST_NAME, json.dumps({**manifest, "images": images}, indent=1) + "\n")
-        for left in self.path.glob(".*.png.*.tmp.png"):  # by processes that were killed
-            left.unlink(missing_ok=True)
+        remove_unfinished(self.path)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -265,9 +264,19 @@ class ReplayFolder:
         # a listing, not a question for each file: a network file system remembers longer that a file is missing
         return set(os.listdir(self.path)) if self.path.is_dir() else set()
 
-    def _write_text(self, name: str, text: str) -> None:
-        with atomic_write(self.path / name) as temporary:
+    def _write_text(self, name: str, text: str, keep: bool = False) -> None:
+        with self._write(self.path / name, keep=keep) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _write(self, path: Path, durable: bool = True, keep: bool = False) -> Iterator[Path]:
+        """``atomic_write``, beside others that write the same: who completes the folder removes what is unfinished."""
+        try:
+            with atomic_write(path, durable, keep) as temporary:
+                yield temporary
+        except InputError as error:
+            if not (isinstance(error.__cause__, FileNotFoundError) and path.is_file()):
+                raise
 
     def _check_same(self, manifest: dict[str, Any], wanted: dict[str, Any]) -> None:
         old, new = _flat(manifest), _flat(wanted)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gift_lightning.clip.torchscript import is_torchscript, read_torchscript
 from gift_lightning.errors import InputError
-from gift_lightning.tensors import load_tensors, with_constants
+from gift_lightning.tensors import load_tensors, read_whole, with_constants
 
 _RUN = "clip.model."
 """Prefix of the CLIP in the state dict of a run's checkpoint."""
@@ -65,6 +65,11 @@ def read_file(path: Path, device: str = "cpu") -> Any:
     if not path.is_file():
         fault = "is a folder: name a file in it" if path.is_dir() else "does not exist"
         raise InputError(f"Weights file {path} {fault}.")
+    return read_whole(path, lambda: _read(path, device))
+
+
+def _read(path: Path, device: str) -> Any:
+    """See ``read_file``."""
     try:
         if is_safetensors(path):
             return load_tensors(path)

@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gift_lightning.errors import InputError
 from gift_lightning.records.checkpoint_writer import CheckpointWriter, host_copy, remove_constants
-from gift_lightning.tensors import save_checkpoint, with_constants
+from gift_lightning.tensors import read_whole, save_checkpoint, with_constants
 
 IN_BACKGROUND = {"background": True}
 """``storage_options`` of a checkpoint that a thread writes."""
@@ -98,6 +98,11 @@ def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
         raise InputError(f"Checkpoint {path} does not exist: give a file, or 'last'.")
     if path.suffix == ".safetensors":
         raise InputError(f"Checkpoint {path} {_WEIGHTS_ALONE}.")
+    return read_whole(path, lambda: _read(path, lazy))
+
+
+def _read(path: Path, lazy: bool) -> dict[str, Any]:
+    """See ``read_checkpoint``."""
     try:
         broken = None if lazy else _damaged_member(path)
         content: Any = None if broken else torch.load(path, map_location="cpu", weights_only=True, mmap=lazy or None)
@@ -107,7 +112,8 @@ def read_checkpoint(path: Path, lazy: bool = False) -> dict[str, Any]:
         raise InputError(f"Checkpoint {path} cannot be read: it is damaged, for its checksums do not fit.")
     if not isinstance(content, dict):
         raise InputError(f"Checkpoint {path} {_OTHER}.")
-    return with_constants(content, path, lazy=lazy)
+    checkpoint: dict[str, Any] = with_constants(content, path, lazy=lazy)
+    return checkpoint
 
 
 def _damaged_member(path: Path) -> str | None:

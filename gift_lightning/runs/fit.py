@@ -1,6 +1,7 @@
 """A run: its trainer, and its training, from the first task or from where its folder says that it was stopped."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gift_lightning.records.checkpoint import AtomicCheckpointIO, config_in, rea
 from gift_lightning.records.metrics_csv import MetricsCSV
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.runs.one_writer import one_writer
 from gift_lightning.runs.results import Results
 from gift_lightning.runs.same_run import difference, hint
 from gift_lightning.runs.trainer_settings import check_built, check_objects, check_start, products
@@ -62,8 +64,13 @@ class Run:
             checkpoint: a file, or ``last`` for the latest one in the folder; ``None`` to begin.
 
         Raises:
-            InputError: see ``begun``; or the trainer was stopped before the last task.
+            InputError: see ``begun``; another process writes into the folder; or the trainer was stopped before the
+                last task.
         """
+        with one_writer(self.folder, trainer) if self.writes else nullcontext():
+            return self._fit(method, sequence, trainer, checkpoint)
+
+    def _fit(self, method: ContinualCLIP, sequence: TaskSequence, trainer: Trainer, checkpoint: str | None) -> Results:
         record, checkpoint = self.begun(method, sequence, checkpoint)
         if record is not None and record["complete"]:
             return Results.of(record, self.folder.path, is_new=False)

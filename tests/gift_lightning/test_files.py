@@ -1,6 +1,7 @@
 """Files are the old version or the new one, whatever happens in between; what cannot be read is named."""
 
 import csv
+import errno
 import json
 import os
 import tempfile
@@ -125,6 +126,19 @@ def test_a_full_disk_is_told_and_leaves_the_old_file_alone(writer: str, tmp_path
     with pytest.raises(InputError, match=f"{path} cannot be written"):
         write(1_000_000)
     assert path.read_bytes() == old
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_another_process_began_is_kept(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no hard links")))
+    for text in ("first", "second"):
+        with atomic_write(tmp_path / "file", keep=True) as temporary:
+            temporary.write_text(text)
+    assert (tmp_path / "file").read_text() == ("first" if links else "second")
     assert os.listdir(tmp_path) == ["file"]
 
 

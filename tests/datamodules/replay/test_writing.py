@@ -11,6 +11,7 @@ from PIL import Image
 from datamodules.replay import folder as folder_module
 from datamodules.stream import Split
 from gift_lightning.errors import InputError
+from gift_lightning.files import remove_unfinished
 from tests.datamodules.replay.test_replay import COUNT, Noise, contents, replay
 
 
@@ -73,6 +74,35 @@ def test_a_full_disk_is_told_in_one_sentence_and_what_is_written_stays(
     assert sum(make(tmp_path, Noise())) == COUNT - 5
     make(tmp_path / "whole", Noise())
     assert contents(tmp_path / "Flags_Syn") == contents(tmp_path / "whole" / "Flags_Syn")
+
+
+def test_beside_a_process_that_completes_the_folder_and_removes_what_is_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Image.Image.save
+
+    def save(image: Image.Image, path: Path, **options: Any) -> None:
+        whole(image, path, **options)
+        if path.name.startswith(".3.png."):
+            (path.parent / "3.png").write_bytes(path.read_bytes())
+            remove_unfinished(path.parent)
+
+    with monkeypatch.context() as beside:
+        beside.setattr(Image.Image, "save", save)
+        assert sum(make(tmp_path, Noise())) == COUNT
+    make(tmp_path / "alone", Noise())
+    assert contents(tmp_path / "Flags_Syn") == contents(tmp_path / "alone" / "Flags_Syn")
+
+
+def test_of_two_processes_that_begin_at_once_with_other_settings_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, Noise())
+    before = contents(tmp_path / "Flags_Syn")
+    monkeypatch.setattr(folder_module.ReplayFolder, "_names", lambda self: set[str]())  # as it was before the other one
+    with pytest.raises(InputError, match=r"holds images made with another generator\.steps"):
+        make(tmp_path, Noise(steps=11))
+    assert contents(tmp_path / "Flags_Syn") == before
 
 
 def test_what_a_process_writes_it_does_not_read_again_and_what_it_finds_it_checks(

@@ -12,11 +12,14 @@ import pytest
 import torch
 from torch import nn
 
+from gift_lightning.clip import weights as weights_module
 from gift_lightning.clip.weights import read_file
 from gift_lightning.errors import InputError
+from gift_lightning.records import checkpoint as checkpoint_module
 from gift_lightning.records import checkpoint_writer
 from gift_lightning.records.checkpoint import IN_BACKGROUND, AtomicCheckpointIO, read_checkpoint
 from gift_lightning.records.checkpoint_writer import CheckpointWriter, host_copy
+from gift_lightning.tensors import with_constants
 
 
 def a_checkpoint(step: int) -> dict[str, Any]:
@@ -78,6 +81,22 @@ def test_what_does_not_change_is_written_once(tmp_path: Path) -> None:
     assert len(written) == 1
     assert read_file(path)["state_dict"]["teacher.weight"].shape == (100, 100)
     assert read_file(path, "meta")["state_dict"]["teacher.weight"].shape == (100, 100)
+
+
+def test_a_reader_between_two_checkpoints_reads_the_next_one(last: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for reader, module in ((read_checkpoint, checkpoint_module), (read_file, weights_module)):
+        first, following = a_checkpoint(1), a_checkpoint(3)
+
+        def meanwhile(*arguments: Any, next_one: dict[str, Any] = following, **options: Any) -> Any:
+            if second_files(last.parent):
+                CheckpointWriter(last).write(next_one)  # and remove the second file of the one that is being read
+            return with_constants(*arguments, **options)
+
+        writer = CheckpointWriter(last)
+        writer.write(first)
+        writer.write(stepped(first, "clip"))
+        monkeypatch.setattr(module, "with_constants", meanwhile)
+        assert_same(reader(last), following)
 
 
 def test_an_average_that_changes_is_in_the_checkpoint_itself(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""One process writes into a run folder: the first rank locks it, and all ranks hear whether it could."""
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from lightning import Callback, Trainer
+from torch.distributed import Store
+from torch.distributed.rendezvous import rendezvous
+
+from gift_lightning.errors import InputError
+from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.records.run_lock import RunLock
+
+_PATIENCE = 60.0
+"""Seconds for which a first rank that was refused waits until all others have heard of it."""
+
+_LAUNCHER = "GIFT_LIGHTNING_LAUNCHER"
+"""Environment variable with the process whose ranks Lightning starts: they begin when it holds the lock."""
+
+_calls = itertools.count()
+
+
+@contextlib.contextmanager
+def one_writer(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
+    """Hold the lock of a run folder, unless its run is complete: then ``fit`` only reads.
+
+    All ranks have to enter it; none comes in before the first one has the lock.
+
+    Args:
+        folder: of the run.
+        trainer: with its strategy; no process group is needed yet.
+
+    Raises:
+        InputError: on all ranks, if another process writes into the folder, or the lock cannot be written.
+    """
+    store = _store(trainer)
+    with contextlib.ExitStack() as stack:
+        if trainer.is_global_zero:
+            with _told(store, trainer.world_size):
+                results = folder.read_results()
+                if results is None or not results["complete"]:
+                    lock = RunLock(folder.path)
+                    stack.enter_context(lock.held())
+                    trainer.callbacks.append(_Fence(lock))  # type: ignore[attr-defined]
+        elif store is not None:
+            _hear(store)
+        yield
+
+
+class _Fence(Callback):
+    """Ends a run that has lost its lock, at the end of a step and before a checkpoint."""
+
+    def __init__(self, lock: RunLock) -> None:
+        self.lock = lock
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.lock.check()
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        self.lock.check()
+
+
+def _store(trainer: Trainer) -> Store | None:
+    """The store in which the ranks meet later, if a launcher has started them all; ``None`` for one process.
+
+    Ranks that Lightning starts itself need none: they begin when the first rank has the lock.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.world_size == 1 or environment is None:
+        return None
+    if not environment.creates_processes_externally:
+        os.environ[_LAUNCHER] = str(os.getpid())
+    if os.environ.get(_LAUNCHER) in (str(os.getpid()), str(os.getppid())):
+        return None
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    # as init_process_group will, which then shares the server of this store: no group, which would start NCCL
+    store, _, _ = next(rendezvous("env://", trainer.global_rank, trainer.world_size))
+    _kept[:] = [store]
+    return store
+
+
+_kept: list[Store] = []
+"""The store of this process: with that of the first rank, the server would end that all ranks are connected to."""
+
+
+@contextlib.contextmanager
+def _told(store: Store | None, world_size: int) -> Iterator[None]:
+    """Tell the other ranks how the block of the first one ends; after an error, wait until they have heard it."""
+    if store is None:
+        yield
+        return
+    call = next(_calls)
+    try:
+        yield
+    except BaseException as error:
+        store.set(f"writer {call}", f"refused: {error}")
+        end = time.monotonic() + _PATIENCE
+        while store.add(f"heard {call}", 0) < world_size - 1 and time.monotonic() < end:
+            time.sleep(0.05)
+        raise
+    store.set(f"writer {call}", "locked")
+
+
+def _hear(store: Store) -> None:
+    """Wait for the first rank.
+
+    Raises:
+        InputError: it was refused, with its sentence.
+    """
+    call = next(_calls)
+    answer = store.get(f"writer {call}").decode()
+    store.add(f"heard {call}", 1)
+    if answer != "locked":
+        raise InputError(answer.removeprefix("refused: "))
