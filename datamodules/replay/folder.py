@@ -146,8 +146,6 @@ class ReplayFolder:
             facts = {"file": self.image(index).name, "prompt": prompt, "seed": drawn[0], "pixels": drawn[1]}
             images.append(facts)
         self._write_text(MANIFEST_NAME, json.dumps({**manifest, "images": images}, indent=1) + "\n")
-        for left in self.path.glob(".*.png.*.tmp.png"):  # by processes that were killed
-            left.unlink(missing_ok=True)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
