@@ -111,6 +111,8 @@ class RunRecord(TaskCallback):
 
     def on_sequence_end(self, trainer: Trainer, method: Method) -> None:
         self._complete = True
+        for logger in _loggers(trainer, MetricsCSV):
+            logger.finalize("success")  # nothing is written after results that are complete: no process would mend it
         results = self._write(trainer, method, matrix=False)  # it is that of the last task's report
         if trainer.is_global_zero:
             _show(accuracy_table(results), task_time(results), run_time(results))

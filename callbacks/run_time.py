@@ -20,8 +20,9 @@ class RunTime(TaskCallback):
     """The seconds of a run by what they were spent on, and what bounds its steps; on the clock of this process.
 
     Each moment of a run, in all its parts from ``on_fit_start`` on, counts once in ``seconds``. Time between a stop and
-    the resume is not counted, nor are steps that were made after the last checkpoint. Work after the report of a task,
-    such as its checkpoint, counts for the next task; after the last task, for that one.
+    the resume is not counted, nor is what came after the last checkpoint: steps, which are made again, and the drawing
+    of images, which stay. Work after the report of a task, such as its checkpoint, counts for the next task; after the
+    last task, for that one.
 
     No clock waits for a GPU. There, a step whose kernels are queued is over for the host, which waits for them later,
     mostly at the next logged step.

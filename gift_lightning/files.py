@@ -7,12 +7,16 @@ import importlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from gift_lightning.errors import InputError, advice
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextlib.contextmanager
@@ -77,9 +81,38 @@ def unwritable(path: Path, error: OSError) -> InputError:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files of killed processes in ``folder``; no process may be writing into it."""
-    for leftover in folder.glob(f".*.{'[0-9a-f]' * 12}.tmp*"):
+    own, of_safetensors = f".*.{'[0-9a-f]' * 12}.tmp*", f".tmp{'[0-9A-Za-z]' * 6}"
+    for leftover in (*folder.glob(own), *folder.glob(of_safetensors)):
         with contextlib.suppress(OSError):
             leftover.unlink()
+
+
+@contextlib.contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Around all that one of several processes writes into ``folder``: the last to leave removes what killed ones left.
+
+    A lock on the folder, which ends with its process, says who is there. Where the system has none, leftovers stay.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # of file systems without locks
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_unfinished(folder)
+        os.close(descriptor)
 
 
 def file_hash(path: Path, algorithm: str) -> str:

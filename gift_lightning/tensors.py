@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
@@ -38,6 +39,8 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors by name, a state dict for instance, as safetensors with metadata and a checksum, atomically.
 
+    The same tensors and metadata give the same bytes.
+
     Args:
         tensors: of any shapes, on any device.
         path: the file.
@@ -49,6 +52,19 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary, _as_os_error(SafetensorError):
         save_file(state, temporary, {"format": "pt", **(metadata or {}), _CHECKSUM: _checksum(state)})
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in the header of a safetensors file by name: the library writes them in a random order."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(text) == size:  # tensors follow
+            file.seek(8)
+            file.write(text)
 
 
 def _checksum(state: Mapping[str, Tensor]) -> str:

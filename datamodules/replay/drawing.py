@@ -13,6 +13,7 @@ from datamodules.replay.generator import ImageGenerator
 from datamodules.stream import Split
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError
+from gift_lightning.files import writing_in
 from gift_lightning.seeding import stream_seed
 
 ATTEMPTS = 4
@@ -54,13 +55,19 @@ class Drawing:
         """Make the missing and broken images of this process's share; yields the number of new images after each batch.
 
         A thread writes the images of a batch while the device draws the next one. A batch is yielded when its images
-        are on disk, so that at most two batches are in memory. The last process to end completes the folder's manifest.
+        are on disk, so that at most two batches are in memory. The last process to end completes the folder's manifest,
+        and removes what killed ones left.
 
         Raises:
             InputError: the folder was begun with other settings, the generator cannot draw a prompt, or an image cannot
                 be written.
         """
-        self.folder.open({"seed": self.key[0], "generator": self.generator.identity()}, self.prompts)
+        with writing_in(self.folder.path):
+            self.folder.open({"seed": self.key[0], "generator": self.generator.identity()}, self.prompts)
+            yield from self._make_missing(split)
+            self.folder.close(self.prompts)
+
+    def _make_missing(self, split: Split) -> Iterator[int]:
         count, size, checked = len(self.prompts), self.generator.batch_size, False
         batches = [range(first, min(first + size, count)) for first in range(0, count, size)]
         written: list[Future[None]] | None = None  # of the batch before
@@ -81,7 +88,6 @@ class Drawing:
                     yield _finish(written)
         finally:
             self.generator.release()
-        self.folder.close(self.prompts)
 
     def _is_there(self, index: int) -> bool:
         seed = self.folder.seed_of(index, self.prompts[index])

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from datamodules.images.decoding import read_image
 from gift_lightning.errors import InputError
-from gift_lightning.files import atomic_write, read_json, remove_unfinished, require_regular
+from gift_lightning.files import atomic_write, read_json, require_regular
 
 CSV_NAME, MANIFEST_NAME = "image_text.csv", "manifest.json"
 """Files of a folder: the text of each image, as the authors have it; and what made the images, with their hashes."""
@@ -146,7 +146,6 @@ class ReplayFolder:
             facts = {"file": self.image(index).name, "prompt": prompt, "seed": drawn[0], "pixels": drawn[1]}
             images.append(facts)
         self._write_text(MANIFEST_NAME, json.dumps({**manifest, "images": images}, indent=1) + "\n")
-        remove_unfinished(self.path)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -270,7 +269,7 @@ class ReplayFolder:
 
     @contextlib.contextmanager
     def _write(self, path: Path, durable: bool = True, keep: bool = False) -> Iterator[Path]:
-        """``atomic_write``, beside others that write the same: who completes the folder removes what is unfinished."""
+        """``atomic_write``; a temporary file may vanish, where another machine cannot see the lock of ``writing_in``."""
         try:
             with atomic_write(path, durable, keep) as temporary:
                 yield temporary

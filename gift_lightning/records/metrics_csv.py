@@ -32,6 +32,7 @@ class MetricsCSV(Logger):
         self._columns: list[str] = []  # of the file
         self._whole = 0  # rows of the file that do not grow any more
         self._end = self._size = 0  # bytes of these rows, and of the file
+        self._is_final = False
 
     @property
     def name(self) -> str:
@@ -56,7 +57,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {"step": step or 0, **metrics}
+        row, self._is_final = {"step": step or 0, **metrics}, False
         if self._rows and self._rows[-1]["step"] == row["step"] and not self._rows[-1].keys() & metrics.keys():
             self._rows[-1].update(row)
         else:
@@ -73,7 +74,7 @@ class MetricsCSV(Logger):
         self._rows = [{key: value for key, value in row.items() if value != ""} for row in rows]
         for row in self._rows:
             row["step"] = int(row["step"])
-        self._columns = []  # the file has rows of steps that are made again
+        self._columns, self._is_final = [], False  # the file has rows of steps that are made again
 
     @rank_zero_only
     def save(self) -> None:
@@ -97,9 +98,10 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        if status == "success" and self._rows:  # after a failure, an error of this file would hide the first error
+        # after a failure, an error of this file would hide the first error
+        if status == "success" and self._rows and not self._is_final:
             write_text(self.path, self.text)
-            self._columns = []
+            self._columns, self._is_final = [], True
 
 
 def _columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:

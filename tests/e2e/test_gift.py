@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.e2e.conftest import CONFIG, Fit, final_weights, kill_at, read_results, run_command
+from tests.e2e.conftest import CONFIG, Fit, kill_at, read_results, run_command
 from tests.e2e.gradients import keep_steps
 from tests.e2e.same import assert_same_end, assert_same_steps, walked
+from tests.e2e.same_files import assert_same_files
 from tests.e2e.test_ranks import FLOAT64, fit_on_two_ranks
 
 GIFT = ["--config", str(Path(__file__).parent / "gift.yaml")]
@@ -17,15 +17,6 @@ MOMENTS = {
     "mid-task": ("step", 11),
     "last step of a task, its checkpoint written": ("on_task_end", 1),
 }
-
-
-def assert_same(folder: Path, reference: Path) -> None:
-    """Bit-identical results, weights and logged metrics."""
-    ours, theirs = read_results(folder), read_results(reference)
-    assert ours["R"] == theirs["R"] and ours["complete"]
-    assert (folder / "metrics.csv").read_text() == (reference / "metrics.csv").read_text()
-    mine, other = final_weights(folder), final_weights(reference)
-    assert all(torch.equal(mine[name], other[name]) for name in other)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +32,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_run_resumes_bit_identical(moment: str, fit: Fit, tmp_path: Path, whole: Path) -> None:
     assert fit(*GIFT, *kill_at(*MOMENTS[moment])) == -9, (tmp_path / "log.txt").read_text()
     assert fit(*GIFT, "--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same(tmp_path / "gift", whole)
+    assert_same_files(tmp_path / "gift", whole)
+    assert_same_files(tmp_path / "replay", whole.parent / "replay")
 
 
 CLIP_AT = 0.5

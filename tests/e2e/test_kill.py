@@ -1,11 +1,12 @@
-"""A run killed at any moment and resumed ends bit-identical to one that was left alone."""
+"""A run killed at any moment and resumed leaves the same files as one that was left alone."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Fit, assert_same_run, kill_at, read_results
+from tests.e2e.conftest import Fit, kill_at, read_results
+from tests.e2e.same_files import assert_same_files
 
 MOMENTS = {
     "start of the first task": ("on_task_start", 0),
@@ -43,7 +44,7 @@ CADENCES = {
 def test_killed_run_resumes_bit_identical(moment: str, fit: Fit, tmp_path: Path, reference: Path) -> None:
     assert fit(*kill_at(*MOMENTS[moment])) == -9, (tmp_path / "log.txt").read_text()
     assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "three_tasks", reference)
+    assert_same_files(tmp_path / "three_tasks", reference)
 
 
 def test_killed_twice_in_the_same_task(fit: Fit, tmp_path: Path, reference: Path) -> None:
@@ -51,7 +52,7 @@ def test_killed_twice_in_the_same_task(fit: Fit, tmp_path: Path, reference: Path
     assert fit("--ckpt_path", "last", *kill_at("step", 10)) == -9
     assert fit("--ckpt_path", "last", *kill_at("step", 14)) == -9
     assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "three_tasks", reference)
+    assert_same_files(tmp_path / "three_tasks", reference)
 
 
 def test_temporary_folder_on_another_file_system(fit: Fit, tmp_path: Path, reference: Path) -> None:
@@ -60,16 +61,16 @@ def test_temporary_folder_on_another_file_system(fit: Fit, tmp_path: Path, refer
         pytest.skip("no second file system at /dev/shm")
     assert fit(*kill_at("checkpoint", 7), TMPDIR=str(elsewhere)) == -9
     assert fit("--ckpt_path", "last", TMPDIR=str(elsewhere)) == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "three_tasks", reference)
+    assert_same_files(tmp_path / "three_tasks", reference)
 
 
 def test_killed_amid_accumulated_batches(fit: Fit, tmp_path: Path) -> None:
-    flags = ["--trainer.accumulate_grad_batches", "4", "--run.name"]
-    assert fit(*flags, "whole") == 0
-    assert fit(*flags, "killed", *kill_at("step", 4)) == -9
-    assert fit(*flags, "killed", "--ckpt_path", "last", *kill_at("step", 5)) == -9
-    assert fit(*flags, "killed", "--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    flags = ["--trainer.accumulate_grad_batches", "4"]
+    assert fit(*flags, "--run.root", str(tmp_path / "whole")) == 0
+    assert fit(*flags, *kill_at("step", 4)) == -9
+    assert fit(*flags, "--ckpt_path", "last", *kill_at("step", 5)) == -9
+    assert fit(*flags, "--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
+    assert_same_files(tmp_path / "three_tasks", tmp_path / "whole" / "three_tasks")
 
 
 def test_stopped_within_a_task(fit: Fit, tmp_path: Path, reference: Path) -> None:
@@ -78,7 +79,7 @@ def test_stopped_within_a_task(fit: Fit, tmp_path: Path, reference: Path) -> Non
     assert "stopped at step 11, after 1 of 3 tasks: go on with --ckpt_path last" in (tmp_path / "log.txt").read_text()
     assert len(read_results(tmp_path / "three_tasks")["R"]) == 1
     assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "three_tasks", reference)
+    assert_same_files(tmp_path / "three_tasks", reference)
 
 
 def test_sigterm_is_told_and_the_run_goes_on(fit: Fit, tmp_path: Path, reference: Path) -> None:
@@ -87,7 +88,7 @@ def test_sigterm_is_told_and_the_run_goes_on(fit: Fit, tmp_path: Path, reference
     assert fit(*stop) == 143
     assert "stopped by SIGTERM: go on with --ckpt_path last" in (tmp_path / "log.txt").read_text()
     assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "three_tasks", reference)
+    assert_same_files(tmp_path / "three_tasks", reference)
 
 
 def test_full_disk_is_told_in_one_sentence_and_loses_nothing(fit: Fit, tmp_path: Path, reference: Path) -> None:
@@ -97,7 +98,7 @@ def test_full_disk_is_told_in_one_sentence_and_loses_nothing(fit: Fit, tmp_path:
     assert "last.ckpt cannot be written" in (tmp_path / "log.txt").read_text()
     assert (tmp_path / "three_tasks" / "checkpoints" / "last.ckpt").read_bytes() == before
     assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "three_tasks", reference)
+    assert_same_files(tmp_path / "three_tasks", reference)
 
 
 def test_a_run_goes_on_from_two_files_and_not_from_one(fit: Fit, tmp_path: Path, reference: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_run_goes_on_from_two_files_and_not_from_one(fit: Fit, tmp_path: Path,
     (tmp_path / second.name).rename(second)
     assert fit("--ckpt_path", "last", *kill_at("constants", 0)) == -9
     assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "three_tasks", reference)
+    assert_same_files(tmp_path / "three_tasks", reference)
     assert not [*folder.glob("last_constants_*")]
 
 
@@ -124,13 +125,13 @@ def test_resuming_a_finished_run_changes_nothing(fit: Fit, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("cadence", CADENCES)
 def test_metrics_of_a_run_killed_again_and_again(cadence: str, fit: Fit, tmp_path: Path) -> None:
-    flags = [*CADENCES[cadence], "--data.steps", "3", "--run.name"]
-    assert fit(*flags, "whole") == 0, (tmp_path / "log.txt").read_text()
-    resume = [*flags, "killed", "--ckpt_path", "last"]
+    flags = [*CADENCES[cadence], "--data.steps", "3", "--run.name", "run"]
+    assert fit(*flags, "--run.root", str(tmp_path / "whole")) == 0, (tmp_path / "log.txt").read_text()
+    resume = [*flags, "--ckpt_path", "last"]
     for moment in (("on_task_start", 1), ("logged", 2), ("saved", 0)):
         assert fit(*resume, *kill_at(*moment)) == -9, (tmp_path / "log.txt").read_text()
     assert fit(*resume) == 0, (tmp_path / "log.txt").read_text()
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    assert_same_files(tmp_path / "run", tmp_path / "whole" / "run")
 
 
 def test_last_checkpoint_holds_all_rows(reference: Path) -> None:

@@ -12,9 +12,10 @@ from tests.e2e.gradients import keep_steps
 from tests.e2e.same import assert_same_end, assert_same_steps, walked
 from tests.e2e.test_ranks import FLOAT64
 
+ORACLE = "{class_path: datamodules.mini.OracleGenerator}"
 DRAWN = (
     "SyntheticReplay, init_args: {folder: '${run.root}/replay', images_per_task: 20, batch_size: 8, initial_prompts:"
-    " ['a photo of a star', 'a photo of a house'], generator: {class_path: datamodules.mini.OracleGenerator}}"
+    f" ['a photo of a star', 'a photo of a house'], generator: {ORACLE}}}"
 )
 TASK, MEMORY = "CurrentTask, init_args: {batch_size: 8}", "ExemplarMemory, init_args: {size: 9, batch_size: 4}"
 GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 8}"
@@ -55,20 +56,28 @@ class Whole:
     command: list[str]
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    (settings, source), root = METHODS[request.param], tmp_path_factory.mktemp("whole")
-    method = request.param.split(",")[0]
-    replay = "" if source is None else f"data: {{replay: {{class_path: datamodules.{source}}}}}"
-    (root / "overlay.yaml").write_text(f"""
+def command_of(name: str, folder: Path, generator: str = ORACLE) -> list[str]:
+    """The command of a run of three tasks with a method of ``METHODS``, whose settings go into ``folder``.
+
+    ``generator``: of the replay images of a method that draws some.
+    """
+    settings, source = METHODS[name]
+    method, source = name.split(",")[0], (source or "").replace(ORACLE, generator)
+    replay = f"data: {{replay: {{class_path: datamodules.{source}}}}}" if source else ""
+    (folder / "overlay.yaml").write_text(f"""
 run: {{name: run}}
 model:
   class_path: gift_lightning.methods.{method}
   init_args: {settings}
 {replay}
 """)
-    command = ["fit", "--config", CONFIG, "--config", str(root / "overlay.yaml"), *FLOAT64, "--data.steps", "4"]
-    command.append("--run.root")
+    return ["fit", "--config", CONFIG, "--config", str(folder / "overlay.yaml"), "--data.steps", "4"]
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    root = tmp_path_factory.mktemp("whole")
+    command = [*command_of(request.param, root), *FLOAT64, "--run.root"]
     status = run_command([*command, str(root), *keep_steps(root / "steps")], root / "log.txt")
     assert status == 0, (root / "log.txt").read_text()
     return Whole(root / "run", root / "steps", command)

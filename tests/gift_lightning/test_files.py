@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from gift_lightning.clip.weights import load_weights
 from gift_lightning.errors import InputError
-from gift_lightning.files import atomic_write, read_json, remove_unfinished, write_json, write_text
+from gift_lightning.files import atomic_write, read_json, remove_unfinished, write_json, write_text, writing_in
 from gift_lightning.records.checkpoint import AtomicCheckpointIO
 from gift_lightning.records.metrics_csv import MetricsCSV
 from gift_lightning.tensors import load_tensors, save_tensors
@@ -82,10 +83,25 @@ def test_what_killed_writes_left_is_removed(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "file.txt") as temporary:
         temporary.write_text("whole")
     for _ in range(2):
-        temporary.write_text("left by a process that was killed")
+        for left in (temporary, tmp_path / ".tmpQx3aZ9"):  # safetensors writes to another file and renames it
+            left.write_text("left by a process that was killed")
         remove_unfinished(tmp_path)
     assert sorted(os.listdir(tmp_path)) == kept
     assert (tmp_path / "file.txt").read_text() == "whole"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no locks on folders")
+def test_the_last_who_writes_into_a_folder_removes_what_killed_writes_left(tmp_path: Path) -> None:
+    with writing_in(tmp_path / "new" / "folder"), atomic_write(tmp_path / "new" / "folder" / "file.txt") as temporary:
+        temporary.write_text("of a process that lives")
+        with writing_in(tmp_path / "new" / "folder"):
+            pass
+        assert temporary.exists()
+    with writing_in(tmp_path / "new" / "folder"):
+        temporary.write_text("left by a process that was killed")
+    assert os.listdir(tmp_path / "new" / "folder") == ["file.txt"]
+    with pytest.raises(InputError, match="cannot be written"), writing_in(tmp_path / "new" / "folder" / "file.txt"):
+        pass
 
 
 def test_processes_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
@@ -260,6 +276,18 @@ def test_weights_round_trip(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["task01.safetensors"]
 
 
+def test_the_same_weights_and_metadata_give_the_same_bytes(tmp_path: Path) -> None:
+    state = {"é": torch.ones(3), "b": torch.zeros(2, dtype=torch.uint8)}
+    metadata = {name: f'{name}\u2028é"\n\x7f\x1f' for name in "dacbe"}
+    files = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    for file in files:
+        save_tensors(state, file, metadata)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert load_tensors(files[0]).keys() == state.keys()
+    with safe_open(files[0], "pt") as opened:
+        assert opened.metadata().items() >= metadata.items()
+
+
 def test_weights_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
     path = tmp_path / "task01.safetensors"
     with pytest.raises(InputError, match=f"{path} does not exist"):
@@ -327,6 +355,11 @@ def test_a_row_is_added_to_the_file_in_place_and_a_column_or_a_changed_file_writ
         assert path.read_text() == logger.text
         files.append(path.stat().st_ino if step < 6 else 0)
     assert files[0] == files[1] == files[2] == files[3] != files[4] == files[5]
+    logger.finalize("success")
+    final = path.stat().st_mtime_ns
+    logger.finalize("success")
+    assert path.read_text() == logger.text and path.stat().st_mtime_ns == final
+    logger.log_metrics({"b": 9.0}, 7)
     logger.finalize("success")
     assert path.read_text() == logger.text
 
