@@ -21,6 +21,7 @@ from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.runs.results import Results
 from gift_lightning.runs.same_run import difference, hint
+from gift_lightning.runs.stopping import stoppable
 from gift_lightning.runs.trainer_settings import check_callbacks, check_trainer, products
 
 SEQUENCE_DEFAULTS = {
@@ -61,12 +62,13 @@ class Run:
             checkpoint: a file, or ``last`` for the latest one in the folder; ``None`` to begin.
 
         Raises:
-            InputError: see ``begun``; or the trainer was stopped before the last task.
+            InputError: see ``begun``; or the trainer was stopped before the last task, or another rank has ended.
+            Stopped: after a signal, see ``Signals``.
         """
         record, checkpoint = self.begun(method, sequence, checkpoint)
         if record is not None and record["complete"]:
             return Results.of(record, self.folder.path, is_new=False)
-        with products(trainer):
+        with products(trainer), stoppable(trainer):
             trainer.fit(method, datamodule=sequence, ckpt_path=checkpoint)
         if self.writes:
             check_end(trainer, sequence)
@@ -82,18 +84,18 @@ class Run:
         Raises:
             InputError: they do not go together, or no method works with them.
         """
-        callbacks = [*self._callbacks(settings.get("enable_progress_bar")), *_as_list(settings.get("callbacks"))]
-        check_callbacks(callbacks)
         given = [logger for logger in _as_list(settings.get("logger")) if not isinstance(logger, bool)]
         of_run = {
-            "callbacks": callbacks,
             "plugins": [*_as_list(settings.get("plugins")), AtomicCheckpointIO()],
             "default_root_dir": str(self.folder.path),
             "enable_checkpointing": self.writes,
+            "max_time": None,
             "logger": [MetricsCSV(str(self.folder.path)), *given] if self.writes else given or False,
         }
         try:
-            trainer = Trainer(**{**settings, **of_run})
+            callbacks = [*self._callbacks(settings), *_as_list(settings.get("callbacks"))]
+            check_callbacks(callbacks)
+            trainer = Trainer(**{**settings, **of_run, "callbacks": callbacks})
         except InputError:
             raise
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
@@ -102,14 +104,14 @@ class Run:
         check_trainer(trainer)
         return trainer
 
-    def _callbacks(self, progress_bar: bool | None) -> list[Any]:
+    def _callbacks(self, settings: dict[str, Any]) -> list[Any]:
         folder = self.folder if self.writes else None
         record = RunRecord(folder, self.config)
         callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunTime(), record]
-        if progress_bar is not False:
+        if settings.get("enable_progress_bar") is not False:
             callbacks.insert(0, SequenceProgress())  # it shows the work of the boundary at the start
         if folder is not None:
-            callbacks.append(StepCheckpoint(folder))
+            callbacks.append(StepCheckpoint(folder, settings.get("max_time")))
         return callbacks
 
     def begun(
@@ -141,7 +143,7 @@ class Run:
             self._check_results(results, model, sequence)
             if results["complete"]:
                 return results, None
-        is_begun = results is not None or self.folder.last_checkpoint.exists()
+        is_begun = results is not None or self.folder.latest_checkpoint is not None
         if is_begun and not checkpoint and self.writes:
             raise InputError(
                 f"{self.folder.path} holds an unfinished run: continue it with --ckpt_path last, choose another"
@@ -151,9 +153,9 @@ class Run:
 
     def _last_checkpoint(self, results: dict[str, Any] | None) -> str | None:
         """The checkpoint to go on from; none if the run was stopped before the first one."""
-        if self.folder.last_checkpoint.is_file():
-            self._check_checkpoint(self.folder.last_checkpoint)
-            return str(self.folder.last_checkpoint)
+        if (latest := self.folder.latest_checkpoint) is not None:
+            self._check_checkpoint(latest)
+            return str(latest)
         if results is not None and results["R"]:
             raise InputError(f"{self.folder.last_checkpoint} is missing: restore it, or delete {self.folder.path}.")
         return None
