@@ -67,7 +67,7 @@ class StepCheckpoint(Checkpoint):
         signals = signals_of(trainer)
         if signals is not None and self._limit is not None and trainer.is_global_zero:
             if time.monotonic() - self._began >= self._limit:
-                signals.come(OUT_OF_TIME)
+                signals.raise_flag(OUT_OF_TIME)
         leaves = signals is not None and signals.safe_point()
         trainer.should_stop = self._is_stopping
         if leaves or self._is_stopping:

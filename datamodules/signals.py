@@ -48,8 +48,8 @@ class Signals:
     are, and leave at the highest of these numbers: ``Watch`` of ``gift_lightning.runs`` carries the messages. Without a
     signal, nothing is sent, and no step waits for another rank or a device.
 
-    Handlers are those that the process had before, from the end of the run on and until its training begins: a signal
-    at the start ends the process as it ends any other.
+    Until the training begins, and after the run, the process has its own handlers: a signal at the start ends it as it
+    ends any other.
 
     Args:
         trainer: of the run.
@@ -97,7 +97,10 @@ class Signals:
         self._throw()
 
     def teardown(self) -> None:
-        """Restore the handlers; Lightning calls it at its end."""
+        """Go on to hear signals: Lightning calls it before the run is over."""
+
+    def restore(self) -> None:
+        """Put back the handlers that the process had."""
         while self._usual:
             number, usual = self._usual.popitem()
             signal.signal(number, usual if usual is not None else signal.SIG_DFL)
@@ -109,12 +112,12 @@ class Signals:
                 os.kill(os.getpid(), number)
             return
         self._throw()
-        self.come(number)
+        self.raise_flag(number)
         if self._trainer.world_size == 1 and self.at_once:
             self.at_once = False  # a second one does not disturb the end
             raise Stopped(self.number)
 
-    def come(self, number: int) -> None:
+    def raise_flag(self, number: int) -> None:
         """Raise the flag; of several signals, the first counts."""
         if not self.number:
             self.number = number

@@ -56,7 +56,7 @@ def stoppable(trainer: Trainer, goes_on: bool = True) -> Iterator[None]:
     else:
         watch.end()
     finally:
-        signals.teardown()
+        signals.restore()
         del strategy.setup_environment
 
 

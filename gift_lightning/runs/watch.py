@@ -109,12 +109,12 @@ class Watch:
         """Say good-bye to the other ranks, and let go of them.
 
         Args:
-            after_first: wait until the first rank is done, which has more to do.
+            after_first: wait until the first rank is done, which has more to do; but not if it may wait for this one.
         """
         if self._thread is None:
             return
         limit = time.monotonic() + LIMIT
-        while after_first and self._rank and 0 not in self._ended and time.monotonic() < limit:
+        while after_first and self._rank and self._status == 2 and 0 not in self._ended and time.monotonic() < limit:
             time.sleep(0.05)
         self._is_over = True
         self._wake_up()
@@ -180,8 +180,8 @@ class Watch:
                 here = [one for one, name in enumerate(self._hosts) if name == self._hosts[self._rank] and one != ended]
                 on = advice("go on with --ckpt_path last", "call fit again to go on")
                 self._learn(
-                    f"rank {ended} on {host} has ended without a word, as after kill -9 or for want of memory, or its"
-                    f" machine is gone: {on}.",
+                    f"rank {ended} on {host} has ended without a word: it was killed, perhaps for want of memory, or its"
+                    f" machine is gone; {on}.",
                     is_told=self._rank != here[0],  # once on each machine
                 )
                 self._send(message, but=rank)

@@ -20,7 +20,7 @@ from gift_lightning.runs.watch import OtherRankError, Watch
 from tests.e2e.conftest import quietly, start_process, statuses_of
 
 HOST = socket.gethostname()
-GONE = "error: rank {} on " + HOST + " has ended without a word, as after kill -9 or for want of memory, or its machine"
+GONE = "error: rank {} on " + HOST + " has ended without a word: it was killed, perhaps for want of memory, or its machine"
 
 
 def stuck() -> None:
@@ -126,7 +126,7 @@ def run_rank(scene: str, rank: int, folder: str, log: str) -> None:
                 if not reason.is_told:
                     watching.print_styled(f"{'rank 1: ' if rank else ''}error: {reason}", "red")
         watch.end(after_first=status > 128)
-        signals.teardown()
+        signals.restore()
     os._exit(status)
 
 
