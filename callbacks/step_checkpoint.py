@@ -65,9 +65,9 @@ class StepCheckpoint(Checkpoint):
 
     def _finish_step(self, trainer: Trainer) -> None:
         signals = signals_of(trainer)
-        if signals is not None and self._limit is not None and trainer.is_global_zero:
-            if time.monotonic() - self._began >= self._limit:
-                signals.raise_flag(OUT_OF_TIME)
+        is_over = self._limit is not None and time.monotonic() - self._began >= self._limit
+        if signals is not None and is_over and trainer.is_global_zero:
+            signals.raise_flag(OUT_OF_TIME)
         leaves = signals is not None and signals.safe_point()
         trainer.should_stop = self._is_stopping
         if leaves or self._is_stopping:

@@ -1,6 +1,5 @@
 """Signals to a run: a handler raises a flag, and all ranks leave together at a point where nothing is lost."""
 
-import _thread
 import os
 import signal
 import threading
@@ -11,7 +10,6 @@ from typing import Any, cast
 
 from lightning import Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
-
 
 OUT_OF_TIME = int(getattr(signal, "SIGXCPU", 24))
 """Number that a run gives itself when its own limit of time has passed."""
@@ -44,9 +42,9 @@ class Signals:
     prototypes, evaluation, reports) is not interrupted, and lasts as long as ``results.json`` says of the tasks before.
     Before the first checkpoint nothing can be lost, and the run leaves at once.
 
-    Ranks pass the same safe points, whose numbers ``safe_point`` counts. When a rank has a signal, all tell how far they
-    are, and leave at the highest of these numbers: ``Watch`` of ``gift_lightning.runs`` carries the messages. Without a
-    signal, nothing is sent, and no step waits for another rank or a device.
+    Ranks pass the same safe points, whose numbers ``safe_point`` counts. When a rank has a signal, all tell how far
+    they are, and leave at the highest of these numbers: ``Watch`` of ``gift_lightning.runs`` carries the messages.
+    Without a signal, nothing is sent, and no step waits for another rank or a device.
 
     Until the training begins, and after the run, the process has its own handlers: a signal at the start ends it as it
     ends any other.
@@ -138,8 +136,8 @@ class Signals:
             if not self._is_asking:
                 self._next += 1
                 return False
-        while not self._decided.wait(0.2):  # no other thread could interrupt a wait without a limit
-            if not self._usual:
+        while not self._decided.wait(0.2):
+            if not self._usual:  # not in the main thread: no signal ends the wait
                 self._throw()
         self._next += 1
         return self._next > self._leave_at
@@ -180,8 +178,8 @@ class Signals:
         """Raise an exception in the main thread, as soon as it is in Python, unless another one ends it already."""
         if self.error is None:
             self._thrown = error
-            if self._usual:
-                _thread.interrupt_main(signal.SIGTERM)
+            if self._usual and hasattr(signal, "pthread_kill"):  # our handler throws it; the signal ends a wait
+                signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGTERM)
 
     def _throw(self) -> None:
         if self._thrown is not None:

@@ -180,8 +180,8 @@ class Watch:
                 here = [one for one, name in enumerate(self._hosts) if name == self._hosts[self._rank] and one != ended]
                 on = advice("go on with --ckpt_path last", "call fit again to go on")
                 self._learn(
-                    f"rank {ended} on {host} has ended without a word: it was killed, perhaps for want of memory, or its"
-                    f" machine is gone; {on}.",
+                    f"rank {ended} on {host} has ended without a word: it was killed, perhaps for want of memory, or"
+                    f" its machine is gone; {on}.",
                     is_told=self._rank != here[0],  # once on each machine
                 )
                 self._send(message, but=rank)

@@ -349,4 +349,3 @@ def test_a_sequence_can_be_run_with_another_model() -> None:
     trainers[1].fit(other(), sequence)
     trainers[2].fit(other(), sequence_of(three_tasks()))
     assert rows_of(trainers[1]) == rows_of(trainers[2]) != rows_of(trainers[0])
-

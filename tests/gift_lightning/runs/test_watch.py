@@ -20,7 +20,7 @@ from gift_lightning.runs.watch import OtherRankError, Watch
 from tests.e2e.conftest import quietly, start_process, statuses_of
 
 HOST = socket.gethostname()
-GONE = "error: rank {} on " + HOST + " has ended without a word: it was killed, perhaps for want of memory, or its machine"
+GONE = f"error: rank {{}} on {HOST} has ended without a word: it was killed"
 
 
 def stuck() -> None:
@@ -30,7 +30,7 @@ def stuck() -> None:
 
 def busy() -> None:
     """Hold the interpreter, as some libraries do while they compute."""
-    ctypes.PyDLL(None).sleep(2)
+    ctypes.PyDLL(None).sleep(1)
 
 
 def stopped_by_the_system() -> None:
@@ -106,7 +106,7 @@ def trainer_of(rank: int, folder: Path) -> Any:
 
 
 def run_rank(scene: str, rank: int, folder: str, log: str) -> None:
-    watching.PATIENCE, watching.LIMIT = 0.5, 2.0
+    watching.PATIENCE, watching.LIMIT = 0.3, 1.2
     with quietly(log), naming_keys():
         trainer = trainer_of(rank, Path(folder))
         signals = Signals(trainer)
@@ -117,7 +117,7 @@ def run_rank(scene: str, rank: int, folder: str, log: str) -> None:
         status = 0
         try:
             SCENES[scene](signals, Path(folder), rank)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             signals.error = signals.error or error
             reason = watch.reason_of(error)
             status = 128 + reason.number if isinstance(reason, Stopped) else 1
@@ -133,15 +133,13 @@ def run_rank(scene: str, rank: int, folder: str, log: str) -> None:
 @pytest.mark.parametrize("scene", SCENES)
 def test_two_ranks(scene: str, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-    began = time.monotonic()
     ranks = [start_process(run_rank, scene, rank, str(tmp_path), str(log)) for rank in range(2)]
-    if scene == "both stopped":
-        time.sleep(4)
+    while scene == "both stopped" and any(process.is_alive() for process in ranks):
+        time.sleep(0.5)
         for process in ranks:
             os.kill(process.pid or 0, signal.SIGCONT)
     statuses, expected = SENTENCES[scene]
-    assert statuses_of(ranks, 20) == statuses, log.read_text()
-    assert time.monotonic() - began < 15
+    assert statuses_of(ranks, 60) == statuses, log.read_text()  # one that is left alone waits, and ends well
     said = log.read_text()
     assert said.startswith(expected) and len(said.splitlines()) == bool(expected), said
     if scene == "signal":
