@@ -65,8 +65,9 @@ class Signals:
 
     def __init__(self, trainer: Trainer) -> None:
         environment = trainer._accelerator_connector.cluster_environment
-        is_slurm = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
-        self.requeue: int | None = environment.requeue_signal if is_slurm else None  # type: ignore[union-attr]
+        self.requeue: int | None = None
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            self.requeue = environment.requeue_signal
         self.number = 0
         self.at_once = True
         self.error: BaseException | None = None

@@ -4,7 +4,7 @@ import contextlib
 import json
 import secrets
 import socket
-from typing import Any
+from typing import Any, cast
 
 from lightning import Trainer
 
@@ -25,7 +25,7 @@ def connect(trainer: Trainer) -> tuple[dict[int, socket.socket], list[str]]:
         for peer in peers.values():
             peer.sendall(line_of({"hosts": hosts}))
     else:
-        port, token = trainer.strategy.broadcast(None)
+        port, token = cast(Any, trainer.strategy).broadcast(None)
         address = trainer.strategy.cluster_environment.main_address  # type: ignore[attr-defined]
         peers = {0: socket.create_connection((address, port), timeout=_SECONDS)}
         peers[0].sendall(line_of({"token": token, "rank": rank, "host": host}))

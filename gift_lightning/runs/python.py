@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jsonargparse import ArgumentError, Namespace
@@ -189,7 +189,7 @@ def _as_a_guest() -> Iterator[None]:
             quiet_libraries()
             yield
     except Stopped as stopped:
-        if rank_zero_only.rank == 0:
+        if cast(Any, rank_zero_only).rank == 0:
             print_styled(stopped.sentence, "red")
         raise
     except SystemExit as end:
