@@ -1,11 +1,13 @@
 """Checkpoints within a task."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 
+from datamodules.signals import OUT_OF_TIME, signals_of
 from gift_lightning.records.checkpoint import IN_BACKGROUND, AtomicCheckpointIO
 from gift_lightning.records.run_folder import RunFolder
 
@@ -24,32 +26,56 @@ class StepCheckpoint(Checkpoint):
     step after the last hook of its batch. A checkpoint of that hook would be ahead of the loggers, and a kill between
     the two would lose a row.
 
+    The end of a step is also where a run is stopped, with a checkpoint: by a signal, see ``Signals``, by a limit of its
+    time, or by what sets ``trainer.should_stop``. Amid accumulated batches, they wait for the end of the step.
+
     Unlike Lightning's ``ModelCheckpoint`` it never saves amid accumulated batches, whose gradients are in no
     checkpoint, and keeps nothing in memory that a resumed run would miss.
 
     Args:
         folder: where the checkpoint goes.
+        max_time: of this call, as Lightning's ``Trainer`` takes it, from the beginning of the training; the next call
+            has as much again. The first rank's clock decides. Lightning's own ``Timer`` asks it at every step, and
+            waits for the answer on the device.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, max_time: str | timedelta | dict[str, int] | None = None) -> None:
         self.folder = folder
-        self._since = 0.0
+        self._limit = Timer(max_time).time_remaining()
+        self._began = self._since = 0.0
+        self._is_stopping = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._since = time.monotonic()
+        self._began = self._since = time.monotonic()
+        self._is_stopping = False
         loop = trainer.fit_loop.epoch_loop
         finish_batch = loop.on_advance_end
 
-        def finish_and_save(*arguments: Any) -> None:
+        def finish(*arguments: Any) -> None:
             finish_batch(*arguments)
-            stepped = (loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
-            if stepped and self._is_due(trainer):
-                self._save(trainer)
+            self._is_stopping |= trainer.should_stop
+            trainer.should_stop = False
+            if (loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+                self._finish_step(trainer)
 
-        loop.on_advance_end = finish_and_save  # type: ignore[method-assign, assignment]
+        loop.on_advance_end = finish  # type: ignore[method-assign, assignment]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.monotonic()
+
+    def _finish_step(self, trainer: Trainer) -> None:
+        signals = signals_of(trainer)
+        is_over = self._limit is not None and time.monotonic() - self._began >= self._limit
+        if signals is not None and is_over and trainer.is_global_zero:
+            signals.raise_flag(OUT_OF_TIME)
+        leaves = signals is not None and signals.safe_point()
+        trainer.should_stop = self._is_stopping
+        if leaves or self._is_stopping:
+            trainer.save_checkpoint(self.folder.last_checkpoint)
+        elif self._is_due(trainer):
+            self._save(trainer)
+        if leaves and signals is not None:
+            signals.leave()
 
     def _is_due(self, trainer: Trainer) -> bool:
         every = self.folder.checkpoint_every

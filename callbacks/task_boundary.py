@@ -1,14 +1,11 @@
 """The state machine that turns one Lightning ``fit`` into a sequence of tasks."""
 
-import contextlib
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from torch.optim import Optimizer
 
 from callbacks.event_check import check_receivers
@@ -19,6 +16,7 @@ from callbacks.trainer_check import check_length, check_others, check_trainer
 from datamodules.events import TaskEvents
 from datamodules.ranks import on_first_rank
 from datamodules.sequence import TaskSequence
+from datamodules.signals import signals_of
 from gift_lightning.errors import InputError, advice
 from gift_lightning.records.checkpoint import AtomicCheckpointIO
 from gift_lightning.records.protocol import first_changed_task, protocol
@@ -41,6 +39,9 @@ class TaskBoundary(Callback):
 
     Which tasks have started and finished is part of the checkpoint, and is never inferred from the Lightning hook that
     fired: a run killed at any moment continues with the same event that an uninterrupted run would have seen next.
+
+    A signal does not interrupt the events at a task's end, see ``Signals``: the run leaves before them, or after the
+    checkpoint that follows them.
 
     Args:
         folder: where weights and checkpoints go; ``None`` writes nothing.
@@ -115,6 +116,9 @@ class TaskBoundary(Callback):
             )
         self.opened, self.started, self.finished = state["opened"], state["started"], state["finished"]
         self.learned.start = state.get("checksums", {})
+        for timer in callbacks_of(trainer):
+            if isinstance(timer, Timer):  # a run that a time limit stopped goes on with a new allowance
+                checkpoint["callbacks"].pop(timer.state_key, None)
         sequence = sequence_of(trainer)
         method_of(trainer).task = max(self.started, 0)
         if self.finished == self.started or self._is_trained(sequence, checkpoint["global_step"]):
@@ -156,6 +160,9 @@ class TaskBoundary(Callback):
         elif self.finished == sequence.num_tasks - 1:
             self._save_weights(trainer, method, self.finished)  # these files may be damaged
             self._send(trainer, "on_sequence_end")
+        signals = signals_of(trainer)
+        if signals is not None and self.folder is not None:
+            signals.at_once = False  # from here on there is a checkpoint
         if method.learning != "steps":
             self._go_without_steps(trainer, method)
         elif self.started > self.finished:
@@ -199,16 +206,17 @@ class TaskBoundary(Callback):
         if is_trial(trainer) or self._is_trained(sequence_of(trainer), trainer.global_step):
             self._finish(trainer, method_of(trainer), self.started)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        signals = signals_of(trainer)
+        if signals is not None:
+            signals.error = exception
+
     def _is_trained(self, sequence: TaskSequence, global_step: int) -> bool:
         return self.started >= 0 and global_step == sequence.first_step(self.started + 1)
 
     # --- the events ---------------------------------------------------------------------------------------------------
 
     def _begin(self, trainer: Trainer, method: Method, task: int) -> None:
-        with _requeue_later():
-            self._begin_undisturbed(trainer, method, task)
-
-    def _begin_undisturbed(self, trainer: Trainer, method: Method, task: int) -> None:
         self._amid_events = True  # and if one fails, it stays so
         self.started = method.task = task
         began = time.perf_counter()
@@ -223,15 +231,21 @@ class TaskBoundary(Callback):
         self._amid_events = False
 
     def _finish(self, trainer: Trainer, method: Method, task: int) -> None:
+        self._leave_if_asked(trainer, save=method.learning == "steps")
+        signals = signals_of(trainer)
+        with signals.held() if signals is not None else nullcontext():
+            self._finish_undisturbed(trainer, method, task)
+        if task == sequence_of(trainer).num_tasks - 1:
+            self._send(trainer, "on_sequence_end")
+        else:
+            self._leave_if_asked(trainer, save=False)
+
+    def _finish_undisturbed(self, trainer: Trainer, method: Method, task: int) -> None:
         io, began = trainer.strategy.checkpoint_io, time.perf_counter()
         if isinstance(io, AtomicCheckpointIO):
             # the processes that load test images are forked, and a thread that writes is not theirs
             on_first_rank(trainer, io.wait)
         self.writing_seconds = time.perf_counter() - began
-        with _requeue_later():
-            self._finish_undisturbed(trainer, method, task)
-
-    def _finish_undisturbed(self, trainer: Trainer, method: Method, task: int) -> None:
         self._amid_events = True
         self._send(trainer, "on_task_trained", task)
         self._send(trainer, "on_task_end", task)
@@ -242,8 +256,14 @@ class TaskBoundary(Callback):
         self._save_weights(trainer, method, task)
         self._amid_events = False
         self._save_checkpoint(trainer)
-        if task == sequence_of(trainer).num_tasks - 1:
-            self._send(trainer, "on_sequence_end")
+
+    def _leave_if_asked(self, trainer: Trainer, save: bool) -> None:
+        """A safe point, with a checkpoint for what the latest one does not have."""
+        signals = signals_of(trainer)
+        if signals is not None and signals.safe_point():
+            if save:
+                self._save_checkpoint(trainer)
+            signals.leave()
 
     def _save_weights(self, trainer: Trainer, method: Method, task: int) -> None:
         if self.folder is not None and trainer.is_global_zero and method.learning != "none":
@@ -258,6 +278,9 @@ class TaskBoundary(Callback):
         # not through ModelCheckpoint, which skips a save when no step was made since its last one
         if self.folder is not None:
             trainer.save_checkpoint(self.folder.last_checkpoint)
+            if trainer.is_global_zero:
+                for earlier in self.folder.requeue_checkpoints:
+                    earlier.unlink()
 
     def _send(self, trainer: Trainer, event: str, *task: int, but: TaskSequence | None = None) -> None:
         method = method_of(trainer)
@@ -268,23 +291,6 @@ class TaskBoundary(Callback):
         for callback in callbacks_of(trainer):
             if isinstance(callback, TaskCallback):
                 getattr(callback, event)(trainer, method, *task)
-
-
-@contextlib.contextmanager
-def _requeue_later() -> Iterator[None]:
-    """Within it, SLURM's signal to save and requeue waits: a checkpoint amid the events of a task would repeat some."""
-    number = getattr(signal, "SIGUSR1", None)
-    if number is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    usual = signal.signal(number, lambda *_: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(number, usual if usual is not None else signal.SIG_DFL)
-        if came:
-            os.kill(os.getpid(), number)
 
 
 def _place_between_epochs(checkpoint: dict[str, Any], epoch: int) -> None:

@@ -5,8 +5,8 @@ from typing import TypeVar, cast
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from datamodules.signals import signals_of
 from gift_lightning.errors import InputError
 
 T = TypeVar("T")
@@ -15,11 +15,12 @@ T = TypeVar("T")
 def in_step(trainer: Trainer, work: Iterator[T]) -> Iterator[T]:
     """Yield the items of this rank's ``work``, one a round; a round is over when all ranks are through with it.
 
-    Ends when the work of every rank has ended, however different their lengths.
+    Ends when the work of every rank has ended, however different their lengths. The end of a round is a safe point,
+    see ``Signals``.
 
     Raises:
         InputError: the work of another rank failed in this round, with its sentence. That rank raises its exception.
-        SIGTERMException: one of the ranks was asked to stop.
+        Stopped: one of the ranks was asked to stop.
     """
     busy = True
     while busy:
@@ -49,14 +50,15 @@ def on_all_ranks(trainer: Trainer, value: T) -> list[T]:
 
 
 def _meet(trainer: Trainer, busy: bool = False, problem: str = "") -> bool:
-    """Wait for the other ranks, and raise if one of them failed or stops; returns whether any is busy."""
+    """Wait for the other ranks, and raise if one of them failed or the run leaves; returns whether any is busy."""
     strategy = trainer.strategy
-    state = torch.tensor([busy, bool(problem), trainer.received_sigterm], dtype=torch.long, device=strategy.root_device)
-    working, failed, stopped = strategy.reduce(state, reduce_op="sum").tolist()
+    state = torch.tensor([busy, bool(problem)], dtype=torch.long, device=strategy.root_device)
+    working, failed = strategy.reduce(state, reduce_op="sum").tolist()
     if failed:
         problems = on_all_ranks(trainer, problem)
         if not problem:
             raise InputError(next(filter(None, problems)))
-    if stopped:
-        raise SIGTERMException
+    signals = signals_of(trainer)
+    if signals is not None and signals.safe_point():
+        signals.leave()
     return bool(working)

@@ -27,6 +27,7 @@ from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.runs.fit import Run
 from gift_lightning.runs.load import weights_to_test
 from gift_lightning.runs.parser import add_run_arguments, config_text
+from gift_lightning.runs.stopping import stoppable
 from gift_lightning.runs.trainer_settings import check_settings, products
 
 AHEAD = ("generate", "doctor")
@@ -192,7 +193,7 @@ class SequenceCLI(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:
         """Evaluate, without Lightning's table."""
-        with products(self.trainer):
+        with products(self.trainer), stoppable(self.trainer, goes_on=False):
             self.trainer.test(**kwargs, verbose=False)  # the table comes from after_test
 
     def after_test(self) -> None:

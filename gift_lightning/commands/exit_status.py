@@ -3,27 +3,54 @@
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable
 
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from datamodules.signals import Stopped
 from gift_lightning.config.parsing import late_refusal
 from gift_lightning.config.sentences import find_input_error
 from gift_lightning.console import print_styled
+from gift_lightning.runs.watch import LIMIT, OtherRankError
 
 
 def status_of(command: Callable[[], object], debug: bool) -> int:
     """Run a command and turn bad input into one sentence on stderr; returns the exit status.
 
-    0 after success, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM (Lightning's own would be 0, as if the run
-    were over). ``debug`` raises what lies behind the sentence.
+    0 after success, 2 after bad input or the end of another rank, 130 after Ctrl-C, 143 after SIGTERM, 128 and the
+    number of the signal (SIGUSR1: 138) after that with which SLURM requeues. ``debug`` raises what lies behind the
+    sentence.
     """
+    status = 1  # of a traceback
+    try:
+        status = _status_of(command, debug)
+    finally:
+        if status and torch.distributed.is_initialized():
+            _end_in_time(status)
+    return status
+
+
+def _end_in_time(status: int) -> None:
+    """Let the process end even if its library of messages waits at the end for a rank that is gone."""
+    end = threading.Timer(LIMIT, os._exit, (status,))
+    end.daemon = True
+    end.start()
+
+
+def _status_of(command: Callable[[], object], debug: bool) -> int:
     try:
         command()
-    except SIGTERMException:
-        _tell("stopped by SIGTERM: go on with --ckpt_path last.")
-        return 128 + signal.SIGTERM
+    except Stopped as stopped:
+        if _rank() == 0:
+            _tell(stopped.sentence)
+        return 128 + stopped.number
+    except OtherRankError as error:
+        if debug:
+            raise
+        if not error.is_told:
+            _tell(f"error: {error}")
+        return 2
     except KeyboardInterrupt:
         _tell("stopped.")
         return 128 + signal.SIGINT
@@ -46,9 +73,14 @@ def _tell(sentence: str) -> None:
 
     What a rank meets alone, a broken image in its share for instance, the first one never hears of.
     """
-    ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
-    first = not ranks or ranks[0] == "0"
-    if first or torch.distributed.is_initialized():
+    rank = _rank()
+    if rank == 0 or torch.distributed.is_initialized():
         sentence = re.sub(r"\S{400,}", lambda word: f"{word[0][:60]} ...", sentence)
         sentence = sentence if len(sentence) <= 800 else f"{sentence[:760]} ..."
-        print_styled(sentence if first else f"rank {ranks[0]}: {sentence}", "red")
+        print_styled(sentence if rank == 0 else f"rank {rank}: {sentence}", "red")
+
+
+def _rank() -> int:
+    """The number of this process among those of the run, by what its launcher says."""
+    ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
+    return int(ranks[0]) if ranks and ranks[0].isdecimal() else 0

@@ -165,6 +165,17 @@ class RunFolder:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def requeue_checkpoints(self) -> list[Path]:
+        """Checkpoints that Lightning wrote on SLURM's signal to requeue, in runs of earlier versions; oldest first."""
+        return sorted(self.path.glob("hpc_ckpt_*.ckpt"), key=_age)
+
+    @property
+    def latest_checkpoint(self) -> Path | None:
+        """The checkpoint from which the run resumes now: ``last_checkpoint``, or a newer one of an earlier version."""
+        checkpoints = sorted([*self.requeue_checkpoints, self.last_checkpoint], key=_age)
+        return checkpoints[-1] if checkpoints[-1].is_file() else None
+
+    @property
     def knowledge(self) -> Path:
         """The state of a method beside the pre-trained CLIP, after the latest task."""
         return self.checkpoints / "knowledge.safetensors"
@@ -209,6 +220,11 @@ class RunFolder:
         if fault:
             raise InputError(f"{self.config} is damaged ({fault}): restore it, or delete {self.path}.")
         return config
+
+
+def _age(file: Path) -> float:
+    """The time of the last change; a file that is missing is the oldest."""
+    return file.stat().st_mtime if file.is_file() else 0.0
 
 
 def _contradiction(results: dict[str, Any]) -> str | None:

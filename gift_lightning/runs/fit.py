@@ -24,6 +24,7 @@ from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.runs.one_writer import one_writer
 from gift_lightning.runs.results import Results
 from gift_lightning.runs.same_run import difference, hint
+from gift_lightning.runs.stopping import stoppable
 from gift_lightning.runs.trainer_settings import check_built, check_objects, check_start, products
 
 SEQUENCE_DEFAULTS = {
@@ -64,8 +65,9 @@ class Run:
             checkpoint: a file, or ``last`` for the latest one in the folder; ``None`` to begin.
 
         Raises:
-            InputError: see ``begun``; another process writes into the folder; or the trainer was stopped before the
-                last task.
+            InputError: see ``begun``; another process writes into the folder; the trainer was stopped before the last
+                task; or another rank has ended.
+            Stopped: after a signal, see ``Signals``.
         """
         with one_writer(self.folder, trainer) if self.writes else nullcontext():
             return self._fit(method, sequence, trainer, checkpoint)
@@ -76,7 +78,7 @@ class Run:
             return Results.of(record, self.folder.path, is_new=False)
         if checkpoint is None:
             check_start(trainer)
-        with products(trainer):
+        with products(trainer), stoppable(trainer):
             trainer.fit(method, datamodule=sequence, ckpt_path=checkpoint)
         if self.writes:
             check_end(trainer, sequence)
@@ -95,22 +97,22 @@ class Run:
         users = _as_list(settings.get("callbacks"))
         if not self.writes:
             users = [callback for callback in users if not isinstance(callback, Checkpoint)]
-        callbacks = [*self._callbacks(settings.get("enable_progress_bar"), users), *users]
         plugins = _as_list(settings.get("plugins"))
-        check_objects(settings.get("strategy"), plugins, callbacks)
         given = [logger for logger in _as_list(settings.get("logger")) if not isinstance(logger, bool)]
         # Lightning takes the loggers from a trial itself; callbacks that log want some
         has_log = self.writes or settings.get("fast_dev_run")
         loggers = [MetricsCSV(str(self.folder.path)), *given] if has_log else given
         of_run = {
-            "callbacks": callbacks,
             "plugins": [*plugins, AtomicCheckpointIO()],
             "default_root_dir": str(self.folder.path),
             "enable_checkpointing": self.writes,
+            "max_time": None,
             "logger": loggers or False,
         }
         try:
-            trainer = Trainer(**{**settings, **of_run})
+            callbacks = [*self._callbacks(settings, users), *users]
+            check_objects(settings.get("strategy"), plugins, callbacks)
+            trainer = Trainer(**{**settings, **of_run, "callbacks": callbacks})
         except InputError:
             raise
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
@@ -119,14 +121,15 @@ class Run:
         check_built(trainer, settings.get("num_nodes") or 1)
         return trainer
 
-    def _callbacks(self, progress_bar: bool | None, users: list[Callback]) -> list[Any]:
+    def _callbacks(self, settings: dict[str, Any], users: list[Callback]) -> list[Any]:
         folder = self.folder if self.writes else None
         record = RunRecord(folder, self.config)
         callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunTime(), record]
-        if progress_bar is not False and not any(isinstance(callback, ProgressBar) for callback in users):
+        has_bar = settings.get("enable_progress_bar") is not False
+        if has_bar and not any(isinstance(callback, ProgressBar) for callback in users):
             callbacks.insert(0, SequenceProgress())  # it shows the work of the boundary at the start
         if folder is not None:
-            callbacks.append(StepCheckpoint(folder))
+            callbacks.append(StepCheckpoint(folder, settings.get("max_time")))
         return callbacks
 
     def begun(
@@ -158,7 +161,7 @@ class Run:
             self._check_results(results, model, sequence)
             if results["complete"]:
                 return results, None
-        is_begun = results is not None or self.folder.last_checkpoint.exists()
+        is_begun = results is not None or self.folder.latest_checkpoint is not None
         if is_begun and not checkpoint and self.writes:
             raise InputError(
                 f"{self.folder.path} holds an unfinished run: continue it with --ckpt_path last, choose another"
@@ -168,9 +171,9 @@ class Run:
 
     def _last_checkpoint(self, results: dict[str, Any] | None) -> str | None:
         """The checkpoint to go on from; none if the run was stopped before the first one."""
-        if self.folder.last_checkpoint.is_file():
-            self._check_checkpoint(self.folder.last_checkpoint)
-            return str(self.folder.last_checkpoint)
+        if (latest := self.folder.latest_checkpoint) is not None:
+            self._check_checkpoint(latest)
+            return str(latest)
         if results is not None and results["R"]:
             raise InputError(f"{self.folder.last_checkpoint} is missing: restore it, or delete {self.folder.path}.")
         return None

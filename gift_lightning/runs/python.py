@@ -10,17 +10,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer, seed_everything
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from datamodules import TaskSequence
+from datamodules.signals import Stopped
 from gift_lightning.config.parsing import as_commands_read, check_values, late_refusal
 from gift_lightning.config.sentences import find_input_error, sentence
-from gift_lightning.console import quiet_libraries
+from gift_lightning.console import print_styled, quiet_libraries
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.records.run_folder import RunFolder
@@ -58,8 +60,13 @@ def fit(method: ContinualCLIP, sequence: TaskSequence, run: str | Path | RunFold
         trainer: arguments of Lightning's ``Trainer``, such as ``devices`` or ``precision``. Callbacks, loggers and
             plugins are used but are no part of the run's config, so that they should only watch.
 
+    SIGTERM, and under SLURM its signal to requeue, stop the run where nothing is lost, and then the program, unless it
+    catches ``SystemExit``: the exit status is 143, or 128 and the number of the signal.
+
     Raises:
-        InputError: the folder holds another run, an argument does not fit, or the run was stopped before its end.
+        InputError: the folder holds another run, an argument does not fit, the run was stopped before its end, or
+            another process of it has ended.
+        SystemExit: a signal has stopped the run.
     """
     with _as_a_guest():
         config, text = _config(method, sequence, _folder(run), trainer)
@@ -170,19 +177,22 @@ def _of_yaml(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _as_a_guest() -> Iterator[None]:
-    """Within it, a run has the process for itself; after it, signals, warnings, logs and kernels are as they were, and
-    so is randomness.
+    """Within it, a run has the process for itself; after it, Ctrl-C, warnings, logs, kernels and randomness are as they
+    were.
 
     Ctrl-C is a ``KeyboardInterrupt`` again: Lightning makes an exit of the process of it.
     """
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels, raises = [logger.level for logger in loggers], logging.raiseExceptions
-    numbers = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGUSR1", None)])]
-    handlers = {number: signal.getsignal(number) for number in numbers}
+    of_interrupts = signal.getsignal(signal.SIGINT)
     try:
         with warnings.catch_warnings(), _randomness_restored(), _kernels_restored():
             quiet_libraries()
             yield
+    except Stopped as stopped:
+        if cast(Any, rank_zero_only).rank == 0:
+            print_styled(stopped.sentence, "red")
+        raise
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
@@ -199,8 +209,7 @@ def _as_a_guest() -> Iterator[None]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(signal.SIGINT, of_interrupts if of_interrupts is not None else signal.SIG_DFL)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """One fit, three tasks: steps, optimisers, learning rates and events of each; and trainers that do not fit."""
 
-import os
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -351,26 +349,3 @@ def test_a_sequence_can_be_run_with_another_model() -> None:
     trainers[1].fit(other(), sequence)
     trainers[2].fit(other(), sequence_of(three_tasks()))
     assert rows_of(trainers[1]) == rows_of(trainers[2]) != rows_of(trainers[0])
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
-def test_a_requeue_amid_the_events_of_a_task_waits_for_their_end() -> None:
-    class Requeue(TaskCallback):
-        def on_task_end(self, trainer: Any, module: Any, task: int) -> None:
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-        def on_task_start(self, trainer: Any, module: Any, task: int) -> None:
-            if task == 1:
-                os.kill(os.getpid(), signal.SIGUSR1)
-
-    seen: list[tuple[int, int, int]] = []
-    trainer = trainer_with(Requeue())
-    boundary = next(callback for callback in trainer.callbacks if isinstance(callback, TaskBoundary))  # type: ignore[attr-defined]
-    before = signal.signal(
-        signal.SIGUSR1, lambda *_: seen.append((boundary.started, boundary.finished, len(rows_of(trainer))))
-    )
-    try:
-        trainer.fit(finetune(), sequence_of(three_tasks()))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert seen == [(0, 0, 1), (1, 0, 1), (1, 1, 2), (2, 2, 3)]

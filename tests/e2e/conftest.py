@@ -9,7 +9,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,25 @@ def _command(argv: Sequence[str], log: str, largest_file: int | None, environmen
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    with open(log, "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    with quietly(log):
         from gift_lightning.__main__ import main
 
         status = main(argv)
     os._exit(status)
+
+
+@contextlib.contextmanager
+def quietly(log: str) -> Iterator[None]:
+    """Within it, what the process says goes to a file."""
+    with open(log, "a", buffering=1) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
+
+
+def start_process(function: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
+    """Call a function in a new process, which has imported the stack."""
+    process = _processes.Process(target=function, args=arguments)
+    process.start()
+    return process
 
 
 def run_command(argv: Sequence[str], log: Path, largest_file: int | None = None, **environment: str) -> int:
@@ -59,23 +74,40 @@ def run_command(argv: Sequence[str], log: Path, largest_file: int | None = None,
     return process.exitcode
 
 
-def run_on_ranks(count: int, argv: Sequence[str], log: Path) -> int:
-    """Run a command in ``count`` new processes, as a cluster's launcher does; returns the worst exit status."""
+def start_ranks(
+    count: int, argv: Sequence[str], log: Path, slurm: bool = False, **environment: str
+) -> list[multiprocessing.process.BaseProcess]:
+    """Start a command in ``count`` new processes, as a cluster's launcher does: SLURM's, or any other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     flags = [*argv, "--trainer.devices", str(count), "--trainer.strategy", "ddp"]
-    ranks = []
-    for rank in range(count):
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
-        ranks.append(_processes.Process(target=_command, args=(flags, str(log), None, place)))
-        ranks[-1].start()
+    ranks: list[multiprocessing.process.BaseProcess] = []
+    for rank in map(str, range(count)):
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **environment}
+        if slurm:
+            place |= {"SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "test", "SLURM_NTASKS": str(count), "SLURM_NODEID": "0"}
+            place |= {"SLURM_NTASKS_PER_NODE": str(count), "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
+        else:
+            place |= {"NODE_RANK": "0", "LOCAL_RANK": rank}
+        ranks.append(start_process(_command, flags, str(log), None, place))
+    return ranks
+
+
+def statuses_of(ranks: Sequence[multiprocessing.process.BaseProcess], seconds: float = 300) -> list[int]:
+    """The exit status of each rank, which has ``seconds`` to end; -9 if it does not."""
+    limit = time.monotonic() + seconds
     for process in ranks:
-        process.join(300)
-        if process.is_alive():  # where another has died, it waits for ever
+        process.join(max(0.0, limit - time.monotonic()))
+        if process.is_alive():
             process.kill()
             process.join()
-    return max((process.exitcode or 0 for process in ranks), key=abs)
+    return [process.exitcode or 0 for process in ranks]
+
+
+def run_on_ranks(count: int, argv: Sequence[str], log: Path, **environment: str) -> int:
+    """Run a command in ``count`` new processes, as a cluster's launcher does; returns the worst exit status."""
+    return max(statuses_of(start_ranks(count, argv, log, **environment)), key=abs)
 
 
 def call(*argv: str) -> tuple[int, str, str]:
@@ -105,13 +137,11 @@ def fit(tmp_path: Path) -> Fit:
     return call
 
 
-def kill_at(event: str, number: int) -> list[str]:
-    """Flags that kill the run: see ``KillAt``."""
-    return [
-        "--trainer.callbacks+=tests.e2e.kill.KillAt",
-        f"--trainer.callbacks.event={event}",
-        f"--trainer.callbacks.number={number}",
-    ]
+def kill_at(event: str, number: int, **options: int) -> list[str]:
+    """Flags that kill the run, or send it a signal: see ``KillAt``."""
+    settings = {"event": event, "number": number, **options}
+    given = [f"--trainer.callbacks.{name}={value}" for name, value in settings.items()]
+    return ["--trainer.callbacks+=tests.e2e.kill.KillAt", *given]
 
 
 def read_results(folder: Path) -> dict[str, Any]:

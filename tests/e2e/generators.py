@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,4 +63,23 @@ class StoppedGenerator(OracleGenerator):
         self.batches += 1
         if self.batches == 2:
             os.kill(os.getpid(), signal.SIGTERM)
+        return super().generate(prompts, seeds)
+
+
+class SlowGenerator(OracleGenerator):
+    """Takes its time, as a large model does.
+
+    Args:
+        batch_size: images drawn at a time.
+        seconds: for each batch.
+    """
+
+    INDIFFERENT = frozenset({"seconds"})
+
+    def __init__(self, batch_size: int = 4, seconds: float = 0.1) -> None:
+        super().__init__(batch_size)
+        self.seconds = seconds
+
+    def generate(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
+        time.sleep(self.seconds)
         return super().generate(prompts, seeds)

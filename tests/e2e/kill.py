@@ -1,4 +1,4 @@
-"""A callback that ends its own process with SIGKILL at a chosen moment."""
+"""A callback that ends its own process with SIGKILL, or sends it another signal, at a chosen moment."""
 
 import os
 import signal
@@ -22,15 +22,18 @@ class KillAt(TaskCallback):
         number: the task, the global step, or the number of the call, the checkpoint, the second file, the row, the
             batch of drawn images or the decoded test image (from 0).
         signal_number: of SIGKILL, or of another signal.
+        rank: that it is sent to; -1 for all.
     """
 
     INDIFFERENT = frozenset({"*"})  # the run that goes on is the same without it
 
-    def __init__(self, event: str, number: int, signal_number: int = int(signal.SIGKILL)) -> None:
-        self.event, self.number, self.signal_number = event, number, signal_number
+    def __init__(self, event: str, number: int, signal_number: int = int(signal.SIGKILL), rank: int = -1) -> None:
+        self.event, self.number, self.signal_number, self.rank = event, number, signal_number, rank
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if self.event == "checkpoint":
+        if self.rank not in (-1, trainer.global_rank):
+            self.event = "none"
+        elif self.event == "checkpoint":
             self._kill_in_checkpoint()
         elif self.event == "constants":
             self._kill_in(CheckpointWriter, "_write_constants", after=True)
@@ -49,7 +52,7 @@ class KillAt(TaskCallback):
 
     def _kill_in_task(self, trainer: Any, module: Any, task: int) -> None:
         if task == self.number:
-            die()
+            os.kill(os.getpid(), self.signal_number)
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         if self.event == "step" and trainer.global_step == self.number:
@@ -59,12 +62,13 @@ class KillAt(TaskCallback):
         whole, left = getattr(owner, method), [self.number]
 
         def dying(*arguments: Any, **named: Any) -> Any:
-            if left[0] == 0:
-                if after:
-                    whole(*arguments, **named)
-                die()
             left[0] -= 1
-            return whole(*arguments, **named)
+            if left[0] >= 0:
+                return whole(*arguments, **named)
+            result = whole(*arguments, **named) if after else None
+            if left[0] == -1:
+                os.kill(os.getpid(), self.signal_number)
+            return result if after else whole(*arguments, **named)
 
         setattr(owner, method, dying)
 

@@ -82,15 +82,6 @@ def test_stopped_within_a_task(fit: Fit, tmp_path: Path, reference: Path) -> Non
     assert_same_files(tmp_path / "three_tasks", reference)
 
 
-def test_sigterm_is_told_and_the_run_goes_on(fit: Fit, tmp_path: Path, reference: Path) -> None:
-    stop = ["--trainer.callbacks+=tests.e2e.kill.KillAt", "--trainer.callbacks.event=step"]
-    stop += ["--trainer.callbacks.number=11", "--trainer.callbacks.signal_number=15"]
-    assert fit(*stop) == 143
-    assert "stopped by SIGTERM: go on with --ckpt_path last" in (tmp_path / "log.txt").read_text()
-    assert fit("--ckpt_path", "last") == 0, (tmp_path / "log.txt").read_text()
-    assert_same_files(tmp_path / "three_tasks", reference)
-
-
 def test_full_disk_is_told_in_one_sentence_and_loses_nothing(fit: Fit, tmp_path: Path, reference: Path) -> None:
     assert fit(*kill_at("step", 11)) == -9
     before = (tmp_path / "three_tasks" / "checkpoints" / "last.ckpt").read_bytes()  # a thread writes the next one
