@@ -18,7 +18,7 @@ DRAWN = (
 )
 TASK, MEMORY = "CurrentTask, init_args: {batch_size: 8}", "ExemplarMemory, init_args: {size: 9, batch_size: 4}"
 GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 8}"
-FEW_GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 2}"
+FEW_GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 4}"
 
 METHODS = {
     "ConDU": ("{task_id: unknown, experts: 2}", None),
@@ -55,20 +55,27 @@ class Whole:
     command: list[str]
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    (settings, source), root = METHODS[request.param], tmp_path_factory.mktemp("whole")
-    method = request.param.split(",")[0]
+def command_of(name: str, folder: Path, steps: int = 4) -> list[str]:
+    """The command of a float64 run of a method; the folder of its runs has to follow. Writes a config to ``folder``."""
+    settings, source = METHODS[name]
+    method = name.split(",")[0]
     replay = "" if source is None else f"data: {{replay: {{class_path: datamodules.{source}}}}}"
-    (root / "overlay.yaml").write_text(f"""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "overlay.yaml").write_text(f"""
 run: {{name: run}}
 model:
   class_path: gift_lightning.methods.{method}
   init_args: {settings}
 {replay}
 """)
-    command = ["fit", "--config", CONFIG, "--config", str(root / "overlay.yaml"), *FLOAT64, "--data.steps", "4"]
-    command.append("--run.root")
+    configs = ["--config", CONFIG, "--config", str(folder / "overlay.yaml")]
+    return ["fit", *configs, *FLOAT64, "--data.steps", str(steps), "--run.root"]
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    root = tmp_path_factory.mktemp("whole")
+    command = command_of(request.param, root)
     status = run_command([*command, str(root), *keep_steps(root / "steps")], root / "log.txt")
     assert status == 0, (root / "log.txt").read_text()
     return Whole(root / "run", root / "steps", command)

@@ -1,0 +1,112 @@
+"""A run on two nodes, of which one is lost; ``tests/e2e/two_nodes.py`` does so with the agents of torchrun."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from datamodules.mini import Flags
+from tests.e2e.conftest import CONFIG, kill_at, read_results, run_command, run_in_places, run_on_ranks
+from tests.e2e.same import assert_same_end
+from tests.e2e.test_ranks import FLOAT64
+from tests.e2e.two_nodes import GIFT, GONE, LIMIT
+
+ROOT = Path(__file__).parents[2]
+COMMAND = ["fit", "--config", CONFIG, "--config", GIFT, *FLOAT64, "--data.steps", "5", "--run.root"]
+RESUME = ["--ckpt_path", "last"]
+
+
+def on_two_nodes(argv: list[str], log: Path, *folders: Path) -> list[int]:
+    """One rank on each of two nodes, in the environment that torchrun gives them; returns their exit statuses.
+
+    ``folders``: in which they work, if not in that of the tests.
+    """
+    places = []
+    for number in range(2):
+        place = {"RANK": str(number), "GROUP_RANK": str(number), "LOCAL_RANK": "0"}
+        place |= {"PWD": str(folders[number])} if folders else {}
+        places.append({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", **place})
+    return run_in_places([*argv, "--trainer.num_nodes", "2", "--trainer.strategy", "ddp"], log, places)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in one process that was left alone."""
+    root = tmp_path_factory.mktemp("whole")
+    assert run_command([*COMMAND, str(root)], root / "log.txt") == 0, (root / "log.txt").read_text()
+    return root / "gift"
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run on two nodes left, of which one was killed within the second task."""
+    root = tmp_path_factory.mktemp("stopped")
+    began = time.monotonic()
+    statuses = on_two_nodes([*COMMAND, str(root), *kill_at("step", 7, rank=1)], root / "log.txt")
+    told = (root / "log.txt").read_text()
+    assert statuses[1] == -9 and statuses[0] > 0, told
+    assert time.monotonic() - began < LIMIT
+    assert GONE.search(told), told
+    return root
+
+
+def test_one_node_is_lost_and_both_go_on(whole: Path, stopped: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(stopped, tmp_path / "runs")
+    assert on_two_nodes([*COMMAND, str(root), *RESUME], root / "log.txt") == [0, 0], (root / "log.txt").read_text()
+    assert_same_end(root / "gift", whole)
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_stopped_on_two_ranks_resumed_on_others(ranks: int, whole: Path, stopped: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(stopped, tmp_path / "runs")
+    assert run_on_ranks(ranks, [*COMMAND, str(root), *RESUME], root / "log.txt") == 0, (root / "log.txt").read_text()
+    assert_same_end(root / "gift", whole)
+
+
+class OtherImages(Flags):
+    """The first node has another copy."""
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint} {os.environ.get('GROUP_RANK')}"
+
+
+def test_nodes_with_other_data_are_refused(tmp_path: Path) -> None:
+    tasks = "[{class_path: tests.e2e.test_nodes.OtherImages, init_args: {train_size: 16, test_size: 8}}]"
+    command = ["fit", "--config", CONFIG, "--data.tasks", tasks, "--run.root", str(tmp_path)]
+    assert on_two_nodes(command, tmp_path / "log.txt") == [2, 2]
+    assert "Rank 1 has other data, prompts or starting weights than rank 0" in (tmp_path / "log.txt").read_text()
+    assert not (tmp_path / "three_tasks").exists()
+
+
+def test_nodes_without_a_shared_folder_are_refused(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "node0" / "runs")
+    (tmp_path / "node1").mkdir()
+    log, folders = tmp_path / "log.txt", (tmp_path / "node0", tmp_path / "node1")
+    assert on_two_nodes([*COMMAND, "runs", *RESUME], log, *folders) == [2, 2], log.read_text()
+    assert "Rank 1 has another checkpoint to go on from than rank 0" in log.read_text()
+
+
+def test_the_script_for_slurm_runs_on_two_nodes(tmp_path: Path) -> None:
+    """With an ``srun`` that writes down what it should run, on which this test starts the ranks."""
+    job = {"SLURM_JOB_ID": "12345", "SLURM_JOB_NAME": "gift-lightning", "SLURM_NNODES": "2", "SLURM_NTASKS": "2"}
+    job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "1"}
+    (tmp_path / "srun").write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > '{tmp_path}/words.txt'\n")
+    (tmp_path / "srun").chmod(0o755)
+    flags = ["--config", CONFIG, "--data.steps", "2", "--model.warmup_steps", "1", "--run.root", str(tmp_path)]
+    script = ["bash", str(ROOT / "scripts" / "slurm.sbatch"), *flags]
+    subprocess.run(script, env={"PATH": f"{tmp_path}:/usr/bin:/bin", **job}, check=True)
+    words = (tmp_path / "words.txt").read_text().splitlines()
+    start = words.index("python")
+    assert words[start : start + 3] == ["python", "-m", "gift_lightning"]
+    assert all(word.startswith("--") for word in words[:start])
+    argv = [str(ROOT / word) if word.startswith("conf/") else word for word in words[start + 3 :]]
+    places = [
+        {**job, "SLURM_NODEID": rank, "SLURM_PROCID": rank, "SLURM_LOCALID": "0", "CUDA_VISIBLE_DEVICES": ""}
+        for rank in ("0", "1")
+    ]
+    assert run_in_places(argv, tmp_path / "log.txt", places) == [0, 0], (tmp_path / "log.txt").read_text()
+    assert read_results(tmp_path / "three_tasks")["complete"]
