@@ -14,9 +14,9 @@ from callbacks.event_check import check_receivers
 from callbacks.learned import Learned, check_trained
 from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, callbacks_of, is_trial, method_of, sequence_of
-from callbacks.trainer_check import check_ranks, check_trainer
+from callbacks.trainer_check import check_trainer
 from datamodules.events import TaskEvents
-from datamodules.ranks import on_first_rank
+from datamodules.ranks import check_same, on_first_rank
 from datamodules.sequence import TaskSequence
 from gift_lightning.errors import InputError, advice
 from gift_lightning.records.checkpoint import AtomicCheckpointIO
@@ -137,7 +137,7 @@ class TaskBoundary(Callback):
                 "other data, prompts or starting weights": self.protocol["id"],
                 "other image files": self.protocol["file_sizes"],
             }
-            check_ranks(trainer, facts)
+            check_same(trainer, facts)
             # Lightning converts the module after restoring it, which would round float64 weights to float32
             trainer.precision_plugin.convert_module(method)
 
@@ -147,7 +147,7 @@ class TaskBoundary(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sequence, method = sequence_of(trainer), method_of(trainer)
         place = [self.opened, self.started, self.finished, trainer.global_step]
-        check_ranks(trainer, {"another checkpoint to go on from": place})
+        check_same(trainer, {"another checkpoint to go on from": place})
         if not self.opened:
             self._send(trainer, "on_sequence_start")
             self.opened = True

@@ -1,11 +1,9 @@
-"""Settings of Lightning's trainer that would cut or mix tasks, and ranks that would learn different ones."""
+"""Settings of Lightning's trainer that would cut or mix tasks."""
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
 
-from datamodules.ranks import in_step
 from datamodules.sequence import TaskSequence
 from gift_lightning.errors import InputError
 
@@ -34,32 +32,6 @@ def check_trainer(trainer: Trainer, sequence: TaskSequence, stage: str) -> None:
         raise InputError("`trainer.reload_dataloaders_every_n_epochs` must be 1: each task has its own loaders.")
     if trainer._accelerator_connector.use_distributed_sampler:
         raise InputError("`trainer.use_distributed_sampler` must be false: the training stream slices itself.")
-
-
-def check_ranks(trainer: Trainer, facts: dict[str, Any]) -> None:
-    """Raise an ``InputError`` on all ranks if the facts of one are not those of the first rank; all have to call this.
-
-    Each machine of a run has a command of its own, and may have a copy of the data or a disk of its own.
-
-    Args:
-        trainer: of the run, whose ranks can already send messages.
-        facts: by what the error says of a rank, as ``other settings``.
-    """
-    if trainer.world_size == 1:
-        return
-    first = trainer.strategy.broadcast(facts)
-
-    def compare() -> Iterator[bool]:
-        differing = [name for name, fact in facts.items() if fact != first[name]]
-        if differing:
-            raise InputError(
-                f"Rank {trainer.global_rank} has {differing[0]} than rank 0: give the same command to all ranks, and the"
-                " same data, weights and run folder to all machines."
-            )
-        yield True
-
-    for _ in in_step(trainer, compare()):
-        pass
 
 
 def _limited(batches: float) -> bool:

@@ -55,12 +55,11 @@ class Whole:
     command: list[str]
 
 
-def command_of(name: str, folder: Path, steps: int = 4) -> list[str]:
-    """The command of a float64 run of a method; the folder of its runs has to follow. Writes a config to ``folder``."""
+def command_of(name: str, folder: Path) -> list[str]:
+    """The command of a run of three tasks with a method of ``METHODS``, whose settings go into ``folder``."""
     settings, source = METHODS[name]
     method = name.split(",")[0]
     replay = "" if source is None else f"data: {{replay: {{class_path: datamodules.{source}}}}}"
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "overlay.yaml").write_text(f"""
 run: {{name: run}}
 model:
@@ -68,14 +67,13 @@ model:
   init_args: {settings}
 {replay}
 """)
-    configs = ["--config", CONFIG, "--config", str(folder / "overlay.yaml")]
-    return ["fit", *configs, *FLOAT64, "--data.steps", str(steps), "--run.root"]
+    return ["fit", "--config", CONFIG, "--config", str(folder / "overlay.yaml"), "--data.steps", "4"]
 
 
 @pytest.fixture(scope="module", params=METHODS)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     root = tmp_path_factory.mktemp("whole")
-    command = command_of(request.param, root)
+    command = [*command_of(request.param, root), *FLOAT64, "--run.root"]
     status = run_command([*command, str(root), *keep_steps(root / "steps")], root / "log.txt")
     assert status == 0, (root / "log.txt").read_text()
     return Whole(root / "run", root / "steps", command)

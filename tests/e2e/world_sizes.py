@@ -18,6 +18,7 @@ from gift_lightning.records.run_folder import RunFolder
 from tests.e2e.conftest import final_weights, read_results, run_command, run_on_ranks
 from tests.e2e.same import apart, assert_same_end, comparable, walked, without_key_bias
 from tests.e2e.test_methods import METHODS, command_of
+from tests.e2e.test_ranks import FLOAT64
 
 SIZES = (2, 4)
 """Numbers of ranks that are compared with one."""
@@ -67,7 +68,8 @@ def main() -> int:
     faults = 0
     for name in arguments.methods:
         folder = arguments.folder / name.replace(", ", "_").replace(" ", "_")
-        command = command_of(name, folder, arguments.steps)
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [*command_of(name, folder), *FLOAT64, "--data.steps", str(arguments.steps), "--run.root"]
         one = run(folder / "1", run_command, command)
         for size in SIZES:
             ours = run(folder / str(size), lambda argv, log, size=size: run_on_ranks(size, argv, log), command)  # type: ignore[misc]
