@@ -30,7 +30,7 @@ from rich.console import Console
 from tests.e2e.conftest import CONFIG, assert_same_run, read_results
 
 GIFT = str(Path(__file__).with_name("gift.yaml"))
-GONE = re.compile(r"rank \d+\b.* gone")
+GONE = re.compile(r"rank \d+ on \S+ has ended without a word")
 """What the rank of the other node says."""
 LIMIT = 60.0
 """Seconds in which it ends."""
