@@ -8,6 +8,7 @@ Stopped, it goes on with the same command. Ends with status 1 if a run is outsid
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.box import MARKDOWN
@@ -72,7 +73,7 @@ def main() -> int:
         command = [*command_of(name, folder), *FLOAT64, "--data.steps", str(arguments.steps), "--run.root"]
         one = run(folder / "1", run_command, command)
         for size in SIZES:
-            ours = run(folder / str(size), lambda argv, log, size=size: run_on_ranks(size, argv, log), command)  # type: ignore[misc]
+            ours = run(folder / str(size), partial(run_on_ranks, size), command)
             same = read_results(ours)["R"] == read_results(one)["R"]
             most, _ = apart(comparable(final_weights(ours)), comparable(final_weights(one)))
             problem = fault(ours, one)
