@@ -33,7 +33,6 @@ Fit = Callable[..., int]
 
 def _command(argv: Sequence[str], log: str, largest_file: int | None, environment: dict[str, str]) -> None:
     os.environ.update(environment)
-    os.chdir(environment.get("PWD", "."))
     if "PYTHONPATH" in environment:  # Python itself reads it when it starts
         sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
     multiprocessing.set_start_method("fork", force=True)  # for workers: those of a fork server would import the stack
@@ -60,29 +59,23 @@ def run_command(argv: Sequence[str], log: Path, largest_file: int | None = None,
     return process.exitcode
 
 
-def run_in_places(argv: Sequence[str], log: Path, places: Sequence[dict[str, str]]) -> list[int]:
-    """Run a command in a new process for each rank, whose environment says its place; returns their exit statuses."""
+def run_on_ranks(count: int, argv: Sequence[str], log: Path) -> int:
+    """Run a command in ``count`` new processes, as a cluster's launcher does; returns the worst exit status."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    ranks = [
-        _processes.Process(target=_command, args=(list(argv), str(log), None, {**meeting, **place})) for place in places
-    ]
-    for process in ranks:
-        process.start()
+        port = str(free.getsockname()[1])
+    flags = [*argv, "--trainer.devices", str(count), "--trainer.strategy", "ddp"]
+    ranks = []
+    for rank in range(count):
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+        ranks.append(_processes.Process(target=_command, args=(flags, str(log), None, place)))
+        ranks[-1].start()
     for process in ranks:
         process.join(300)
         if process.is_alive():  # where another has died, it waits for ever
             process.kill()
             process.join()
-    return [process.exitcode or 0 for process in ranks]
-
-
-def run_on_ranks(count: int, argv: Sequence[str], log: Path) -> int:
-    """Run a command in ``count`` new processes, as a cluster's launcher does; returns the worst exit status."""
-    flags = [*argv, "--trainer.devices", str(count), "--trainer.strategy", "ddp"]
-    places = [{"NODE_RANK": "0", "LOCAL_RANK": str(rank)} for rank in range(count)]
-    return max(run_in_places(flags, log, places), key=abs)
+    return max((process.exitcode or 0 for process in ranks), key=abs)
 
 
 def call(*argv: str) -> tuple[int, str, str]:
@@ -112,11 +105,13 @@ def fit(tmp_path: Path) -> Fit:
     return call
 
 
-def kill_at(event: str, number: int, rank: int | None = None) -> list[str]:
-    """Flags that kill the run, or one rank of it: see ``KillAt``."""
-    settings = {"event": event, "number": number, "rank": "null" if rank is None else rank}
-    flags = [f"--trainer.callbacks.{name}={value}" for name, value in settings.items()]
-    return ["--trainer.callbacks+=tests.e2e.kill.KillAt", *flags]
+def kill_at(event: str, number: int) -> list[str]:
+    """Flags that kill the run: see ``KillAt``."""
+    return [
+        "--trainer.callbacks+=tests.e2e.kill.KillAt",
+        f"--trainer.callbacks.event={event}",
+        f"--trainer.callbacks.number={number}",
+    ]
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -22,20 +22,15 @@ class KillAt(TaskCallback):
         number: the task, the global step, or the number of the call, the checkpoint, the second file, the row, the
             batch of drawn images or the decoded test image (from 0).
         signal_number: of SIGKILL, or of another signal.
-        rank: the only one that it kills; ``None`` for all.
     """
 
     INDIFFERENT = frozenset({"*"})  # the run that goes on is the same without it
 
-    def __init__(
-        self, event: str, number: int, signal_number: int = int(signal.SIGKILL), rank: int | None = None
-    ) -> None:
-        self.event, self.number, self.signal_number, self.rank = event, number, signal_number, rank
+    def __init__(self, event: str, number: int, signal_number: int = int(signal.SIGKILL)) -> None:
+        self.event, self.number, self.signal_number = event, number, signal_number
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if self.rank not in (None, trainer.global_rank):
-            self.event = ""
-        elif self.event == "checkpoint":
+        if self.event == "checkpoint":
             self._kill_in_checkpoint()
         elif self.event == "constants":
             self._kill_in(CheckpointWriter, "_write_constants", after=True)

@@ -2,14 +2,26 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datamodules.mini import Flags
-from tests.e2e.conftest import CONFIG, kill_at, read_results, run_command, run_in_places, run_on_ranks
+from tests.e2e.conftest import (
+    CONFIG,
+    _command,
+    kill_at,
+    read_results,
+    run_command,
+    run_on_ranks,
+    start_process,
+    statuses_of,
+)
 from tests.e2e.same import assert_same_end
 from tests.e2e.test_ranks import FLOAT64
 from tests.e2e.two_nodes import GIFT, GONE, LIMIT
@@ -19,17 +31,30 @@ COMMAND = ["fit", "--config", CONFIG, "--config", GIFT, *FLOAT64, "--data.steps"
 RESUME = ["--ckpt_path", "last"]
 
 
-def on_two_nodes(argv: list[str], log: Path, *folders: Path) -> list[int]:
-    """One rank on each of two nodes, in the environment that torchrun gives them; returns their exit statuses.
+def in_folder(folder: Path, *arguments: Any) -> None:
+    os.chdir(folder)
+    _command(*arguments)
 
-    ``folders``: in which they work, if not in that of the tests.
-    """
+
+def run_in_places(argv: list[str], log: Path, places: Sequence[dict[str, str]], folders: Sequence[Path]) -> list[int]:
+    """Run a command in a new process for each rank, whose environment says its place; returns their exit statuses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = [
+        start_process(in_folder, folder, argv, str(log), None, {**meeting, **place})
+        for place, folder in zip(places, folders, strict=True)
+    ]
+    return statuses_of(ranks)
+
+
+def on_two_nodes(argv: list[str], log: Path, folders: Sequence[Path] = (ROOT, ROOT)) -> list[int]:
+    """One rank on each of two nodes, in the environment that torchrun gives them; returns their exit statuses."""
     places = []
-    for number in range(2):
-        place = {"RANK": str(number), "GROUP_RANK": str(number), "LOCAL_RANK": "0"}
-        place |= {"PWD": str(folders[number])} if folders else {}
+    for rank in ("0", "1"):
+        place = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": "0"}
         places.append({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", **place})
-    return run_in_places([*argv, "--trainer.num_nodes", "2", "--trainer.strategy", "ddp"], log, places)
+    return run_in_places([*argv, "--trainer.num_nodes", "2", "--trainer.strategy", "ddp"], log, places, folders)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +111,7 @@ def test_nodes_without_a_shared_folder_are_refused(stopped: Path, tmp_path: Path
     shutil.copytree(stopped, tmp_path / "node0" / "runs")
     (tmp_path / "node1").mkdir()
     log, folders = tmp_path / "log.txt", (tmp_path / "node0", tmp_path / "node1")
-    assert on_two_nodes([*COMMAND, "runs", *RESUME], log, *folders) == [2, 2], log.read_text()
+    assert on_two_nodes([*COMMAND, "runs", *RESUME], log, folders) == [2, 2], log.read_text()
     assert "Rank 1 has another checkpoint to go on from than rank 0" in log.read_text()
 
 
@@ -103,10 +128,10 @@ def test_the_script_for_slurm_runs_on_two_nodes(tmp_path: Path) -> None:
     start = words.index("python")
     assert words[start : start + 3] == ["python", "-m", "gift_lightning"]
     assert all(word.startswith("--") for word in words[:start])
-    argv = [str(ROOT / word) if word.startswith("conf/") else word for word in words[start + 3 :]]
     places = [
         {**job, "SLURM_NODEID": rank, "SLURM_PROCID": rank, "SLURM_LOCALID": "0", "CUDA_VISIBLE_DEVICES": ""}
         for rank in ("0", "1")
     ]
-    assert run_in_places(argv, tmp_path / "log.txt", places) == [0, 0], (tmp_path / "log.txt").read_text()
+    statuses = run_in_places(words[start + 3 :], tmp_path / "log.txt", places, [ROOT, ROOT])
+    assert statuses == [0, 0], (tmp_path / "log.txt").read_text()
     assert read_results(tmp_path / "three_tasks")["complete"]
