@@ -65,8 +65,8 @@ def check_same(trainer: Trainer, facts: dict[str, Any]) -> None:
         differing = [name for name, fact in facts.items() if fact != first[name]]
         if differing:
             raise InputError(
-                f"Rank {trainer.global_rank} has {differing[0]} than rank 0: give the same command to all ranks, and the"
-                " same data, weights and run folder to all machines."
+                f"Rank {trainer.global_rank} has {differing[0]} than rank 0: give the same command to all ranks, and"
+                " the same data, weights and run folder to all machines."
             )
         yield True
 
