@@ -14,7 +14,7 @@ from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, callbacks_of, is_trial, method_of, sequence_of
 from callbacks.trainer_check import check_length, check_others, check_trainer
 from datamodules.events import TaskEvents
-from datamodules.ranks import on_first_rank
+from datamodules.ranks import check_same, on_first_rank
 from datamodules.sequence import TaskSequence
 from datamodules.signals import signals_of
 from gift_lightning.errors import InputError, advice
@@ -145,6 +145,12 @@ class TaskBoundary(Callback):
                 "accumulated batches": trainer.accumulate_grad_batches,
                 "steps": steps,
             }
+            facts = {
+                "other settings": [self.config, self.stream],
+                "other data, prompts or starting weights": self.protocol["id"],
+                "other image files": self.protocol["file_sizes"],
+            }
+            check_same(trainer, facts)
             # Lightning converts the module after restoring it, which would round float64 weights to float32
             trainer.precision_plugin.convert_module(method)
 
@@ -153,6 +159,8 @@ class TaskBoundary(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sequence, method = sequence_of(trainer), method_of(trainer)
+        place = [self.opened, self.started, self.finished, trainer.global_step]
+        check_same(trainer, {"another checkpoint to go on from": place})
         if not self.opened:
             self._send(trainer, "on_sequence_start")
             self.opened = True

@@ -1,7 +1,7 @@
 """Work that the ranks of a run share: an error or a signal that stops one of them stops all of them, at once."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning import Trainer
@@ -47,6 +47,32 @@ def on_first_rank(trainer: Trainer, action: Callable[[], T]) -> T:
 def on_all_ranks(trainer: Trainer, value: T) -> list[T]:
     """The value of each rank, in their order."""
     return [trainer.strategy.broadcast(value, src=rank) for rank in range(trainer.world_size)]
+
+
+def check_same(trainer: Trainer, facts: dict[str, Any]) -> None:
+    """Raise an ``InputError`` on all ranks if the facts of one are not those of the first rank; all have to call this.
+
+    Each machine of a run has a command of its own, and may have a copy of the data or a disk of its own.
+
+    Args:
+        trainer: of the run, whose ranks can already send messages.
+        facts: by what the error says of a rank, as ``other settings``.
+    """
+    if trainer.world_size == 1:
+        return
+    first = trainer.strategy.broadcast(facts)
+
+    def compare() -> Iterator[bool]:
+        differing = [name for name, fact in facts.items() if fact != first[name]]
+        if differing:
+            raise InputError(
+                f"Rank {trainer.global_rank} has {differing[0]} than rank 0: give the same command to all ranks, and"
+                " the same data, weights and run folder to all machines."
+            )
+        yield True
+
+    for _ in in_step(trainer, compare()):
+        pass
 
 
 def _meet(trainer: Trainer, busy: bool = False, problem: str = "") -> bool:

@@ -19,7 +19,7 @@ DRAWN = (
 )
 TASK, MEMORY = "CurrentTask, init_args: {batch_size: 8}", "ExemplarMemory, init_args: {size: 9, batch_size: 4}"
 GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 8}"
-FEW_GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 2}"
+FEW_GENERAL = "mini.GeneralReference, init_args: {size: 21, batch_size: 4}"
 
 METHODS = {
     "ConDU": ("{task_id: unknown, experts: 2}", None),
