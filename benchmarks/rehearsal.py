@@ -155,7 +155,7 @@ class ReplayPictures(RandomReplay):
 
     def __init__(self, images: int, batch_size: int) -> None:
         super().__init__(images, 100, 224, batch_size, paired=True)
-        self.pairs = [(to_pil_image(image), text) for image, text in self.pairs]  # type: ignore[assignment, arg-type]
+        self.pairs = [(to_pil_image(image), text) for image, text in self.pairs]  # type: ignore[assignment, attr-defined]
 
 
 class RehearsalTask(Task):

@@ -269,7 +269,7 @@ class ReplayFolder:
 
     @contextlib.contextmanager
     def _write(self, path: Path, durable: bool = True, keep: bool = False) -> Iterator[Path]:
-        """``atomic_write``; a temporary file may vanish where another machine does not see the lock of ``writing_in``."""
+        """``atomic_write``; a temporary file may vanish where a machine does not see another one's ``writing_in``."""
         try:
             with atomic_write(path, durable, keep) as temporary:
                 yield temporary
