@@ -69,7 +69,7 @@ def attempt(root: Path, kind: str, number: int, whole: Path, seconds: float) -> 
         time.sleep(0.02)
     if not all(
         process.is_alive() for process in ranks
-    ):  # this machine has less to do than at the time of the whole run
+    ):  # faster than the whole run was
         assert statuses_of(ranks) == [0, 0], log.read_text()
         return attempt(root, kind, number, whole, 0.9 * (time.monotonic() - began))
     for process in rng.sample(ranks, count):
