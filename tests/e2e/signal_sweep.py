@@ -67,9 +67,7 @@ def attempt(root: Path, kind: str, number: int, whole: Path, seconds: float) -> 
     began, moment = time.monotonic(), 0.2 + part * seconds
     while all(process.is_alive() for process in ranks) and time.monotonic() - began < moment:
         time.sleep(0.02)
-    if not all(
-        process.is_alive() for process in ranks
-    ):  # faster than the whole run was
+    if not all(process.is_alive() for process in ranks):  # faster than the whole run was
         assert statuses_of(ranks) == [0, 0], log.read_text()
         return attempt(root, kind, number, whole, 0.9 * (time.monotonic() - began))
     for process in rng.sample(ranks, count):
