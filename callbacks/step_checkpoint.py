@@ -1,4 +1,4 @@
-"""Checkpoints within a task."""
+"""The end of an optimiser step: checkpoints within a task, and the point where a run is stopped."""
 
 import time
 from datetime import timedelta
@@ -41,7 +41,7 @@ class StepCheckpoint(Checkpoint):
 
     def __init__(self, folder: RunFolder, max_time: str | timedelta | dict[str, int] | None = None) -> None:
         self.folder = folder
-        self._limit = Timer(max_time).time_remaining()
+        self._limit = Timer(max_time).time_remaining()  # reads all forms of max_time
         self._began = self._since = 0.0
         self._is_stopping = False
 

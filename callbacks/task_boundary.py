@@ -217,7 +217,7 @@ class TaskBoundary(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         signals = signals_of(trainer)
         if signals is not None:
-            signals.error = exception
+            signals.error = exception  # before Lightning's teardown, which may wait for the other ranks
 
     def _is_trained(self, sequence: TaskSequence, global_step: int) -> bool:
         return self.started >= 0 and global_step == sequence.first_step(self.started + 1)

@@ -61,18 +61,16 @@ def check_same(trainer: Trainer, facts: dict[str, Any]) -> None:
     if trainer.world_size == 1:
         return
     first = trainer.strategy.broadcast(facts)
-
-    def compare() -> Iterator[bool]:
-        differing = [name for name, fact in facts.items() if fact != first[name]]
-        if differing:
-            raise InputError(
-                f"Rank {trainer.global_rank} has {differing[0]} than rank 0: give the same command to all ranks, and"
-                " the same data, weights and run folder to all machines."
-            )
-        yield True
-
-    for _ in in_step(trainer, compare()):
-        pass
+    differing = [name for name, fact in facts.items() if fact != first[name]]
+    problem = (
+        f"Rank {trainer.global_rank} has {differing[0]} than rank 0: give the same command to all ranks, and the same"
+        " data, weights and run folder to all machines."
+        if differing
+        else ""
+    )
+    _meet(trainer, problem=problem)
+    if problem:
+        raise InputError(problem)
 
 
 def _meet(trainer: Trainer, busy: bool = False, problem: str = "") -> bool:

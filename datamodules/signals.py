@@ -12,7 +12,8 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
 OUT_OF_TIME = int(getattr(signal, "SIGXCPU", 24))
-"""Number that a run gives itself when its own limit of time has passed."""
+"""Stands for the end of ``trainer.max_time`` among signals, so that ranks agree on it in the same way: the kernel's
+signal for time that is used up, which a run does not receive."""
 
 
 class Stopped(SystemExit):
@@ -39,7 +40,7 @@ class Signals:
     * outside of a task's end, between two batches of images that are drawn, read or encoded
 
     So a signal takes effect after one step or batch of images. What happens at a task's end (averaging, fusion,
-    prototypes, evaluation, reports) is not interrupted, and lasts as long as ``results.json`` says of the tasks before.
+    prototypes, evaluation, reports) is not interrupted; its evaluation takes the ``evaluate_seconds`` of ``results.json``.
     Before the first checkpoint nothing can be lost, and the run leaves at once.
 
     Ranks pass the same safe points, whose numbers ``safe_point`` counts. When a rank has a signal, all tell how far
@@ -53,7 +54,7 @@ class Signals:
         trainer: of the run.
 
     Attributes:
-        received_sigterm: of Lightning's loops, each of which would leave by itself: never.
+        received_sigterm: Lightning's loops leave by themselves where it is true; always false here.
         number: of the signal that came, 0 before.
         requeue: SLURM's signal to save and queue the job again; ``None`` elsewhere.
         at_once: whether the run may leave anywhere.

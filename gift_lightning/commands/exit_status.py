@@ -12,7 +12,7 @@ from datamodules.signals import Stopped
 from gift_lightning.config.parsing import late_refusal
 from gift_lightning.config.sentences import find_input_error
 from gift_lightning.console import print_styled
-from gift_lightning.runs.watch import LIMIT, OtherRankError
+from gift_lightning.runs.watch import PATIENCE, OtherRankError
 
 
 def status_of(command: Callable[[], object], debug: bool) -> int:
@@ -27,13 +27,13 @@ def status_of(command: Callable[[], object], debug: bool) -> int:
         status = _status_of(command, debug)
     finally:
         if status and torch.distributed.is_initialized():
-            _end_in_time(status)
+            _exit_after(PATIENCE, status)
     return status
 
 
-def _end_in_time(status: int) -> None:
+def _exit_after(seconds: float, status: int) -> None:
     """Let the process end even if its library of messages waits at the end for a rank that is gone."""
-    end = threading.Timer(LIMIT, os._exit, (status,))
+    end = threading.Timer(seconds, os._exit, (status,))
     end.daemon = True
     end.start()
 
