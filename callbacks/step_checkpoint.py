@@ -53,8 +53,7 @@ class StepCheckpoint(Checkpoint):
 
         def finish(*arguments: Any) -> None:
             finish_batch(*arguments)
-            self._is_stopping |= trainer.should_stop
-            trainer.should_stop = False
+            self._stop_later(trainer)
             if (loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0:
                 self._finish_step(trainer)
 
@@ -62,6 +61,15 @@ class StepCheckpoint(Checkpoint):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._stop_later(trainer)  # Lightning logs the step at which it stops, and a run that goes on has no such row
+
+    def _stop_later(self, trainer: Trainer) -> None:
+        self._is_stopping |= trainer.should_stop
+        trainer.should_stop = False
 
     def _finish_step(self, trainer: Trainer) -> None:
         signals = signals_of(trainer)
