@@ -40,7 +40,7 @@ class Signals:
     * outside of a task's end, between two batches of images that are drawn, read or encoded
 
     So a signal takes effect after one step or batch of images. What happens at a task's end (averaging, fusion,
-    prototypes, evaluation, reports) is not interrupted; its evaluation takes the ``evaluate_seconds`` of ``results.json``.
+    prototypes, evaluation, reports) is not interrupted: mostly its evaluation, whose seconds are in ``results.json``.
     Before the first checkpoint nothing can be lost, and the run leaves at once.
 
     Ranks pass the same safe points, whose numbers ``safe_point`` counts. When a rank has a signal, all tell how far
