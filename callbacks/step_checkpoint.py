@@ -36,7 +36,7 @@ class StepCheckpoint(Checkpoint):
         folder: where the checkpoint goes.
         max_time: of this call, as Lightning's ``Trainer`` takes it, from the beginning of the training; the next call
             has as much again. The first rank's clock decides. Lightning's own ``Timer`` asks it at every step, and
-            waits for the answer on the device.
+            waits for the answer on the device. It has effect in ``fit`` alone, whose ranks agree on it by ``Signals``.
     """
 
     def __init__(self, folder: RunFolder, max_time: str | timedelta | dict[str, int] | None = None) -> None:

@@ -4,7 +4,6 @@ For every run, that of a plain ``Trainer`` too. What only a config can have is i
 ``gift_lightning.runs.trainer_settings``.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,10 +54,12 @@ def check_trainer(trainer: Trainer) -> None:
     """Raise an ``InputError`` for a strategy, precision or callback, wherever it comes from, that no run works with."""
     check_made_strategy(trainer.strategy)
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
+    # ranks that Lightning starts on each node would not hear whether the first one has the lock of the run folder
+    is_alone = isinstance(environment, LightningEnvironment) and not environment.creates_processes_externally
+    if trainer.num_nodes > 1 and is_alone:
         raise InputError(
             f"`trainer.num_nodes` is {trainer.num_nodes}, and this process does not know the others: start the run on"
-            " each node with torchrun or srun, or set the variables MASTER_ADDR, MASTER_PORT and NODE_RANK there."
+            " each node with torchrun, or on all with srun."
         )
     check_precision(trainer.precision)
     if isinstance(trainer.precision_plugin, _OF_OTHER_STRATEGIES):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,14 @@ from typing import Any, cast
 from lightning import Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
+from gift_lightning.errors import first_line
+
 OUT_OF_TIME = int(getattr(signal, "SIGXCPU", 24))
 """Stands for the end of ``trainer.max_time`` among signals, so that ranks agree on it in the same way: the kernel's
 signal for time that is used up, which a run does not receive."""
+
+
+_SECONDS_OF_SLURM = 20.0
 
 
 class Stopped(SystemExit):
@@ -83,6 +89,8 @@ class Signals:
         self._is_asking = False
         self._decided = threading.Event()
         self._leave_at = -1
+        self._queueing = threading.Lock()
+        self._fault: str | None = None
 
     # --- what Lightning calls -----------------------------------------------------------------------------------------
 
@@ -92,8 +100,8 @@ class Signals:
             for number in filter(None, (signal.SIGTERM, self.requeue)):
                 usual = signal.getsignal(number)
                 if number == signal.SIGTERM or usual in (None, signal.SIG_DFL):  # a user's own is left alone
-                    self._usual[number] = usual
                     signal.signal(number, self._hear)
+                    self._usual[number] = usual
         self._throw()
 
     def teardown(self) -> None:
@@ -118,8 +126,8 @@ class Signals:
             raise Stopped(self.number)
 
     def raise_flag(self, number: int) -> None:
-        """Raise the flag; of several signals, the first counts."""
-        if not self.number:
+        """Raise the flag; of several signals, the first counts, and any before the end of the time."""
+        if self.number in (0, OUT_OF_TIME):
             self.number = number
             self.notice()
 
@@ -159,6 +167,13 @@ class Signals:
             raise Stopped(self.number)
         self._trainer.should_stop = True
 
+    def queue_again(self) -> str:
+        """Put this job into SLURM's queue again, once; returns why it could not be done, empty after success."""
+        with self._queueing:
+            if self._fault is None:
+                self._fault = _requeue()
+            return self._fault
+
     # --- what other threads call --------------------------------------------------------------------------------------
 
     def ask(self) -> tuple[int, bool]:
@@ -193,3 +208,15 @@ def signals_of(trainer: Trainer) -> Signals | None:
     """The signals of a run; ``None`` with a trainer of the user's own, whose signals Lightning handles."""
     connector = cast(Any, trainer)._signal_connector
     return connector if isinstance(connector, Signals) else None
+
+
+def _requeue() -> str:
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
+    command = ["scontrol", "requeue", job]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_OF_SLURM)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return first_line(error).rstrip(".")
+    return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"status {done.returncode}"

@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
@@ -11,6 +12,9 @@ from gift_lightning.commands.outlet import close_outlets, open_outlets
 from gift_lightning.commands.overview import COMMANDS, help_text
 from gift_lightning.console import print_styled
 from gift_lightning.errors import InputError, hidden_package, naming_keys, nearest
+
+_PATIENCE = 5.0
+"""Seconds for the end of a process after an error."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +46,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """The entry point of the process: run a command and exit, with status 2 also if its output cannot be written."""
-    outlets = open_outlets()
+    outlets, status = open_outlets(), 1
     try:
         status = main()
     except SystemExit as end:  # of argparse, for --help
         status = int(end.code or 0)
+    finally:
+        if status:
+            _end_in_time(status)
     lost = close_outlets(outlets)
     sys.exit(status or lost)
+
+
+def _end_in_time(status: int) -> None:
+    """Let this rank of a run end even if its library of messages waits, at the end, for a rank that is gone."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        end = threading.Timer(_PATIENCE, os._exit, (status,))
+        end.daemon = True
+        end.start()
 
 
 def _configured(words: list[str], debug: bool) -> int:

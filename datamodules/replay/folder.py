@@ -126,8 +126,14 @@ class ReplayFolder:
         text.add_itxt("prompt", prompt)
         text.add_text("seed", str(seed))
         text.add_text("pixels", pixels)
-        with self._write(self.image(index), durable=False) as temporary:
-            image.save(temporary, pnginfo=text, compress_level=COMPRESSION)
+        for again in (True, False):  # see _write
+            try:
+                with self._write(self.image(index), durable=False) as temporary:
+                    image.save(temporary, pnginfo=text, compress_level=COMPRESSION)
+                break
+            except InputError as error:
+                if not (again and isinstance(error.__cause__, FileNotFoundError)):
+                    raise
         self._written[index] = seed, pixels
 
     def close(self, prompts: Sequence[str]) -> None:

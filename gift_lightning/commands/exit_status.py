@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import threading
 from collections.abc import Callable
 
 import torch
@@ -12,7 +11,7 @@ from datamodules.signals import Stopped
 from gift_lightning.config.parsing import late_refusal
 from gift_lightning.config.sentences import find_input_error
 from gift_lightning.console import print_styled
-from gift_lightning.runs.watch import PATIENCE, OtherRankError
+from gift_lightning.runs.watch import OtherRankError
 
 
 def status_of(command: Callable[[], object], debug: bool) -> int:
@@ -22,23 +21,6 @@ def status_of(command: Callable[[], object], debug: bool) -> int:
     number of the signal (SIGUSR1: 138) after that with which SLURM requeues. ``debug`` raises what lies behind the
     sentence.
     """
-    status = 1  # of a traceback
-    try:
-        status = _status_of(command, debug)
-    finally:
-        if status and torch.distributed.is_initialized():
-            _exit_after(PATIENCE, status)
-    return status
-
-
-def _exit_after(seconds: float, status: int) -> None:
-    """Let the process end even if its library of messages waits at the end for a rank that is gone."""
-    end = threading.Timer(seconds, os._exit, (status,))
-    end.daemon = True
-    end.start()
-
-
-def _status_of(command: Callable[[], object], debug: bool) -> int:
     try:
         command()
     except Stopped as stopped:

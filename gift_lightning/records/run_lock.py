@@ -96,8 +96,15 @@ class RunLock:
                         self.path.unlink()
                 _remove_empty(made)
 
-    def check(self) -> None:
-        """Raise an ``InputError`` if the lock is not this process's any more: it was removed, or taken over."""
+    def check(self, anew: bool = False) -> None:
+        """Raise an ``InputError`` if the lock is not this process's any more: it was removed, or taken over.
+
+        Args:
+            anew: look at the file, and not only at what the latest sign of life found.
+        """
+        if anew:
+            with contextlib.suppress(OSError):  # as in _beat
+                self._is_lost |= not self._is_ours()
         if self._is_lost:
             raise InputError(
                 f"{self.path} was removed or taken over, as after a long pause of this process: another one may write"

@@ -5,12 +5,15 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
-from lightning import Callback, Trainer
+import torch
+from lightning import Trainer
 from torch.distributed import Store
 from torch.distributed.rendezvous import rendezvous
 
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback
 from gift_lightning.errors import InputError
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.records.run_lock import RunLock
@@ -45,14 +48,25 @@ def one_writer(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
                 if results is None or not results["complete"]:
                     lock = RunLock(folder.path)
                     stack.enter_context(lock.held())
-                    trainer.callbacks.append(_Fence(lock))  # type: ignore[attr-defined]
+                    stack.enter_context(_fenced(trainer, lock))
         elif store is not None:
             _hear(store)
         yield
 
 
-class _Fence(Callback):
-    """Ends a run that has lost its lock, at the end of a step and before a checkpoint."""
+@contextlib.contextmanager
+def _fenced(trainer: Trainer, lock: RunLock) -> Iterator[None]:
+    """Within it, the run ends when it has lost its lock: before it writes a report or a checkpoint, or after a step."""
+    callbacks, fence = cast(Any, trainer).callbacks, _Fence(lock)
+    callbacks.insert(0, fence)  # before those that write
+    try:
+        yield
+    finally:
+        callbacks.remove(fence)
+
+
+class _Fence(TaskCallback):
+    """Raises an ``InputError`` once the lock is lost."""
 
     def __init__(self, lock: RunLock) -> None:
         self.lock = lock
@@ -60,8 +74,11 @@ class _Fence(Callback):
     def on_train_batch_end(self, *_: Any) -> None:
         self.lock.check()
 
+    def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
+        self.lock.check(anew=True)
+
     def on_save_checkpoint(self, *_: Any) -> None:
-        self.lock.check()
+        self.lock.check(anew=True)
 
 
 def _store(trainer: Trainer) -> Store | None:
@@ -72,6 +89,8 @@ def _store(trainer: Trainer) -> Store | None:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if trainer.world_size == 1 or environment is None:
         return None
+    if torch.distributed.is_initialized():  # by an earlier run of this process
+        return torch.distributed.distributed_c10d._get_default_store()
     if not environment.creates_processes_externally:
         os.environ[_LAUNCHER] = str(os.getpid())
     if os.environ.get(_LAUNCHER) in (str(os.getpid()), str(os.getppid())):
@@ -93,7 +112,7 @@ def _told(store: Store | None, world_size: int) -> Iterator[None]:
     if store is None:
         yield
         return
-    call = next(_calls)
+    call = _next_call()
     try:
         yield
     except BaseException as error:
@@ -105,13 +124,18 @@ def _told(store: Store | None, world_size: int) -> Iterator[None]:
     store.set(f"writer {call}", "locked")
 
 
+def _next_call() -> str:
+    """The number of a call in this process; torchrun keeps its store when it starts the ranks again."""
+    return f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} {next(_calls)}"
+
+
 def _hear(store: Store) -> None:
     """Wait for the first rank.
 
     Raises:
         InputError: it was refused, with its sentence.
     """
-    call = next(_calls)
+    call = _next_call()
     answer = store.get(f"writer {call}").decode()
     store.add(f"heard {call}", 1)
     if answer != "locked":

@@ -1,7 +1,5 @@
 """The end of a run that is stopped: by a signal, or because one of its ranks has ended."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -9,10 +7,8 @@ from typing import Any, cast
 from lightning import Trainer
 
 from datamodules.signals import Signals, Stopped
-from gift_lightning.errors import advice, first_line
+from gift_lightning.errors import advice
 from gift_lightning.runs.watch import Watch
-
-_SECONDS_OF_SLURM = 20.0
 
 
 @contextmanager
@@ -44,15 +40,17 @@ def stoppable(trainer: Trainer, goes_on: bool = True) -> Iterator[None]:
     strategy.setup_environment = set_up_and_watch
     try:
         yield
-    except BaseException as error:
-        signals.error = signals.error or error
+    except BaseException as raised:
+        signals.error = signals.error or raised
+        # after a signal, an error of the teardown does not count
+        error = signals.error if isinstance(signals.error, Stopped) else raised
         reason = watch.reason_of(error)
         if isinstance(reason, Stopped):
             reason.sentence = _sentence(reason, signals, trainer.is_global_zero, goes_on)
         watch.end(after_first=isinstance(reason, Stopped))
-        if reason is error:
+        if reason is raised:
             raise
-        raise reason from error
+        raise reason from raised
     else:
         watch.end()
     finally:
@@ -66,18 +64,5 @@ def _sentence(stopped: Stopped, signals: Signals, is_first: bool, goes_on: bool)
     again = f": {advice('go on with --ckpt_path last', 'call fit again to go on')}." if goes_on else "."
     if stopped.number != signals.requeue:
         return word + again
-    fault = _requeue() if is_first else ""
+    fault = signals.queue_again() if is_first else ""
     return f"{word}: SLURM cannot queue the job again ({fault}){again}" if fault else f"{word}: SLURM queues it again."
-
-
-def _requeue() -> str:
-    """Put this job into SLURM's queue again; returns why not, empty after success."""
-    job = os.environ.get("SLURM_JOB_ID", "")
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
-    command = ["scontrol", "requeue", job]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_OF_SLURM)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return first_line(error).rstrip(".")
-    return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"status {done.returncode}"

@@ -69,9 +69,11 @@ class Watch:
         self._is_over = self._is_asking = False
         self._told: set[str] = set()
         self._reports: dict[int, tuple[int, bool]] = {}
+        self._asked_for = 0
         self._news: OtherRankError | None = None
         self._since = float("inf")  # when this rank's end began
         self._status, self._last_words = 2, ""
+        self._is_first_to_fail = False
 
     # --- the main thread ----------------------------------------------------------------------------------------------
 
@@ -103,6 +105,7 @@ class Watch:
             if self._news is not None:
                 return self._news
             time.sleep(0.05)
+        self._is_first_to_fail = True  # no other rank is the cause
         return error
 
     def end(self, after_first: bool = False) -> None:
@@ -170,6 +173,7 @@ class Watch:
                 self._leave(number, leave_at)
             case {"done": ended}:
                 self._ended.add(ended)
+                self._decide()
             case {"failed": ended, "sentence": sentence}:
                 self._ended.add(ended)
                 self._learn(f"rank {ended} on {self._hosts[ended]} has failed: {sentence}", is_told=True)
@@ -226,11 +230,20 @@ class Watch:
 
     def _report(self, rank: int, report: tuple[int, bool], number: int) -> None:
         self._reports[rank] = report
-        if len(self._reports) == len(self._hosts):
-            at_once = any(may_leave for _, may_leave in self._reports.values())
-            leave_at = None if at_once else max(reached for reached, _ in self._reports.values())
-            self._send({"leave": leave_at, "number": number})
-            self._leave(number, leave_at)
+        self._asked_for = number
+        self._decide()
+
+    def _decide(self) -> None:
+        """Let all leave, once every rank that has not ended says how far it is."""
+        if not self._reports or len(self._reports.keys() | self._ended) < len(self._hosts):
+            return
+        number, reports = self._asked_for, [*self._reports.values()]
+        self._reports.clear()
+        leave_at = None if any(may_leave for _, may_leave in reports) else max(reached for reached, _ in reports)
+        if leave_at is None and number == self._signals.requeue:
+            self._signals.queue_again()  # while all are there: SLURM ends the job when one has left
+        self._send({"leave": leave_at, "number": number})
+        self._leave(number, leave_at)
 
     def _leave(self, number: int, leave_at: int | None) -> None:
         self._told.add("signal")
@@ -244,7 +257,7 @@ class Watch:
         error = self._signals.error
         if error is None or isinstance(error, (Stopped, OtherRankError)) or "error" in self._told:
             return
-        if not _is_of_messages(error):
+        if self._is_first_to_fail or not _is_of_messages(error):
             self._told.add("error")
             sentence = str(error) if isinstance(error, InputError) else first_line(error)
             self._begin_end(f"error: {sentence}")

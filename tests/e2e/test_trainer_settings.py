@@ -71,7 +71,7 @@ PARTS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", PARTS)
 def test_a_part_of_the_trainer_that_no_run_works_with_is_refused(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MASTER_ADDR", raising=False)  # an earlier run may have set it
+    monkeypatch.delenv("LOCAL_RANK", raising=False)  # an earlier run may have set it
     settings, sentence = PARTS[case]
     with pytest.raises(InputError, match=sentence):
         check_trainer(Trainer(**{**QUIET, **settings}))
