@@ -80,6 +80,9 @@ class TaskBoundary(Callback):
         key = type(sequence).__qualname__
         if state := checkpoint.get(key, {}) | sequence.faults.collect():
             checkpoint[key] = state
+        if self.finished == self.started and "loops" in checkpoint:
+            # where a task ends, Lightning's loop is at different places in a run that goes on and in one that resumes
+            _place_between_epochs(checkpoint, min(self.started + 1, sequence.num_tasks - 1))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take over progress before the optimiser is built, and put Lightning's loop where that progress says."""

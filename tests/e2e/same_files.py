@@ -15,7 +15,8 @@ MEASURED = ("_seconds", "shares", "images_per_second", "peak_memory_bytes")
 
 def assert_same_files(folder: Path, reference: Path) -> None:
     """Two folders of runs of the same name and the same settings have the same files; see ``differences``."""
-    assert not differences(folder, reference, (folder.parent, reference.parent))
+    differing = differences(folder, reference, (folder.parent, reference.parent))
+    assert not differing, differing
 
 
 def differences(ours: Path, theirs: Path, roots: tuple[Path, Path]) -> list[str]:

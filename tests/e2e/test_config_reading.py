@@ -79,7 +79,7 @@ def test_parts_of_a_list_are_still_added_and_changed(tmp_path: Path) -> None:
     sizes = [(task["init_args"]["train_size"], task["init_args"]["test_size"]) for task in config["data"]["tasks"]]
     assert sizes == [(3, 800), (1000, 7)]
     kill, stop = config["trainer"]["callbacks"]
-    assert kill["init_args"] == {"event": "step", "number": 3, "signal_number": 9}
+    assert kill["init_args"] == {"event": "step", "number": 3, "signal_number": 9, "rank": -1}
     assert stop == one(STOP, step=5)
 
 
