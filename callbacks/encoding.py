@@ -16,7 +16,7 @@ from datamodules.shard import LazyShard, ReplayImages
 from gift_lightning.clip.model import CLIP
 
 MIN_PROMPTS_PER_RANK = 8
-"""Smallest share of the class prompts of a step for which the ranks divide them."""
+"""Smallest share of the class prompts of a step for which the ranks divide them: a choice, not a measurement."""
 
 
 @torch.no_grad()
