@@ -74,15 +74,15 @@ class StepCheckpoint(Checkpoint):
     def _finish_step(self, trainer: Trainer) -> None:
         signals = signals_of(trainer)
         is_over = self._limit is not None and time.monotonic() - self._began >= self._limit
-        if signals is not None and is_over and trainer.is_global_zero:
+        if is_over and trainer.is_global_zero:
             signals.raise_flag(OUT_OF_TIME)
-        leaves = signals is not None and signals.safe_point()
+        leaves = signals.safe_point()
         trainer.should_stop = self._is_stopping
         if leaves or self._is_stopping:
             trainer.save_checkpoint(self.folder.last_checkpoint)
         elif self._is_due(trainer):
             self._save(trainer)
-        if leaves and signals is not None:
+        if leaves:
             signals.leave()
 
     def _is_due(self, trainer: Trainer) -> bool:

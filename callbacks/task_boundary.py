@@ -1,7 +1,6 @@
 """The state machine that turns one Lightning ``fit`` into a sequence of tasks."""
 
 import time
-from contextlib import nullcontext
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -171,9 +170,8 @@ class TaskBoundary(Callback):
         elif self.finished == sequence.num_tasks - 1:
             self._save_weights(trainer, method, self.finished)  # these files may be damaged
             self._send(trainer, "on_sequence_end")
-        signals = signals_of(trainer)
-        if signals is not None and self.folder is not None:
-            signals.at_once = False  # from here on there is a checkpoint
+        if self.folder is not None:
+            signals_of(trainer).at_once = False  # from here on there is a checkpoint
         if method.learning != "steps":
             self._go_without_steps(trainer, method)
         elif self.started > self.finished:
@@ -218,9 +216,7 @@ class TaskBoundary(Callback):
             self._finish(trainer, method_of(trainer), self.started)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        signals = signals_of(trainer)
-        if signals is not None:
-            signals.error = exception  # before Lightning's teardown, which may wait for the other ranks
+        signals_of(trainer).error = exception  # before Lightning's teardown, which may wait for the other ranks
 
     def _is_trained(self, sequence: TaskSequence, global_step: int) -> bool:
         return self.started >= 0 and global_step == sequence.first_step(self.started + 1)
@@ -243,8 +239,7 @@ class TaskBoundary(Callback):
 
     def _finish(self, trainer: Trainer, method: Method, task: int) -> None:
         self._leave_if_asked(trainer, save=method.learning == "steps")
-        signals = signals_of(trainer)
-        with signals.held() if signals is not None else nullcontext():
+        with signals_of(trainer).held():
             self._finish_undisturbed(trainer, method, task)
         if task == sequence_of(trainer).num_tasks - 1:
             self._send(trainer, "on_sequence_end")
@@ -271,7 +266,7 @@ class TaskBoundary(Callback):
     def _leave_if_asked(self, trainer: Trainer, save: bool) -> None:
         """A safe point, with a checkpoint for what the latest one does not have."""
         signals = signals_of(trainer)
-        if signals is not None and signals.safe_point():
+        if signals.safe_point():
             if save:
                 self._save_checkpoint(trainer)
             signals.leave()

@@ -83,6 +83,6 @@ def _meet(trainer: Trainer, busy: bool = False, problem: str = "") -> bool:
         if not problem:
             raise InputError(next(filter(None, problems)))
     signals = signals_of(trainer)
-    if signals is not None and signals.safe_point():
+    if signals.safe_point():
         signals.leave()
     return bool(working)

@@ -65,7 +65,7 @@ class Signals:
         requeue: SLURM's signal to save and queue the job again; ``None`` elsewhere.
         at_once: whether the run may leave anywhere.
         error: an exception that ends this rank.
-        notice: is called when a signal has come.
+        on_signal: is called when a signal has come.
     """
 
     received_sigterm = False
@@ -78,11 +78,11 @@ class Signals:
         self.number = 0
         self.at_once = True
         self.error: BaseException | None = None
-        self.notice: Callable[[], None] = lambda: None
+        self.on_signal: Callable[[], None] = lambda: None
         self._trainer = trainer
         self._process = os.getpid()
-        self._usual: dict[int, Any] = {}
-        self._thrown: BaseException | None = None
+        self._previous: dict[int, Any] = {}
+        self._pending: BaseException | None = None
         self._held = False
         self._lock = threading.Lock()
         self._next = 0  # safe point
@@ -98,28 +98,28 @@ class Signals:
         """Hear signals from now on; Lightning calls it before the first hook of the training loop."""
         if threading.current_thread() is threading.main_thread():
             for number in filter(None, (signal.SIGTERM, self.requeue)):
-                usual = signal.getsignal(number)
-                if number == signal.SIGTERM or usual in (None, signal.SIG_DFL):  # a user's own is left alone
-                    signal.signal(number, self._hear)
-                    self._usual[number] = usual
-        self._throw()
+                previous = signal.getsignal(number)
+                if number == signal.SIGTERM or previous in (None, signal.SIG_DFL):  # a user's own is left alone
+                    signal.signal(number, self._handle)
+                    self._previous[number] = previous
+        self._raise_pending()
 
     def teardown(self) -> None:
         """Go on to hear signals: Lightning calls it before the run is over."""
 
     def restore(self) -> None:
         """Put back the handlers that the process had."""
-        while self._usual:
-            number, usual = self._usual.popitem()
-            signal.signal(number, usual if usual is not None else signal.SIG_DFL)
+        while self._previous:
+            number, previous = self._previous.popitem()
+            signal.signal(number, previous if previous is not None else signal.SIG_DFL)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # one that was forked, to load data
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
-        self._throw()
+        self._raise_pending()
         self.raise_flag(number)
         if self._trainer.world_size == 1 and self.at_once:
             self.at_once = False  # a second one does not disturb the end
@@ -129,7 +129,7 @@ class Signals:
         """Raise the flag; of several signals, the first counts, and any before the end of the time."""
         if self.number in (0, OUT_OF_TIME):
             self.number = number
-            self.notice()
+            self.on_signal()
 
     # --- safe points --------------------------------------------------------------------------------------------------
 
@@ -147,8 +147,8 @@ class Signals:
                 self._next += 1
                 return False
         while not self._decided.wait(0.2):
-            if not self._usual:  # not in the main thread: no signal ends the wait
-                self._throw()
+            if not self._previous:  # not in the main thread: no signal ends the wait
+                self._raise_pending()
         self._next += 1
         return self._next > self._leave_at
 
@@ -194,20 +194,20 @@ class Signals:
     def interrupt(self, error: BaseException) -> None:
         """Raise an exception in the main thread, as soon as it is in Python, unless another one ends it already."""
         if self.error is None:
-            self._thrown = error
-            if self._usual and hasattr(signal, "pthread_kill"):  # our handler throws it; the signal ends a wait
+            self._pending = error
+            if self._previous and hasattr(signal, "pthread_kill"):  # our handler throws it; the signal ends a wait
                 signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGTERM)
 
-    def _throw(self) -> None:
-        if self._thrown is not None:
-            error, self._thrown = self._thrown, None
+    def _raise_pending(self) -> None:
+        if self._pending is not None:
+            error, self._pending = self._pending, None
             raise error
 
 
-def signals_of(trainer: Trainer) -> Signals | None:
-    """The signals of a run; ``None`` with a trainer of the user's own, whose signals Lightning handles."""
+def signals_of(trainer: Trainer) -> Signals:
+    """The signals of a run; with a trainer of the user's own, whose signals Lightning handles, some that hear none."""
     connector = cast(Any, trainer)._signal_connector
-    return connector if isinstance(connector, Signals) else None
+    return connector if isinstance(connector, Signals) else Signals(trainer)
 
 
 def _requeue() -> str:

@@ -30,7 +30,7 @@ def status_of(command: Callable[[], object], debug: bool) -> int:
     except OtherRankError as error:
         if debug:
             raise
-        if not error.is_told:
+        if not error.is_reported:
             _tell(f"error: {error}")
         return 2
     except KeyboardInterrupt:

@@ -43,14 +43,14 @@ def one_writer(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
     store = _store(trainer)
     with contextlib.ExitStack() as stack:
         if trainer.is_global_zero:
-            with _told(store, trainer.world_size):
+            with _announced(store, trainer.world_size):
                 results = folder.read_results()
                 if results is None or not results["complete"]:
                     lock = RunLock(folder.path)
                     stack.enter_context(lock.held())
                     stack.enter_context(_fenced(trainer, lock))
         elif store is not None:
-            _hear(store)
+            _await_lock(store)
         yield
 
 
@@ -98,16 +98,16 @@ def _store(trainer: Trainer) -> Store | None:
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
     # as init_process_group will, which then shares the server of this store: no group, which would start NCCL
     store, _, _ = next(rendezvous("env://", trainer.global_rank, trainer.world_size))
-    _kept[:] = [store]
+    _store_of_process[:] = [store]
     return store
 
 
-_kept: list[Store] = []
+_store_of_process: list[Store] = []
 """The store of this process: with that of the first rank, the server would end that all ranks are connected to."""
 
 
 @contextlib.contextmanager
-def _told(store: Store | None, world_size: int) -> Iterator[None]:
+def _announced(store: Store | None, world_size: int) -> Iterator[None]:
     """Tell the other ranks how the block of the first one ends; after an error, wait until they have heard it."""
     if store is None:
         yield
@@ -121,7 +121,7 @@ def _told(store: Store | None, world_size: int) -> Iterator[None]:
         while store.add(f"heard {call}", 0) < world_size - 1 and time.monotonic() < end:
             time.sleep(0.05)
         raise
-    store.set(f"writer {call}", "locked")
+    store.set(f"writer {call}", "ready")
 
 
 def _next_call() -> str:
@@ -129,7 +129,7 @@ def _next_call() -> str:
     return f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} {next(_calls)}"
 
 
-def _hear(store: Store) -> None:
+def _await_lock(store: Store) -> None:
     """Wait for the first rank.
 
     Raises:
@@ -138,5 +138,5 @@ def _hear(store: Store) -> None:
     call = _next_call()
     answer = store.get(f"writer {call}").decode()
     store.add(f"heard {call}", 1)
-    if answer != "locked":
+    if answer != "ready":
         raise InputError(answer.removeprefix("refused: "))

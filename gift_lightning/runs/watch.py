@@ -34,20 +34,25 @@ class OtherRankError(InputError):
 
     Args:
         sentence: says so.
-        is_told: whether another rank tells it to the user.
+        is_reported: whether another rank tells it to the user.
     """
 
-    def __init__(self, sentence: str, is_told: bool) -> None:
+    def __init__(self, sentence: str, is_reported: bool) -> None:
         super().__init__(sentence)
-        self.is_told = is_told
+        self.is_reported = is_reported
 
 
 class Watch:
     """A thread in each rank that talks to the first rank's, over a connection for nothing else.
 
-    Messages say that a rank has a signal, has failed, or is done. A connection that closes without one of these shows
-    that its process was killed, at once; that of a machine which is gone closes after half a minute. The system answers
-    for a process that computes, writes or is stopped: the thread needs no turn for it.
+    A connection that closes without a word shows that its process was killed, at once; that of a machine which is gone
+    closes after half a minute. The system answers for a process that computes, writes or is stopped: the thread needs
+    no turn for it. Messages, JSON on a line each:
+
+    * ``signal`` with its number: a rank has one; to the first rank
+    * ``ask``: the first rank asks all how far they are; the answer ``at`` is ``Signals.ask()``
+    * ``leave`` at a safe point, or at once where it is null: the first rank to all
+    * ``failed`` with its sentence, ``gone`` or ``done``: how a rank has ended; the first rank passes on the first two
 
     When another rank has failed or vanished, the main thread has ``PATIENCE`` to end by itself, as it does after an
     error of gloo. Then an exception is raised in it, and after ``LIMIT`` the process ends, with status 2.
@@ -67,12 +72,12 @@ class Watch:
         self._ended: set[int] = set()
         self._selector = selectors.DefaultSelector()
         self._is_over = self._is_asking = False
-        self._told: set[str] = set()
+        self._sent: set[str] = set()
         self._reports: dict[int, tuple[int, bool]] = {}
         self._asked_for = 0
-        self._news: OtherRankError | None = None
+        self._failure: OtherRankError | None = None
         self._since = float("inf")  # when this rank's end began
-        self._status, self._last_words = 2, ""
+        self._status, self._final_message = 2, ""
         self._is_first_to_fail = False
 
     # --- the main thread ----------------------------------------------------------------------------------------------
@@ -89,7 +94,7 @@ class Watch:
             self._unread[rank] = b""
             self._selector.register(peer, selectors.EVENT_READ, rank)
         _close_in_children(self)
-        self._signals.notice = self._wake_up
+        self._signals.on_signal = self._wake_up
         context = copy_context()  # the words of a sentence depend on it
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="watch", daemon=True)
         self._thread.start()
@@ -102,8 +107,8 @@ class Watch:
         while time.monotonic() < limit:
             if self._status > 128:
                 return Stopped(self._status - 128)
-            if self._news is not None:
-                return self._news
+            if self._failure is not None:
+                return self._failure
             time.sleep(0.05)
         self._is_first_to_fail = True  # no other rank is the cause
         return error
@@ -154,13 +159,13 @@ class Watch:
         if not data:
             self._selector.unregister(self._peers[rank])
             if rank not in self._ended:
-                self._take({"gone": rank}, rank)
+                self._handle({"gone": rank}, rank)
             return
         *lines, self._unread[rank] = (self._unread[rank] + data).split(b"\n")
         for line in lines:
-            self._take(json.loads(line), rank)
+            self._handle(json.loads(line), rank)
 
-    def _take(self, message: dict[str, Any], rank: int) -> None:
+    def _handle(self, message: dict[str, Any], rank: int) -> None:
         """Act on a message that came from ``rank``; the first rank passes on those about the end of another."""
         match message:
             case {"signal": number}:
@@ -176,37 +181,39 @@ class Watch:
                 self._decide()
             case {"failed": ended, "sentence": sentence}:
                 self._ended.add(ended)
-                self._learn(f"rank {ended} on {self._hosts[ended]} has failed: {sentence}", is_told=True)
+                self._fail(f"rank {ended} on {self._hosts[ended]} has failed: {sentence}", is_reported=True)
                 self._send(message, but=rank)
             case {"gone": ended}:
                 self._ended.add(ended)
                 host = self._hosts[ended]
                 here = [one for one, name in enumerate(self._hosts) if name == self._hosts[self._rank] and one != ended]
                 on = advice("go on with --ckpt_path last", "call fit again to go on")
-                self._learn(
+                self._fail(
                     f"rank {ended} on {host} has ended without a word: it was killed, perhaps for want of memory, or"
                     f" its machine is gone; {on}.",
-                    is_told=self._rank != here[0],  # once on each machine
+                    is_reported=self._rank != here[0],  # once on each machine
                 )
                 self._send(message, but=rank)
 
-    def _learn(self, sentence: str, is_told: bool) -> None:
-        if self._news is None:
-            self._news = OtherRankError(sentence, is_told)
-            self._begin_end("" if is_told else f"error: {self._news}")
+    def _fail(self, sentence: str, is_reported: bool) -> None:
+        if self._failure is None:
+            self._failure = OtherRankError(sentence, is_reported)
+            self._start_deadline("" if is_reported else f"error: {self._failure}")
 
-    def _begin_end(self, last_words: str, status: int = 2) -> None:
+    def _start_deadline(self, final_message: str, status: int = 2) -> None:
         if self._since == float("inf"):
-            self._since, self._last_words, self._status = time.monotonic(), last_words, status
+            self._since, self._final_message, self._status = time.monotonic(), final_message, status
 
     def _end_in_time(self) -> None:
         passed = time.monotonic() - self._since
-        if passed > PATIENCE and self._news is not None and "interrupted" not in self._told:
-            self._told.add("interrupted")
-            self._signals.interrupt(self._news)
+        if passed > PATIENCE and self._failure is not None and "interrupted" not in self._sent:
+            self._sent.add("interrupted")
+            self._signals.interrupt(self._failure)
         if passed > LIMIT:
-            if self._last_words:
-                print_styled(self._last_words if self._rank == 0 else f"rank {self._rank}: {self._last_words}", "red")
+            if self._final_message:
+                print_styled(
+                    self._final_message if self._rank == 0 else f"rank {self._rank}: {self._final_message}", "red"
+                )
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
             os._exit(self._status)
@@ -214,8 +221,8 @@ class Watch:
     # --- signals ------------------------------------------------------------------------------------------------------
 
     def _tell_of_signals(self) -> None:
-        if self._signals.number and "signal" not in self._told:
-            self._told.add("signal")
+        if self._signals.number and "signal" not in self._sent:
+            self._sent.add("signal")
             if self._rank == 0:
                 self._ask(self._signals.number)
             else:
@@ -246,21 +253,21 @@ class Watch:
         self._leave(number, leave_at)
 
     def _leave(self, number: int, leave_at: int | None) -> None:
-        self._told.add("signal")
+        self._sent.add("signal")
         if leave_at is None:
-            self._begin_end(Stopped(number).sentence if self._rank == 0 else "", 128 + number)
+            self._start_deadline(Stopped(number).sentence if self._rank == 0 else "", 128 + number)
         self._signals.decide(number, leave_at)
 
     # --- errors -------------------------------------------------------------------------------------------------------
 
     def _tell_of_errors(self) -> None:
         error = self._signals.error
-        if error is None or isinstance(error, (Stopped, OtherRankError)) or "error" in self._told:
+        if error is None or isinstance(error, (Stopped, OtherRankError)) or "error" in self._sent:
             return
         if self._is_first_to_fail or not _is_of_messages(error):
-            self._told.add("error")
+            self._sent.add("error")
             sentence = str(error) if isinstance(error, InputError) else first_line(error)
-            self._begin_end(f"error: {sentence}")
+            self._start_deadline(f"error: {sentence}")
             self._ended.add(self._rank)
             self._send({"failed": self._rank, "sentence": sentence})
 
