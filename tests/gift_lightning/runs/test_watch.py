@@ -124,7 +124,7 @@ def run_rank(scene: str, rank: int, folder: str, log: str) -> None:
             status = 128 + reason.number if isinstance(reason, Stopped) else 1
             if isinstance(reason, OtherRankError):
                 status = 2
-                if not reason.is_told:
+                if not reason.is_reported:
                     watching.print_styled(f"{'rank 1: ' if rank else ''}error: {reason}", "red")
         watch.end(after_first=status > 128)
         signals.restore()
