@@ -13,6 +13,9 @@ from gift_lightning.records.report.words import any_letters
 
 _COLUMNS, _ROWS = 10, 5
 
+_CELL, _HEAD, _TEXT, _GAP = (1.25, 1.5), 0.4, 0.3, 0.08
+"""Inches: width and height for an image with its text, height for the title and for two lines, space between images."""
+
 
 def plot_replay_grid(path: str | Path, pairs: Any, texts: Sequence[str], title: str) -> None:
     """Write images and their texts as a PNG to ``path``, atomically: 50 of them, evenly spread over the set.
@@ -27,18 +30,23 @@ def plot_replay_grid(path: str | Path, pairs: Any, texts: Sequence[str], title: 
         InputError: the file cannot be written, or an image does not decode.
     """
     shown = spread(len(pairs), _COLUMNS * _ROWS)
-    rows = -(-len(shown) // _COLUMNS)
-    figure = Figure(figsize=(1.25 * _COLUMNS, 1.6 * rows + 0.5), dpi=120, layout="constrained")
+    width, height = _CELL[0] * _COLUMNS, _CELL[1] * -(-len(shown) // _COLUMNS) + _HEAD
+    figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # axes for each image would take a second
+    axes.set_axis_off()
     for position, index in enumerate(shown):
         image, number = pairs[index]
-        axes = figure.add_subplot(rows, _COLUMNS, position + 1)
+        left, top = _CELL[0] * (position % _COLUMNS), _HEAD + _CELL[1] * (position // _COLUMNS)
+        scale = max(image.width / (_CELL[0] - _GAP), image.height / (_CELL[1] - _TEXT - _GAP))  # pixels per inch
+        middle, bottom = left + _CELL[0] / 2, top + _TEXT + image.height / scale
+        extent = (middle - image.width / scale / 2, middle + image.width / scale / 2, bottom, top + _TEXT)
         # small pictures keep their pixels, large ones are smoothed
-        axes.imshow(image, interpolation="nearest" if image.width < 96 else "antialiased")
-        axes.set_axis_off()
-        text = texts[number] if number >= 0 else ""
-        axes.set_title("\n".join(textwrap.wrap(text, 19)[:2]), fontsize=6.5, pad=3, parse_math=False)
-    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left", parse_math=False)
+        axes.imshow(image, extent=extent, interpolation="nearest" if image.width < 96 else "antialiased")
+        text = "\n".join(textwrap.wrap(texts[number] if number >= 0 else "", 19)[:2])
+        axes.text(middle, top + _TEXT - 0.04, text, fontsize=6.5, ha="center", va="bottom", parse_math=False)
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")  # which each image has set
+    figure.text(0.01, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top", parse_math=False)
     with any_letters(), atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
