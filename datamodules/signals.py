@@ -53,8 +53,8 @@ class Signals:
     they are, and leave at the highest of these numbers: ``Watch`` of ``gift_lightning.runs`` carries the messages.
     Without a signal, nothing is sent, and no step waits for another rank or a device.
 
-    Until the training begins, and after the run, the process has its own handlers: a signal at the start ends it as it
-    ends any other.
+    After the run the process has its own handlers, and so has each of several ranks until its training begins: a signal
+    at the start ends it as it ends any other.
 
     Args:
         trainer: of the run.
@@ -97,7 +97,8 @@ class Signals:
     def register_signal_handlers(self) -> None:
         """Hear signals from now on; Lightning calls it before the first hook of the training loop."""
         if threading.current_thread() is threading.main_thread():
-            for number in filter(None, (signal.SIGTERM, self.requeue)):
+            numbers = {int(signal.SIGTERM)} if self.requeue is None else {int(signal.SIGTERM), self.requeue}
+            for number in numbers - self._previous.keys():
                 previous = signal.getsignal(number)
                 if number == signal.SIGTERM or previous in (None, signal.SIG_DFL):  # a user's own is left alone
                     signal.signal(number, self._handle)

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from callbacks import AccuracyMatrix, RunRecord, RunTime, SequenceProgress, StepCheckpoint, TaskBoundary
 from callbacks.task_callback import callback_of
 from datamodules import TaskSequence
+from datamodules.signals import OUT_OF_TIME, signals_of
 from gift_lightning.errors import InputError, advice
 from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
@@ -69,17 +70,14 @@ class Run:
                 task; or another rank has ended.
             Stopped: after a signal, see ``Signals``.
         """
-        with one_writer(self.folder, trainer) if self.writes else nullcontext():
-            return self._fit(method, sequence, trainer, checkpoint)
-
-    def _fit(self, method: ContinualCLIP, sequence: TaskSequence, trainer: Trainer, checkpoint: str | None) -> Results:
-        record, checkpoint = self.begun(method, sequence, checkpoint)
-        if record is not None and record["complete"]:
-            return Results.of(record, self.folder.path, is_new=False)
-        if checkpoint is None:
-            check_start(trainer)
-        with products(trainer), stoppable(trainer):
-            trainer.fit(method, datamodule=sequence, ckpt_path=checkpoint)
+        with stoppable(trainer), one_writer(self.folder, trainer) if self.writes else nullcontext():
+            record, checkpoint = self.begun(method, sequence, checkpoint)
+            if record is not None and record["complete"]:
+                return Results.of(record, self.folder.path, is_new=False)
+            if checkpoint is None:
+                check_start(trainer)
+            with products(trainer):
+                trainer.fit(method, datamodule=sequence, ckpt_path=checkpoint)
         if self.writes:
             check_end(trainer, sequence)
         record = callback_of(trainer, RunRecord).results(trainer, method)
@@ -213,8 +211,10 @@ def check_end(trainer: Trainer, sequence: TaskSequence) -> None:
     """Raise an ``InputError`` if the trainer stopped before the last task, as after ``max_time``."""
     finished = callback_of(trainer, TaskBoundary).finished + 1
     if finished < sequence.num_tasks:
+        is_over = signals_of(trainer).number == OUT_OF_TIME
         raise InputError(
-            f"The run was stopped at step {trainer.global_step}, after {finished} of {sequence.num_tasks} tasks:"
+            f"{'`trainer.max_time` has passed: the' if is_over else 'The'} run was stopped at step"
+            f" {trainer.global_step}, after {finished} of {sequence.num_tasks} tasks:"
             f" {advice('go on with --ckpt_path last', 'call fit again to go on')}."
         )
 

@@ -39,6 +39,8 @@ def stoppable(trainer: Trainer, goes_on: bool = True) -> Iterator[None]:
 
     strategy.setup_environment = set_up_and_watch
     try:
+        if trainer.world_size == 1:  # ranks that wait for each other at the start hear no signal: it ends them
+            signals.register_signal_handlers()
         yield
     except BaseException as raised:
         signals.error = signals.error or raised

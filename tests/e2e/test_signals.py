@@ -120,6 +120,7 @@ def test_a_time_limit_is_one_for_each_call(tmp_path: Path, reference: Path) -> N
         status, _, err = fit_here(tmp_path, *limit)
         assert status == 2
         assert f"stopped at step {step}, after 0 of 3 tasks: go on with --ckpt_path last." in err
+        assert err.startswith("error: trainer.max_time has passed: the run was")
     status, _, err = fit_here(tmp_path, "--ckpt_path", "last")
     assert status == 0, err
     assert_same_run(tmp_path / "three_tasks", reference)

@@ -67,7 +67,7 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=2)
     with any_letters(), atomic_write(path) as temporary:
-        _title(figure, axes, results)
+        _title(axes, results)
         # without the version of matplotlib in its metadata, the same run gives the same bytes
         figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
@@ -129,10 +129,11 @@ def _label(axes: Axes, tasks: list[str], top: float) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _title(figure: Figure, axes: Axes, results: Mapping[str, Any]) -> None:
+def _title(axes: Axes, results: Mapping[str, Any]) -> None:
     values = metrics_of(results)
     figures = [f"{name} {percent(values.get(name.lower()))}" for name in ("Transfer", "Avg", "Last")]
-    axes.set_title("     ".join(figures), fontsize=9.5, loc="left", pad=8)
-    title = figure.suptitle(run_name(results), fontsize=11.5, fontweight="bold", ha="left", parse_math=False)
-    figure.draw_without_rendering()  # lays out the axes, with whose left edge the title is to line up
-    title.set_x(axes.get_position().x0)
+    # one title, at the left edge of the axes, and a line that hangs from it: a second title would have to be laid out
+    name = run_name(results)
+    title = axes.set_title(name, fontsize=11.5, fontweight="bold", loc="left", pad=28, parse_math=False)
+    line: dict[str, Any] = {"xytext": (0, -6), "textcoords": "offset points", "fontsize": 9.5, "va": "top"}
+    axes.annotate("     ".join(figures), (0, 0), xycoords=title, **line)
