@@ -53,23 +53,26 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
     # a figure without pyplot: no global state, no display and no style file of the user
     cell = _CELL * min(1, _MOST / n)
     top = 1 + _GAP * _CELL / cell if zero_shot else 0.0
-    size, dpi = (cell * n + 2.9, cell * (n + top) + 1.9), 200 if n <= _MOST else 100  # small digits need more
-    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    width, height, dpi = cell * n, cell * (n + top), 200 if n <= _MOST else 100  # small digits need more
+    # the axes fill the figure, and what is beside them hangs out: to lay it out would take most of the time
+    figure = Figure(figsize=(width, height), dpi=dpi)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
     if zero_shot:
         _draw_cells(axes, 0.0, _numbers(zero_shot)[None], cell)
     _draw_cells(axes, top, matrix, cell)
     _frame_diagonal(axes, top, matrix, cell)
     _label(axes, tasks, top)
-    bar = figure.colorbar(ScalarMappable(_SCALE, _COLOURS), ax=axes, fraction=0.05, pad=0.03, aspect=28)
+    scale = figure.add_axes((1 + 0.3 / width, 0, 0.15 / width, 1))
+    bar = figure.colorbar(ScalarMappable(_SCALE, _COLOURS), cax=scale)
     bar.set_label("accuracy (%)", fontsize=9)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=2)
     with any_letters(), atomic_write(path) as temporary:
         _title(axes, results)
+        content = figure.get_tightbbox(canvas.get_renderer()).padded(0.12)  # "tight" would draw all of it once more
         # without the version of matplotlib in its metadata, the same run gives the same bytes
-        figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+        figure.savefig(temporary, format="png", bbox_inches=content, metadata={"Software": None})
 
 
 def _numbers(row: Sequence[float | None]) -> NDArray[np.float64]:
@@ -79,8 +82,7 @@ def _numbers(row: Sequence[float | None]) -> NDArray[np.float64]:
 def _draw_cells(axes: Axes, y: float, values: NDArray[np.float64], cell: float) -> None:
     """Rows of cells ``[r, n]`` with their top edge at ``y``, ``cell`` inches wide; NaN cells are empty."""
     r, n = values.shape
-    extent = (0, n, y + r, y)
-    axes.imshow(values, cmap=_COLOURS, norm=_SCALE, extent=extent, interpolation="nearest", aspect="equal")
+    axes.pcolormesh(np.arange(n + 1), y + np.arange(r + 1), values, cmap=_COLOURS, norm=_SCALE)
     lines = [[(0, y + i), (n, y + i)] for i in range(r + 1)] + [[(j, y), (j, y + r)] for j in range(n + 1)]
     axes.add_collection(LineCollection(lines, colors="white", linewidths=1.2 * (cell / _CELL) ** 1.5))
     if n > _MOST:
