@@ -46,5 +46,5 @@ def _finished(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no run: name the folder with its results.json.")
     if not results["complete"]:
         progress = f"{len(results['R'])} of {len(results['tasks'])} tasks"
-        raise InputError(f"{folder} has finished {progress}: go on with --ckpt_path last.")
+        raise InputError(f"{folder} has finished {progress}: wait for its end, or go on with --ckpt_path last.")
     return results | {"folder": RunFolder.at(folder).path.name}
