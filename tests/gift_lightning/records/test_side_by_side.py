@@ -64,7 +64,7 @@ def test_runs_of_other_benchmarks_are_not_compared() -> None:
         (None, "holds no run"),
         ("{}", "is damaged (it has no method): restore it, or delete"),
         ("[]", "is damaged (it is not an object): restore it, or delete"),
-        (json.dumps(run("GIFT", 70.0, complete=False)), "has finished 2 of 2 tasks: wait for its end, or go on with --ckpt_path last"),
+        (json.dumps(run("GIFT", 70.0, complete=False)), "has finished 2 of 2 tasks: wait for its end, or go on"),
     ],
 )
 def test_bad_folders(content: str | None, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
