@@ -1,7 +1,7 @@
 """Drawing the images of one task: any number of processes, killed and started again, leave the same files."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +51,7 @@ class Drawing:
         """The seed of image ``index``; further attempts follow one that came out black."""
         return stream_seed(self.key[0], "image", self.key[1], index, attempt)
 
-    def make(self, split: Split) -> Iterator[int]:
+    def make(self, split: Split) -> Generator[int, None, None]:
         """Make the missing and broken images of this process's share; yields the number of new images after each batch.
 
         A thread writes the images of a batch while the device draws the next one. A batch is yielded when its images

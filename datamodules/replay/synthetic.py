@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -148,8 +149,8 @@ class SyntheticReplay(Replay):
     def _draw_together(self, drawing: Drawing, name: str, trainer: Trainer | None) -> None:
         """Draw with all ranks of the run; returns when every image is drawn."""
         split = Split.of_ranks(trainer)
-        work = drawing.make(split)
-        progress = follow(drawing, name, work if trainer is None else in_step(trainer, work), self._show(split))
+        with closing(drawing.make(split)) as work:  # a run that leaves waits for the images which are being written
+            progress = follow(drawing, name, work if trainer is None else in_step(trainer, work), self._show(split))
         if split.rank == 0 and progress.new:
             print_line(progress)
         patience = time.monotonic() + LISTING_SECONDS

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -51,7 +52,8 @@ def _generate(replay: SyntheticReplay, task: int, split: Split, bars: Bars) -> P
         count = len(replay.folder(task).read(replay.images_per_task))
         return Progress(name, count, count, 0, 0.0)
     show = _bar(bars, name, replay.images_per_task) if bars.console.is_terminal else lines()
-    progress = follow(drawing, name, drawing.make(split), show if split.rank == 0 else lambda progress: None)
+    with closing(drawing.make(split)) as work:  # after Ctrl-C too, what is being written is written
+        progress = follow(drawing, name, work, show if split.rank == 0 else lambda progress: None)
     if progress.new and split.rank == 0 and not bars.console.is_terminal:
         print_line(progress)
     return progress

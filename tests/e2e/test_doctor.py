@@ -197,7 +197,7 @@ def test_memory_and_checkpoints_follow_from_the_parameters() -> None:
     numbers = {line.split("  ")[0]: line.split()[-6:] for line in out.splitlines() if line[:6] in ("checkp", "memory")}
     clip = 4 * 149_620_737 / 1e9
     # L2 keeps a copy of the weights before the task
-    memory = float(re.search(r"model and activations in memory +(\S+) GB", out)[1])  # type: ignore[index]
+    memory = float(re.search(r"memory: model and activations +(\S+) GB", out)[1])  # type: ignore[index]
     assert 1.2 < memory - 5 * clip < 2.1  # of 8 images
     assert f"{3 * clip + 2 * 4 * clip:.1f} GB" in " ".join(numbers["checkpoints and weights"])
 
@@ -213,7 +213,7 @@ def test_memory_and_checkpoints_follow_from_the_parameters() -> None:
 )
 def test_activations_are_those_of_a_batch(flags: list[str], activations: float, tmp_path: Path) -> None:
     out = call("doctor", *config(tmp_path, ["CIFAR100"]), *OPENAI, "--data.batch_size", "64", *flags)[1]
-    memory = float(re.search(r"model and activations in memory +(\S+) GB", out)[1])  # type: ignore[index]
+    memory = float(re.search(r"memory: model and activations +(\S+) GB", out)[1])  # type: ignore[index]
     assert memory == pytest.approx(4 * 4 * 149_620_737 / 1e9 + activations, abs=0.15)
 
 
@@ -227,7 +227,7 @@ def test_activations_beyond_the_memory_are_told(monkeypatch: pytest.MonkeyPatch)
 def test_what_grows_with_the_tasks_counts() -> None:
     flags = ["--config", CONFIG, *OPENAI, "--model", "gift_lightning.methods.MoEAdapter", "--model.experts"]
     gigabytes = {"MB": 1e-3, "GB": 1.0}
-    found = [re.search(r"model in memory +(\S+) (\w+)", call("doctor", *flags, n)[1]) for n in ("2", "22")]
+    found = [re.search(r"memory: model +(\S+) (\w+)", call("doctor", *flags, n)[1]) for n in ("2", "22")]
     few, many = (float(memory[1]) * gigabytes[memory[2]] for memory in found if memory)
     width, blocks = 64, ((768, 12), (512, 12))
     experts = sum(20 * (2 * width * size + width + size) * count for size, count in blocks)

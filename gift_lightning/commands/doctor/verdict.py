@@ -29,9 +29,9 @@ def show_estimates(
         table.add_row(need.what, amount(need.bytes), amount(need.free), Text(visible(str(need.folder))))
     memory = machine_memory(accelerator)
     if size is not None and memory is not None:
-        what, needed = "model in memory", size.memory
+        what, needed = "memory: model", size.memory
         if activations is not None:
-            what, needed = "model and activations in memory", size.memory + activations
+            what, needed = "memory: model and activations", size.memory + activations
         table.add_row(what, amount(needed), amount(memory[1]), memory[0])
         if size.memory <= memory[1] < needed:
             note(
