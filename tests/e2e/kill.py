@@ -16,9 +16,10 @@ class KillAt(TaskCallback):
     """Kills the process at an event of a task, before a step, or in the middle of writing a checkpoint.
 
     Args:
-        event: name of a task event, of a method of the module, ``"step"``, ``"checkpoint"``, ``"constants"`` (between
-            the second file of a checkpoint and the checkpoint), ``"saved"`` (right after a checkpoint is written, or
-            while a thread writes it), ``"logged"`` (right after a row of metrics is), ``"draw"`` or ``"decode"``.
+        event: name of a task event, of a method of the module, ``"setup"``, ``"step"``, ``"checkpoint"``,
+            ``"constants"`` (between the second file of a checkpoint and the checkpoint), ``"saved"`` (right after a
+            checkpoint is written, or while a thread writes it), ``"logged"`` (right after a row of metrics is),
+            ``"draw"`` or ``"decode"``.
         number: the task, the global step, or the number of the call, the checkpoint, the second file, the row, the
             batch of drawn images or the decoded test image (from 0).
         signal_number: of SIGKILL, or of another signal.
@@ -33,6 +34,8 @@ class KillAt(TaskCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self.rank not in (-1, trainer.global_rank):
             self.event = "none"
+        elif self.event == "setup":
+            os.kill(os.getpid(), self.signal_number)
         elif self.event == "checkpoint":
             self._kill_in_checkpoint()
         elif self.event == "constants":

@@ -48,6 +48,7 @@ MOMENTS = {
     "the last step of a task": ("step", 15, [], 16),
     "evaluation": ("evaluate", 3 + 1, [], 6),
     "accumulated batches": ("step", 1, [*TWO_STEPS, "--trainer.accumulate_grad_batches", "4"], 2),
+    "the start": ("setup", 0, TWO_STEPS, None),
     "zero-shot evaluation": ("evaluate", 1, TWO_STEPS, None),
 }
 
@@ -59,6 +60,7 @@ def test_sigterm_stops_where_nothing_is_lost(moment: str, tmp_path: Path, refere
     status, _, err = fit_here(tmp_path, *flags, *kill_at(event, number, signal_number=TERM))
     assert (status, err.splitlines()[-1]) == (143, "stopped by SIGTERM: go on with --ckpt_path last.")
     assert handlers() == before
+    assert not (tmp_path / "three_tasks" / ".lock").exists()
     file = tmp_path / "three_tasks" / "checkpoints" / "last.ckpt"
     assert (torch.load(file, weights_only=True)["global_step"] if file.exists() else None) == step
     if not flags:
