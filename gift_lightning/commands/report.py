@@ -8,14 +8,16 @@ from typing import Any
 from gift_lightning.commands.overview import COMMANDS, PROGRAM
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
-from gift_lightning.files import path_of
+from gift_lightning.files import path_of, write_text
 from gift_lightning.records import published
-from gift_lightning.records.report.side_by_side import latex_tabular, markdown, side_by_side, terminal
+from gift_lightning.records.report.side_by_side import csv_text, latex_tabular, markdown, side_by_side, terminal
 from gift_lightning.records.run_folder import RunFolder
+
+_TEXTS = {"markdown": markdown, "latex": latex_tabular, "csv": csv_text}
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the table of the run folders named in ``argv``.
+    """Print the table of the run folders named in ``argv``, or write their page.
 
     Raises:
         InputError: a folder holds no finished run, or the runs cannot be compared.
@@ -24,20 +26,50 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
-    formats = ("terminal", "markdown", "latex")
+    formats = ("terminal", *_TEXTS)
     parser.add_argument("--format", default=formats[0], help=f"one of {', '.join(formats)}")
+    parser.add_argument("--out", metavar="FILE", help="write a page with charts instead of a table, as in report.html")
+    parser.add_argument("--baseline", metavar="LABEL", help="on the page, count differences from this row")
     options = parser.parse_args(argv)
     if options.format not in formats:
         hint = nearest(options.format, formats)
         raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
+    if options.baseline is not None and options.out is None:
+        raise InputError("--baseline is for the page: give --out report.html too.")
     # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
-    finished = [_finished(path_of(run)) for run in options.runs]
-    comparison, console = side_by_side(finished, options.published), plain_console()
+    folders = [path_of(run) for run in options.runs]
+    finished, console = [_finished(folder) for folder in folders], plain_console()
+    if options.out is not None:
+        out = path_of(options.out)
+        _write_page(out, folders, finished, options.published, options.baseline)
+        console.print(f"Page: {out}", soft_wrap=True)
+        return
+    comparison = side_by_side(finished, options.published)
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
-        text = markdown(comparison) if options.format == "markdown" else latex_tabular(comparison)
-        console.print(text, soft_wrap=True)
+        console.print(_TEXTS[options.format](comparison), soft_wrap=True)
+
+
+def _write_page(
+    out: Path, folders: list[Path], finished: list[dict[str, Any]], benchmark: str | None, baseline: str | None
+) -> None:
+    # Altair and SciPy take a second to import, which a table does not need
+    from gift_lightning.records.page.section import ReportedRun
+    from gift_lightning.records.page.write import page
+
+    if out.suffix != ".html":
+        raise InputError(f"--out {out} is no page: give a name that ends in .html.")
+    names = [results["folder"] for results in finished]
+    labels = names if len({*names}) == len(names) else list(map(str, folders))
+    if len({*labels}) < len(labels):
+        raise InputError("A run is named twice: name each run once.")
+    runs = [ReportedRun(*parts) for parts in zip(labels, folders, finished, strict=True)]
+    theirs: list[published.Published] = []
+    if benchmark is not None:
+        tasks = list(finished[0]["tasks"])
+        theirs = [*published.rows(benchmark, tasks), *published.further_rows(benchmark)]
+    write_text(out, page(runs, theirs, baseline))
 
 
 def _finished(folder: Path) -> dict[str, Any]:

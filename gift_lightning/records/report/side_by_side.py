@@ -1,5 +1,7 @@
 """Finished runs on the same tasks, one row each: ``python -m gift_lightning report runs/a runs/b``."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -164,3 +166,19 @@ def latex_tabular(comparison: SideBySide) -> str:
         for section in comparison.sections
     ]
     return latex_table(["Method", *map(latex, comparison.heads)], sections)
+
+
+def csv_text(comparison: SideBySide) -> str:
+    """The table as CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["Method", *map(_no_formula, comparison.heads)])
+    for section in comparison.sections:
+        for row in section:
+            numbers = ("" if cell is None else f"{cell:.4f}" for cell in row.cells)
+            writer.writerow([_no_formula(row.label), *numbers])
+    return buffer.getvalue().removesuffix("\n")
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,0 +1,138 @@
+"""The page of runs: its numbers, hostile names, its size, and its looks in a browser."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from gift_lightning.errors import InputError
+from gift_lightning.records.page.groups import interval, spread
+from gift_lightning.records.page.section import ReportedRun
+from gift_lightning.records.page.write import page
+from gift_lightning.records.published import further_rows, matrix, rows
+from gift_lightning.records.report.side_by_side import csv_text, latex_tabular, markdown, side_by_side
+
+HOSTILE = ["<script>alert(1)</script>", "=cmd()", r"\input{x}", "a|b"]
+
+
+def write_run(folder: Path, method: str, seed: int, tasks: Sequence[str], **more: Any) -> ReportedRun:
+    """A run folder with the files that the page reads."""
+    count = len(tasks)
+    R = [[round(90 - 3 * abs(i - j) + seed, 2) for j in range(count)] for i in range(count)]
+    results = {
+        "method": method, "seed": seed, "tasks": [*tasks], "R": R, "zero_shot": [50.0] * count, "learns": True,
+        "protocol": {"id": "one", "label_space": "task", "shots": {}}, "complete": True,
+        "cost": {"train_seconds": [1.5] * count, "peak_memory_bytes": 5_000_000, "trainable_parameters": 10}, **more,
+    }  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    settings = {"seed_everything": seed, "data": {"steps": 10}, "model": {"class_path": method}}
+    config = {"trainer": {}, **settings, "model": {"class_path": method, "init_args": {"clip": {"name": "x"}}}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    logged = "".join(f"{step},{1 / (step + 1)},{2.0}\n" for step in range(500))
+    (folder / "metrics.csv").write_text(f"step,loss/task,loss/distillation\n{logged}")
+    Image.new("RGB", (1200, 600), "teal").save(folder / "replay.png")
+    return ReportedRun(folder.name, folder, results)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[ReportedRun]:
+    names = [(method, seed) for method in ("GIFT", "Finetune") for seed in range(3)]
+    return [write_run(tmp_path / f"{method}{seed}", method, seed, HOSTILE) for method, seed in names]
+
+
+def test_seeds_are_one_row_with_an_interval(runs: list[ReportedRun]) -> None:
+    text = page(runs, baseline="Finetune")
+    assert spread([84.0, 85.0, 86.0]) == "85.0 ± 1.0 [82.5, 87.5]"
+    assert text.count("<td>3 runs</td>") == 2 and "<td>+0.0</td>" in text
+    low, high = interval([float(number) for number in range(10)]) or (0, 0)
+    assert 2 < low < 4.5 < high < 7  # of the bootstrap
+    with pytest.raises(InputError, match="--baseline GFT names no row of the report"):
+        page(runs, baseline="GFT")
+
+
+def test_hostile_names_are_text_in_each_format(runs: list[ReportedRun]) -> None:
+    text = page(runs)
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    table = side_by_side([{**runs[0].results, "folder": "a"}])
+    assert ",'=cmd()," in csv_text(table)
+    assert r"\input" not in latex_tabular(table) and r"a\|b" in markdown(table) and "<script>" not in markdown(table)
+
+
+def test_published_triplets_are_printed_as_published(tmp_path: Path) -> None:
+    published = matrix("I", "zscl")
+    run = write_run(tmp_path / "zscl", "ZSCL", 0, published.tasks, R=published.R)
+    theirs = [*rows("mtil_order_1", published.tasks), *further_rows("mtil_order_1")]
+    text = page([run], theirs)
+    assert text.count("<td>published, third-party summary, unverified</td>") == 2
+    for row in theirs:
+        assert re.search(rf"<td>{re.escape(row.method)}</td><td>{row.transfer:.1f}</td>", text), row.method
+
+
+def test_runs_that_may_not_be_compared_are_shown_with_a_warning(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", "GIFT", 0, ["A", "B"])
+    two = write_run(tmp_path / "two", "GIFT", 1, ["A", "B"], protocol={"id": "two", "label_space": "seen"})
+    assert "<h2>Warnings</h2>" not in page([one]) and "<td>label space</td><td>one</td><td>two</td>" in page([one, two])
+
+
+def test_forty_runs_are_less_than_3_mb_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+    tasks = [f"Task{number}" for number in range(11)]
+    runs = [write_run(tmp_path / str(number), f"M{number % 20}", number // 20, tasks) for number in range(40)]
+    text = page(runs)
+    assert len(text.encode()) < 3e6 and text == page(runs) and str(tmp_path) not in text
+
+
+@pytest.fixture
+def browser() -> Iterator[webdriver.Chrome]:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("there is no chromium with its chromedriver: apt-get install chromium chromium-driver")
+    options = Options()
+    options.binary_location = program
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
+
+
+def test_the_page_in_a_browser(runs: list[ReportedRun], tmp_path: Path, browser: webdriver.Chrome) -> None:
+    """It draws without errors and requests, fits narrow and wide windows, has two themes, and its tables sort."""
+    file = tmp_path / "report.html"
+    file.write_text(page(runs), encoding="utf-8")
+    grounds = set()
+    for theme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": theme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        for width in (400, 1600):
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            browser.get(file.as_uri())
+            WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "body[data-drawn]"))
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width, (theme, width)
+            grounds.add(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
+            browser.get_screenshot_as_file(str(tmp_path / f"{theme}{width}.png"))
+    assert len(grounds) == 2
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg")) >= 3
+
+    body = "return [...document.querySelector('table').tBodies[0].rows].map(row => row.cells[0].textContent)"
+    browser.find_element(By.CSS_SELECTOR, "th button").click()
+    down = browser.execute_script(body)
+    browser.find_element(By.CSS_SELECTOR, "th button").click()
+    assert browser.execute_script(body) == down[::-1] and len(down) == 2
+
+    assert not browser.get_log("browser")
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert all(url.startswith(("file:", "data:")) for url in asked), asked
