@@ -8,51 +8,71 @@ from typing import Any
 import altair
 from PIL import Image
 
-from gift_lightning.records.page.groups import grouped, mean, title_of
-from gift_lightning.records.page.section import Cells, Chart, Picture, ReportedRun, Section
+from gift_lightning.records.page.groups import COLOURS, GREY, Group, grouped, keys, mean, title_of
+from gift_lightning.records.page.section import Cells, Chart, Grid, Key, Matrix, Picture, ReportedRun, Section
 from gift_lightning.records.report.words import NO_NUMBER
 from gift_lightning.records.run_folder import RunFolder
 
 _POINTS = 60  # of a curve of a loss
-_CURVES = 8  # runs whose losses are shown
+_CURVES = 8  # methods whose losses are shown
 _PICTURES = 600_000  # bytes of all replayed images together
-_WIDEST = 900  # pixels of a replay picture
+_WIDEST = 1200  # pixels of a replay picture
+
+PATTERNS = ((1, 0), (6, 3), (2, 2))
+"""Dashes of lines, by the pattern of their ``Key``."""
 
 
 def curves(runs: Sequence[ReportedRun]) -> Section:
     """Accuracy of every task against the number of learned tasks, the methods overlaid."""
+    names = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
+    charts = [Chart(curve(runs, task).properties(width="container", height=150), title=task) for task in names]
+    note = "Before the dotted line a task is predicted zero-shot, at the line it was learned last, behind it a falling"
+    note += " line is forgetting. Means over seeds of `zero_shot` (0 tasks learned) and `R` in `results.json`."
+    return Section("Accuracy of every task along the sequence", note, [Grid(charts, keys(runs))])
+
+
+def curve(runs: Sequence[ReportedRun], task: str) -> Any:
+    """Accuracy of ``task`` against the number of learned tasks: a line for each method."""
     points: list[dict[str, Any]] = []
-    names: list[str] = []
+    learned: dict[int, None] = {}
     for group in grouped(runs):
         order = list(group.runs[0].results["tasks"])
-        names += [name for name in order if name not in names]
-        for column, task in enumerate(order):
+        if task in order:
+            learned[order.index(task) + 1] = None
             for step in range(len(order) + 1):
-                cells = [_row(run, step)[column] for run in group.runs if _row(run, step)]
-                value = mean([cell for cell in cells if cell is not None])
+                value = mean(_cells(group, step, order.index(task)))
                 if value is not None:
-                    points.append({"method": group.label, "task": task, "learned": step, "accuracy": round(value, 4)})
-    chart = (
+                    points.append({"method": group.label, "learned": step, "accuracy": round(value, 3)})
+    entries = keys(runs)
+    labels, colours = [key.label for key in entries], [key.colour for key in entries]
+    dashes = [PATTERNS[key.pattern] for key in entries]
+    y = altair.Scale(zero=False, nice=True)
+    x = altair.Axis(tickMinStep=1, format="d", grid=False)
+    lines = (
         altair.Chart(altair.Data(values=points))
-        .mark_line(point=True)
+        .mark_line(point=altair.OverlayMarkDef(size=22), strokeWidth=2)
         .encode(
-            x=altair.X("learned:Q", title="tasks learned", axis=altair.Axis(tickMinStep=1, format="d")),
-            y=altair.Y("accuracy:Q", title="accuracy (%)", scale=altair.Scale(zero=False)),
-            color=altair.Color("method:N", title=None, legend=altair.Legend(orient="top", columns=3, labelLimit=0)),
-            facet=altair.Facet("task:N", title=None, columns=3, sort=names),
-            tooltip=["method:N", "task:N", "learned:Q", altair.Tooltip("accuracy:Q", format=".1f")],
+            x=altair.X("learned:Q", title="tasks learned", axis=x),
+            y=altair.Y("accuracy:Q", title="accuracy (%)", scale=y, axis=altair.Axis(tickCount=5)),
+            color=altair.Color("method:N", scale=altair.Scale(domain=labels, range=colours), legend=None),
+            strokeDash=altair.StrokeDash("method:N", scale=altair.Scale(domain=labels, range=dashes), legend=None),
+            tooltip=["method:N", "learned:Q", altair.Tooltip("accuracy:Q", format=".1f")],
         )
-        .properties(width=230, height=150)
     )
-    note = "A line that falls after its task was learned is forgetting: `zero_shot` and `R` in `results.json`."
-    return Section("Accuracy of every task along the sequence", note, [Chart(chart)])
+    return _with_rules([*learned], lines)
 
 
-def _row(run: ReportedRun, step: int) -> list[float | None]:
-    if step:
-        rows: list[list[float | None]] = run.results["R"]
-        return rows[step - 1] if step <= len(rows) else []
-    return run.results.get("zero_shot") or []
+def _with_rules(places: Sequence[int], lines: altair.Chart) -> Any:
+    """Lines in front of dotted vertical ones."""
+    data = altair.Data(values=[{"place": place} for place in places])
+    rules = altair.Chart(data).mark_rule(strokeDash=[2, 3], color=GREY).encode(x=altair.X("place:Q"))
+    return altair.layer(*([rules] if places else []), lines)  # Vega warns of rules without a place
+
+
+def _cells(group: Group, step: int, column: int) -> list[float]:
+    """Accuracies of a task after ``step`` tasks, of each run that has one."""
+    rows = [run.results["R"][step - 1 : step] if step else [run.results.get("zero_shot") or []] for run in group.runs]
+    return [row[0][column] for row in rows if row and row[0] and row[0][column] is not None]
 
 
 def matrices(runs: Sequence[ReportedRun]) -> Section:
@@ -60,25 +80,15 @@ def matrices(runs: Sequence[ReportedRun]) -> Section:
     parts = []
     for run in runs:
         order = list(run.results["tasks"])
-        rows = [("zero-shot", run.results.get("zero_shot") or []), *zip(order, run.results["R"], strict=False)]
-        cells = [
-            {"after": after, "task": task, "accuracy": round(cell, 2)}
-            for after, row in rows
-            for task, cell in zip(order, row, strict=False)
-            if cell is not None
-        ]
-        base = altair.Chart(altair.Data(values=cells)).encode(
-            x=altair.X("task:N", sort=order, title=None, axis=altair.Axis(orient="top", labelAngle=-45, labelLimit=0)),
-            y=altair.Y("after:N", sort=["zero-shot", *order], title="after", axis=altair.Axis(labelLimit=0)),
-            tooltip=["after:N", "task:N", altair.Tooltip("accuracy:Q", format=".2f")],
-        )
-        scale = altair.Scale(domain=[0, 100], scheme="yellowgreenblue")
-        colours = base.mark_rect().encode(color=altair.Color("accuracy:Q", scale=scale, legend=None))
-        light = altair.condition("datum.accuracy > 60", altair.value("#ffffff"), altair.value("#1b1f24"))
-        numbers = base.mark_text(fontSize=11).encode(text=altair.Text("accuracy:Q", format=".1f"), color=light)
-        chart = altair.layer(colours, numbers).properties(width=altair.Step(46), height=altair.Step(26))
-        parts.append(Chart(chart, title_of(run)))
-    return Section("Accuracy matrix of each run", "Percent: `R` and `zero_shot` in `results.json`.", parts)
+        rows = list(zip(order, run.results["R"], strict=False))
+        zero_shot = run.results.get("zero_shot")
+        framed: list[int | None] = [None] * bool(zero_shot)
+        framed += range(len(rows))
+        parts.append(Matrix(order, [("zero-shot", zero_shot), *rows] if zero_shot else rows, title_of(run), framed))
+    note = "Accuracy in percent after each task (rows) on each task (columns): right of the frame zero-shot, in it what"
+    note += " was learned last, left of it what is kept. `R` and `zero_shot` in `results.json`."
+    width = 80 + 44 * max(len(part.heads) for part in parts)
+    return Section("Accuracy matrix of each run", note, [Grid(parts, width=width, shown=6)])
 
 
 def losses(runs: Sequence[ReportedRun]) -> Section | None:
@@ -87,26 +97,32 @@ def losses(runs: Sequence[ReportedRun]) -> Section | None:
     for group in grouped(runs)[:_CURVES]:
         run = group.runs[0]
         path = RunFolder.at(run.folder).path / "metrics.csv"
-        points = _losses(path.read_text(encoding="utf-8")) if path.is_file() else []
+        points, ends = _losses(path.read_text(encoding="utf-8")) if path.is_file() else ([], [])
         if points:
-            chart = (
+            names = list(dict.fromkeys(point["part"] for point in points))
+            entries = [Key(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(names)]
+            scale = altair.Scale(domain=names, range=[key.colour for key in entries])
+            lines = (
                 altair.Chart(altair.Data(values=points))
-                .mark_line()
+                .mark_line(strokeWidth=1.5)
                 .encode(
-                    x=altair.X("step:Q", title="step"),
-                    y=altair.Y("value:Q", title="loss"),
-                    color=altair.Color("part:N", title=None, legend=altair.Legend(orient="top", labelLimit=0)),
+                    x=altair.X("step:Q", title="step", scale=altair.Scale(nice=False), axis=altair.Axis(grid=False)),
+                    y=altair.Y("value:Q", title="loss", axis=altair.Axis(tickCount=5)),
+                    color=altair.Color("part:N", scale=scale, legend=None),
                     tooltip=["part:N", "step:Q", altair.Tooltip("value:Q", format=".4g")],
                 )
-                .properties(width="container", height=220)
             )
-            parts.append(Chart(chart, title_of(run)))
-    note = f"Columns `loss/…` of `metrics.csv` of the first run of each method, about {_POINTS} points of each."
-    return Section("Parts of the loss", note, parts) if parts else None
+            chart = _with_rules(ends, lines).properties(width="container", height=200)
+            parts.append(Chart(chart, title=title_of(run), legend=entries))
+    note = "Of the first run of each method; dotted lines are the ends of tasks. Columns `loss/…` and `cl/task` of"
+    note += f" `metrics.csv`, about {_POINTS} points of each."
+    return Section("Parts of the loss", note, [Grid(parts, width=420, shown=6)]) if parts else None
 
 
-def _losses(text: str) -> list[dict[str, Any]]:
+def _losses(text: str) -> tuple[list[dict[str, Any]], list[int]]:
+    """The points of the curves, and the steps at which tasks end."""
     rows = list(csv.DictReader(io.StringIO(text)))
+    ends = [int(row["step"]) for row in rows if row.get("cl/task") and float(row["cl/task"]) > 0]
     points: list[dict[str, Any]] = []
     for column in rows[0] if rows else []:
         if column.startswith("loss/"):
@@ -114,14 +130,15 @@ def _losses(text: str) -> list[dict[str, Any]]:
             for row in logged[:: max(1, len(logged) // _POINTS)]:
                 value = float(row[column])
                 if value - value == 0:  # JSON has no infinity
-                    points.append({"part": column, "step": int(row["step"]), "value": value})
-    return points
+                    name = column.removeprefix("loss/").replace("_", " ")
+                    points.append({"part": name, "step": int(row["step"]), "value": float(f"{value:.5g}")})
+    return points, ends
 
 
 def costs(runs: Sequence[ReportedRun]) -> Section:
     """Seconds of each phase, memory and parameters of each run."""
     phases = ("replay", "train", "evaluate", "zero_shot", "other")
-    heads = ["Run", *(f"{phase.replace('_', '-')} (s)" for phase in phases), "peak memory (MB)"]
+    heads = ["Run", *(f"{phase.replace('_', '-')} (s)" for phase in phases), "total (s)", "peak memory (MB)"]
     heads += [f"{kind} parameters" for kind in ("trained", "frozen", "stored")]
     rows = []
     for run in runs:
@@ -129,10 +146,12 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
         seconds = [sum(value or 0.0 for value in cost.get(f"{phase}_seconds") or []) for phase in phases]
         memory = cost.get("peak_memory_bytes")
         sizes = [cost.get(f"{kind}_parameters") for kind in ("trainable", "frozen", "stored")]
-        numbers = [NO_NUMBER if size is None else str(size) for size in sizes]
-        megabytes = NO_NUMBER if memory is None else f"{memory / 1e6:.0f}"
-        rows.append([title_of(run), *(f"{value:.1f}" for value in seconds), megabytes, *numbers])
-    return Section("Cost", "`cost` in `results.json`, summed over tasks.", [Cells(heads, rows)])
+        numbers = [NO_NUMBER if size is None else f"{size:,}" for size in sizes]
+        megabytes = NO_NUMBER if memory is None else f"{memory / 1e6:,.0f}"
+        rows.append([title_of(run), *(f"{value:,.1f}" for value in [*seconds, sum(seconds)]), megabytes, *numbers])
+    note = "`cost` in `results.json`; seconds are sums over tasks. Seconds and memory are measured: a run that was"
+    note += " killed and resumed has other ones, and everything else the same."
+    return Section("Cost", note, [Cells(heads, rows)])
 
 
 def replayed(runs: Sequence[ReportedRun]) -> Section | None:
@@ -146,10 +165,11 @@ def replayed(runs: Sequence[ReportedRun]) -> Section | None:
             small = image.convert("RGB")
         small.thumbnail((_WIDEST, 4 * _WIDEST))
         buffer = io.BytesIO()
-        small.save(buffer, "WEBP", quality=60)
+        small.save(buffer, "WEBP", quality=70)
         if buffer.tell() <= left:
             left -= buffer.tell()
-            parts.append(Picture(buffer.getvalue(), f"replayed images of {title_of(run)}", title_of(run)))
+            parts.append(Picture(buffer.getvalue(), f"replayed images of {title_of(run)}", title=title_of(run)))
     left_out = len(files) - len(parts)
-    note = "`replay.png` of each run, smaller." + (f" {left_out} more would make the page too large." * bool(left_out))
-    return Section("Replayed images", note, parts) if parts else None
+    note = "With their texts: `replay.png` of each run, smaller."
+    note += f" {left_out} more would make the page too large." * bool(left_out)
+    return Section("Replayed images", note, [Grid(parts, width=560, shown=4)]) if parts else None

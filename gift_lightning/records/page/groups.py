@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from gift_lightning.records.page.section import ReportedRun
-from gift_lightning.records.report.words import NO_NUMBER, metrics_of, run_name
+from gift_lightning.records.page.section import Key, Pieces, ReportedRun, Tone
+from gift_lightning.records.report.words import metrics_of, percent, run_name
 from gift_lightning.records.run_folder import RunFolder
 
 _INDIFFERENT = ("run", "seed_everything", "data.root", "data.cache", "data.replay.init_args.folder", "trainer.logger")
 """Settings that name a run or a place: they change no number."""
+
+COLOURS = ("#3b7dd8", "#e8710a", "#12a17c", "#b44ac0", "#d9a400", "#e0405e", "#1aa3b8", "#7a9a01", "#8a63d2", "#a0643c")
+"""Of methods, and of parts of a loss: to tell apart on white and on black."""
+
+GREY = "#8b949e"
+"""Of what is published, or does not learn."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,21 @@ def grouped(runs: Sequence[ReportedRun]) -> list[Group]:
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
     methods = [str(members[0].results["method"]) for members in groups.values()]
     labels = [
-        method if methods.count(method) == 1 else f"{method}: {members[0].label}"
+        method if methods.count(method) == 1 else f"{method} ({members[0].label})"
         for method, members in zip(methods, groups.values(), strict=True)
     ]
     return [Group(label, members) for label, members in zip(labels, groups.values(), strict=True)]
+
+
+def keys(runs: Sequence[ReportedRun]) -> list[Key]:
+    """The colour and pattern of each group, the same in all charts; grey is a group that does not learn."""
+    found: list[Key] = []
+    for group in grouped(runs):
+        number = sum(key.colour != GREY for key in found)
+        learns = group.runs[0].results.get("learns", True)
+        colour = COLOURS[number % len(COLOURS)] if learns else GREY
+        found.append(Key(group.label, colour, number // len(COLOURS) % 3 if learns else 0))
+    return found
 
 
 def settings(run: ReportedRun) -> dict[str, str]:
@@ -108,19 +125,20 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def spread(values: Sequence[float]) -> str:
-    """``mean ± standard deviation [interval]`` as far as the number of values allows.
+def spread(values: Sequence[float], with_interval: bool = True) -> Pieces:
+    """Mean, and below it standard deviation and 95 % interval, as far as the number of values allows.
 
-    >>> spread([69.0, 70.0, 71.0]), spread([69.0]), spread([])
-    ('70.0 ± 1.0 [67.5, 72.5]', '69.0', '–')
+    >>> spread([69.0, 70.0, 71.0])
+    [('70.0', ''), ('± 1.0 [67.5, 72.5]', 'below')]
+    >>> spread([69.0]), spread([])
+    ([('69.0', '')], [('–', '')])
     """
-    if not values:
-        return NO_NUMBER
-    text = f"{statistics.fmean(values):.1f}"
-    if len(values) > 1:
-        text += f" ± {statistics.stdev(values):.1f}"
-    bounds = interval(values)
-    return f"{text} [{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else text
+    number: tuple[str, Tone] = (percent(mean(values)), "")
+    if len(values) < 2:
+        return [number]
+    bounds = interval(values) if with_interval else None
+    between = f" [{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else ""
+    return [number, (f"± {statistics.stdev(values):.1f}{between}", "below")]
 
 
 def title_of(run: ReportedRun) -> str:
