@@ -10,14 +10,22 @@ from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of, write_text
 from gift_lightning.records import published
-from gift_lightning.records.report.side_by_side import csv_text, latex_tabular, markdown, side_by_side, terminal
+from gift_lightning.records.report.side_by_side import (
+    check_comparable,
+    csv_text,
+    latex_tabular,
+    markdown,
+    side_by_side,
+    terminal,
+)
 from gift_lightning.records.run_folder import RunFolder
 
 _TEXTS = {"markdown": markdown, "latex": latex_tabular, "csv": csv_text}
+FORMATS = ("terminal", *_TEXTS, "png")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the table of the run folders named in ``argv``, or write their page.
+    """Print the table of the run folders named in ``argv``, or write their page or pictures.
 
     Raises:
         InputError: a folder holds no finished run, or the runs cannot be compared.
@@ -26,23 +34,28 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
-    formats = ("terminal", *_TEXTS)
-    parser.add_argument("--format", default=formats[0], help=f"one of {', '.join(formats)}")
-    parser.add_argument("--out", metavar="FILE", help="write a page with charts instead of a table, as in report.html")
-    parser.add_argument("--baseline", metavar="LABEL", help="on the page, count differences from this row")
+    parser.add_argument("--format", default=FORMATS[0], help=f"one of {', '.join(FORMATS)}; png needs --out FOLDER")
+    parser.add_argument("--out", metavar="FILE", help="write one page with tables and charts, as in report.html")
+    parser.add_argument("--baseline", metavar="LABEL", help="on the page, show differences to this row")
     options = parser.parse_args(argv)
-    if options.format not in formats:
-        hint = nearest(options.format, formats)
-        raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
-    if options.baseline is not None and options.out is None:
-        raise InputError("--baseline is for the page: give --out report.html too.")
+    if options.format not in FORMATS:
+        hint = nearest(options.format, FORMATS)
+        raise InputError(f"--format {options.format} is none of {', '.join(FORMATS)}{hint}: give one of them.")
     # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
     folders = [path_of(run) for run in options.runs]
+    out = None if options.out is None else path_of(options.out)
+    if options.format == "png" and (out is None or out.suffix == ".html"):
+        raise InputError("--format png writes pictures: give their folder too, as in --out pictures.")
+    if options.format == "terminal" and out is not None and out.suffix != ".html":
+        raise InputError(f"--out {out} is no page: give a name that ends in .html, or add --format png.")
+    if options.format in _TEXTS and out is not None:
+        raise InputError(f"--format {options.format} is printed: leave out --out, or redirect it into a file.")
+    if options.baseline is not None and (out is None or options.format == "png"):
+        raise InputError("--baseline is for the page: give --out report.html too.")
     finished, console = [_finished(folder) for folder in folders], plain_console()
-    if options.out is not None:
-        out = path_of(options.out)
-        _write_page(out, folders, finished, options.published, options.baseline)
-        console.print(f"Page: {out}", soft_wrap=True)
+    if out is not None:
+        for path in _write(out, folders, finished, options.published, options.baseline):
+            console.print(path, soft_wrap=True, markup=False)
         return
     comparison = side_by_side(finished, options.published)
     if options.format == "terminal":
@@ -51,15 +64,15 @@ def main(argv: Sequence[str]) -> None:
         console.print(_TEXTS[options.format](comparison), soft_wrap=True)
 
 
-def _write_page(
+def _write(
     out: Path, folders: list[Path], finished: list[dict[str, Any]], benchmark: str | None, baseline: str | None
-) -> None:
+) -> list[Path]:
+    """Write the page, or the pictures into a folder; the paths of the files."""
     # Altair and SciPy take a second to import, which a table does not need
+    from gift_lightning.records.page.pictures import write_pictures
     from gift_lightning.records.page.section import ReportedRun
     from gift_lightning.records.page.write import page
 
-    if out.suffix != ".html":
-        raise InputError(f"--out {out} is no page: give a name that ends in .html.")
     names = [results["folder"] for results in finished]
     labels = names if len({*names}) == len(names) else list(map(str, folders))
     if len({*labels}) < len(labels):
@@ -67,9 +80,13 @@ def _write_page(
     runs = [ReportedRun(*parts) for parts in zip(labels, folders, finished, strict=True)]
     theirs: list[published.Published] = []
     if benchmark is not None:
-        tasks = list(finished[0]["tasks"])
-        theirs = [*published.rows(benchmark, tasks), *published.further_rows(benchmark)]
+        theirs = [*published.rows(benchmark, list(finished[0]["tasks"])), *published.further_rows(benchmark)]
+        for results in finished:
+            check_comparable(results["protocol"])
+    if out.suffix != ".html":
+        return write_pictures(out, runs, theirs)
     write_text(out, page(runs, theirs, baseline))
+    return [out]
 
 
 def _finished(folder: Path) -> dict[str, Any]:

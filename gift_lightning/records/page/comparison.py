@@ -34,11 +34,10 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
     caption = "Transfer against Last: above and to the right is better. Hollow marks are published, full ones measured."
     caption += " A name without room is left out; point at its mark."
     points = scatter(runs, theirs)
-    parts: list[Cells | Chart] = [
-        Cells(["Method", *METRICS, "From"], table, colours=_colours(found)),
-        Chart(points, caption),
-    ]
-    return Section("Transfer, Avg, Last", note, parts if points else parts[:1])
+    parts: list[Cells | Chart] = [Cells(["Method", *METRICS, "From"], table, colours=_colours(found))]
+    if points:
+        parts.append(Chart(points, caption))
+    return Section("Transfer, Avg, Last", note, parts)
 
 
 def tasks(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> Section:

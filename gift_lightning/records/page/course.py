@@ -31,8 +31,8 @@ def curves(runs: Sequence[ReportedRun]) -> Section:
     return Section("Accuracy of every task along the sequence", note, [Grid(charts, keys(runs))])
 
 
-def curve(runs: Sequence[ReportedRun], task: str) -> Any:
-    """Accuracy of ``task`` against the number of learned tasks: a line for each method."""
+def curve(runs: Sequence[ReportedRun], task: str, legend: altair.Legend | None = None) -> Any:
+    """Accuracy of ``task`` against the number of learned tasks, as a chart: a line for each method."""
     points: list[dict[str, Any]] = []
     learned: dict[int, None] = {}
     for group in grouped(runs):
@@ -54,8 +54,8 @@ def curve(runs: Sequence[ReportedRun], task: str) -> Any:
         .encode(
             x=altair.X("learned:Q", title="tasks learned", axis=x),
             y=altair.Y("accuracy:Q", title="accuracy (%)", scale=y, axis=altair.Axis(tickCount=5)),
-            color=altair.Color("method:N", scale=altair.Scale(domain=labels, range=colours), legend=None),
-            strokeDash=altair.StrokeDash("method:N", scale=altair.Scale(domain=labels, range=dashes), legend=None),
+            color=altair.Color("method:N", scale=altair.Scale(domain=labels, range=colours), legend=legend),
+            strokeDash=altair.StrokeDash("method:N", scale=altair.Scale(domain=labels, range=dashes), legend=legend),
             tooltip=["method:N", "learned:Q", altair.Tooltip("accuracy:Q", format=".1f")],
         )
     )
@@ -138,8 +138,8 @@ def _losses(text: str) -> tuple[list[dict[str, Any]], list[int]]:
 def costs(runs: Sequence[ReportedRun]) -> Section:
     """Seconds of each phase, memory and parameters of each run."""
     phases = ("replay", "train", "evaluate", "zero_shot", "other")
-    heads = ["Run", *(f"{phase.replace('_', '-')} (s)" for phase in phases), "total (s)", "peak memory (MB)"]
-    heads += [f"{kind} parameters" for kind in ("trained", "frozen", "stored")]
+    heads = ["Run", *(f"{phase.replace('_', '-')}, s" for phase in phases), "total, s", "memory, MB"]
+    heads += ["trained", "frozen", "stored"]
     rows = []
     for run in runs:
         cost = run.results.get("cost") or {}
@@ -149,9 +149,12 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
         numbers = [NO_NUMBER if size is None else f"{size:,}" for size in sizes]
         megabytes = NO_NUMBER if memory is None else f"{memory / 1e6:,.0f}"
         rows.append([title_of(run), *(f"{value:,.1f}" for value in [*seconds, sum(seconds)]), megabytes, *numbers])
-    note = "`cost` in `results.json`; seconds are sums over tasks. Seconds and memory are measured: a run that was"
-    note += " killed and resumed has other ones, and everything else the same."
-    return Section("Cost", note, [Cells(heads, rows)])
+    note = (
+        "`cost` in `results.json`. Seconds are sums over tasks, memory is the peak. Both are measured: a run that was"
+    )
+    note += " killed and resumed has other ones, and everything else on this page the same."
+    caption = "Numbers of parameters: trained; frozen in memory beside the CLIP; stored between tasks beside the CLIP."
+    return Section("Cost", note, [Cells(heads, rows, caption)])
 
 
 def replayed(runs: Sequence[ReportedRun]) -> Section | None:
@@ -159,17 +162,18 @@ def replayed(runs: Sequence[ReportedRun]) -> Section | None:
     files = [(run, RunFolder.at(run.folder).replay_png) for run in runs]
     files = [(run, path) for run, path in files if path.is_file()]
     parts: list[Picture] = []
-    left = _PICTURES
+    size = 0
     for run, path in files:
         with Image.open(path) as image:
             small = image.convert("RGB")
         small.thumbnail((_WIDEST, 4 * _WIDEST))
         buffer = io.BytesIO()
         small.save(buffer, "WEBP", quality=70)
-        if buffer.tell() <= left:
-            left -= buffer.tell()
-            parts.append(Picture(buffer.getvalue(), f"replayed images of {title_of(run)}", title=title_of(run)))
-    left_out = len(files) - len(parts)
-    note = "With their texts: `replay.png` of each run, smaller."
-    note += f" {left_out} more would make the page too large." * bool(left_out)
-    return Section("Replayed images", note, [Grid(parts, width=560, shown=4)]) if parts else None
+        size += buffer.tell()
+        if size > _PICTURES:
+            break
+        parts.append(Picture(buffer.getvalue(), f"replayed images of {title_of(run)}", title=title_of(run)))
+    note = "While the latest task was learned, with their texts: `replay.png` of each run, smaller."
+    if len(parts) < len(files):
+        note += f" Those of {len(files) - len(parts)} more runs would make the page too large."
+    return Section("Replayed images", note, [Grid(parts, width=560, shown=4)]) if files else None

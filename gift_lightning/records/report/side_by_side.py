@@ -82,7 +82,7 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
             )
     tasks: list[str] = list(first["tasks"])
     if benchmark:
-        _check_comparable(first["protocol"])
+        check_comparable(first["protocol"])
     theirs, ours = [], []
     for row in published.rows(benchmark, tasks) if benchmark is not None else []:
         cells = row.last_row or [None] * len(tasks)
@@ -111,8 +111,12 @@ def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]
     return names if len(set(names)) == len(names) else [str(run.get("folder", run_name(run))) for run in runs]
 
 
-def _check_comparable(protocol: Mapping[str, Any]) -> None:
-    """Raise an ``InputError`` if the runs' label space or number of training images is not the published one."""
+def check_comparable(protocol: Mapping[str, Any]) -> None:
+    """Check that runs of this protocol may stand beside the published results.
+
+    Raises:
+        InputError: their label space or number of training images is not the published one.
+    """
     space, shots = protocol.get("label_space", "task"), [*protocol.get("shots", {}).values()]
     if space != "task" or shots:
         difference = f"data.label_space {space}" if space != "task" else f"{shots[0]} shots"

@@ -190,7 +190,7 @@ def test_published_metrics_are_those_of_the_published_matrices() -> None:
         (["--published", "mtil"], "No benchmark 'mtil' is published: name mtil_order_1 or mtil_order_2."),
         (
             ["--format", "tex"],
-            "--format tex is none of terminal, markdown, latex, csv (did you mean 'latex'?)",
+            "--format tex is none of terminal, markdown, latex, csv, png (did you mean 'latex'?)",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """The page of runs: its numbers, hostile names, its size, and its looks in a browser."""
 
 import html
+import io
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -21,7 +23,9 @@ from gift_lightning.records.page.groups import interval, spread
 from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.page.write import page
 from gift_lightning.records.published import further_rows, matrix, rows
-from gift_lightning.records.report.side_by_side import csv_text, latex_tabular, markdown, side_by_side
+from gift_lightning.records.report.side_by_side import csv_text, latex_tabular, markdown, side_by_side, terminal
+from tests.e2e.conftest import call
+from tests.e2e.same_files import MEASURED
 
 HOSTILE = ["<script>alert(1)</script>", "=cmd()", r"\input{x}", "a|b"]
 
@@ -81,6 +85,10 @@ def test_hostile_names_are_text_in_each_format(runs: list[ReportedRun]) -> None:
     table = side_by_side([{**runs[0].results, "folder": "a"}])
     assert ",'=cmd()," in csv_text(table)
     assert r"\input" not in latex_tabular(table) and r"a\|b" in markdown(table) and "<script>" not in markdown(table)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(terminal(table, 200))
+    shown = console.export_text()
+    assert all(name in shown for name in HOSTILE), shown
 
 
 def test_published_triplets_are_printed_as_published(tmp_path: Path) -> None:
@@ -102,11 +110,58 @@ def test_runs_that_may_not_be_compared_are_shown_with_a_warning(tmp_path: Path) 
     assert tables(page([one, two]))[0]["label space"] == ["one", "two"]
 
 
-def test_forty_runs_are_less_than_3_mb_and_the_same_bytes_each_time(tmp_path: Path) -> None:
-    tasks = [f"Task{number}" for number in range(11)]
-    runs = [write_run(tmp_path / str(number), f"M{number % 20}", number // 20, tasks) for number in range(40)]
+def test_forty_runs_are_less_than_3_mb(tmp_path: Path) -> None:
+    names = [f"Task{number}" for number in range(11)]
+    runs = [write_run(tmp_path / str(number), f"M{number % 20}", number // 20, names) for number in range(40)]
     text = page(runs)
-    assert len(text.encode()) < 3e6 and text == page(runs) and str(tmp_path) not in text
+    assert len(text.encode()) < 3e6 and str(tmp_path) not in text
+    assert text.count('<table class="matrix">') == 40 and "<summary>Show 34 more</summary>" in text
+
+
+def test_a_killed_and_resumed_run_has_the_same_page_but_for_its_costs(tmp_path: Path) -> None:
+    """The folders differ in measured costs alone (``tests.e2e.same_files``)."""
+    whole = write_run(tmp_path / "a" / "run", "GIFT", 0, ["A", "B"])
+    cost = {name: [9.0, 9.0] if name.endswith(MEASURED[0]) else value for name, value in whole.results["cost"].items()}
+    resumed = write_run(tmp_path / "b" / "run", "GIFT", 0, ["A", "B"], cost=cost | {"peak_memory_bytes": 7})
+    pages = [page([run]) for run in (whole, whole, resumed)]
+    assert pages[0] == pages[1] != pages[2]
+    without = [re.sub(r'<section id="cost">.*?</section>', "", text, flags=re.DOTALL) for text in pages]
+    assert without[0] == without[2] and "was killed and resumed" not in without[0]
+
+
+def test_each_section_names_the_files_of_its_numbers(runs: list[ReportedRun]) -> None:
+    notes = re.findall(r'<section id="([^"]+)">.*?<p>(.*?)</p>', page(runs), re.DOTALL)
+    assert len(notes) >= 7 and not [
+        name for name, note in notes if not re.search(r"\.(json|csv|png|yaml)</code>", note)
+    ]
+
+
+def test_the_command_writes_the_page_or_pictures(runs: list[ReportedRun], tmp_path: Path) -> None:
+    folders, out = [str(run.folder) for run in runs], tmp_path / "out"
+    for flags, names in (
+        (["report.html"], ["report.html"]),
+        ([".", "--format", "png"], ["curves.png", "transfer_last.png"]),
+    ):
+        status, printed, error = call("report", *folders, "--out", str(out / flags[0]), *flags[1:])
+        assert (status, error, printed.split()) == (0, "", [str(out / name) for name in names])
+    for name in ("curves.png", "transfer_last.png"):
+        with Image.open(out / name) as picture:
+            assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 20) or []) > 10
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--baseline", "GIFT"], "--baseline is for the page"),
+        (["--out", "report"], "report is no page: give a name that ends in .html"),
+        (["--format", "png"], "--format png writes pictures: give their folder too"),
+        (["--format", "csv", "--out", "report.html"], "--format csv is printed"),
+        (["--out", "report.html", "--published", "mtil_order_1"], "The runs are not on the tasks of mtil_order_1"),
+    ],
+)
+def test_flags_that_do_not_go_together(runs: list[ReportedRun], flags: list[str], told: str) -> None:
+    status, _, error = call("report", str(runs[0].folder), *flags)
+    assert status != 0 and told in error
 
 
 @pytest.fixture
@@ -141,6 +196,7 @@ def test_the_page_in_a_browser(runs: list[ReportedRun], tmp_path: Path, browser:
             grounds.add(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
             browser.get_screenshot_as_file(str(tmp_path / f"{theme}{width}.png"))
     assert len(grounds) == 2
+    assert all(name in browser.find_element(By.CSS_SELECTOR, "header").text for name in HOSTILE)
     assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg")) >= 3
 
     body = "return [...document.querySelector('table.cells').tBodies[0].rows].map(row => row.cells[1].textContent)"
