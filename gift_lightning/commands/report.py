@@ -21,26 +21,27 @@ from gift_lightning.records.report.side_by_side import (
 from gift_lightning.records.run_folder import RunFolder
 
 _TEXTS = {"markdown": markdown, "latex": latex_tabular, "csv": csv_text}
-FORMATS = ("terminal", *_TEXTS, "png")
+_FORMATS = ("terminal", *_TEXTS, "png")
 
 
 def main(argv: Sequence[str]) -> None:
     """Print the table of the run folders named in ``argv``, or write their page or pictures.
 
     Raises:
-        InputError: a folder holds no finished run, or the runs cannot be compared.
+        InputError: a folder holds no finished run (for a page or pictures: no finished task), or the runs cannot be
+            compared.
     """
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} report", description=COMMANDS["report"])
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
-    parser.add_argument("--format", default=FORMATS[0], help=f"one of {', '.join(FORMATS)}; png needs --out FOLDER")
+    parser.add_argument("--format", default=_FORMATS[0], help=f"one of {', '.join(_FORMATS)}; png needs --out FOLDER")
     parser.add_argument("--out", metavar="FILE", help="write one page with tables and charts, as in report.html")
     parser.add_argument("--baseline", metavar="LABEL", help="on the page, show differences to this row")
     options = parser.parse_args(argv)
-    if options.format not in FORMATS:
-        hint = nearest(options.format, FORMATS)
-        raise InputError(f"--format {options.format} is none of {', '.join(FORMATS)}{hint}: give one of them.")
+    if options.format not in _FORMATS:
+        hint = nearest(options.format, _FORMATS)
+        raise InputError(f"--format {options.format} is none of {', '.join(_FORMATS)}{hint}: give one of them.")
     # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
     folders = [path_of(run) for run in options.runs]
     out = None if options.out is None else path_of(options.out)
@@ -52,12 +53,12 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"--format {options.format} is printed: leave out --out, or redirect it into a file.")
     if options.baseline is not None and (out is None or options.format == "png"):
         raise InputError("--baseline is for the page: give --out report.html too.")
-    finished, console = [_finished(folder) for folder in folders], plain_console()
+    found, console = [_results(folder, is_table=out is None) for folder in folders], plain_console()
     if out is not None:
-        for path in _write(out, folders, finished, options.published, options.baseline):
+        for path in _write(out, folders, found, options.published, options.baseline):
             console.print(path, soft_wrap=True, markup=False)
         return
-    comparison = side_by_side(finished, options.published)
+    comparison = side_by_side(found, options.published)
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _write(
-    out: Path, folders: list[Path], finished: list[dict[str, Any]], benchmark: str | None, baseline: str | None
+    out: Path, folders: list[Path], found: list[dict[str, Any]], benchmark: str | None, baseline: str | None
 ) -> list[Path]:
     """Write the page, or the pictures into a folder; the paths of the files."""
     # Altair and SciPy take a second to import, which a table does not need
@@ -73,15 +74,15 @@ def _write(
     from gift_lightning.records.page.section import ReportedRun
     from gift_lightning.records.page.write import page
 
-    names = [results["folder"] for results in finished]
+    names = [results["folder"] for results in found]
     labels = names if len({*names}) == len(names) else list(map(str, folders))
     if len({*labels}) < len(labels):
         raise InputError("A run is named twice: name each run once.")
-    runs = [ReportedRun(*parts) for parts in zip(labels, folders, finished, strict=True)]
+    runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, strict=True)]
     theirs: list[published.Published] = []
     if benchmark is not None:
-        theirs = [*published.rows(benchmark, list(finished[0]["tasks"])), *published.further_rows(benchmark)]
-        for results in finished:
+        theirs = [*published.rows(benchmark, list(found[0]["tasks"])), *published.further_rows(benchmark)]
+        for results in found:
             check_comparable(results["protocol"])
     if out.suffix != ".html":
         return write_pictures(out, runs, theirs)
@@ -89,11 +90,11 @@ def _write(
     return [out]
 
 
-def _finished(folder: Path) -> dict[str, Any]:
+def _results(folder: Path, is_table: bool) -> dict[str, Any]:
     results = RunFolder.at(folder).read_results()
     if results is None:
         raise InputError(f"{folder} holds no run: name the folder with its results.json.")
-    if not results["complete"]:
+    if not results["complete"] and (is_table or not results["R"]):
         progress = f"{len(results['R'])} of {len(results['tasks'])} tasks"
         raise InputError(f"{folder} has finished {progress}: wait for its end, or go on with --ckpt_path last.")
     return results | {"folder": RunFolder.at(folder).path.name}

@@ -121,7 +121,8 @@ def losses(runs: Sequence[ReportedRun]) -> Section | None:
 
 def _losses(text: str) -> tuple[list[dict[str, Any]], list[int]]:
     """The points of the curves, and the steps at which tasks end."""
-    rows = list(csv.DictReader(io.StringIO(text)))
+    whole = text[: text.rfind("\n") + 1]  # a run that goes on may be adding a row
+    rows = list(csv.DictReader(io.StringIO(whole)))
     ends = [int(row["step"]) for row in rows if row.get("cl/task") and float(row["cl/task"]) > 0]
     points: list[dict[str, Any]] = []
     for column in rows[0] if rows else []:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from gift_lightning.records.page.section import Key, Pieces, ReportedRun, Tone
 from gift_lightning.records.report.words import metrics_of, percent, run_name
 from gift_lightning.records.run_folder import RunFolder
@@ -95,7 +92,7 @@ def _collect(value: Any, key: str, found: dict[str, str]) -> None:
         for name, inner in value.items():
             _collect(inner, f"{key}.{name}" if key else str(name), found)
     else:
-        found[key] = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+        found[key] = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -118,6 +115,9 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
         return None
     if len({*values}) == 1:
         return values[0], values[0]
+    import numpy as np
+    from scipy import stats  # which takes most of a second, for few pages
+
     if len(values) < 10:
         low, high = stats.t.interval(0.95, len(values) - 1, statistics.fmean(values), stats.sem(values))
     else:
@@ -126,10 +126,10 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def spread(values: Sequence[float], with_interval: bool = True) -> Pieces:
-    """Mean, and below it standard deviation and 95 % interval, as far as the number of values allows.
+    r"""Mean, and below it standard deviation and 95 % interval, as far as the number of values allows.
 
     >>> spread([69.0, 70.0, 71.0])
-    [('70.0', ''), ('± 1.0 [67.5, 72.5]', 'below')]
+    [('70.0', ''), ('±\xa01.0 [67.5,\xa072.5]', 'below')]
     >>> spread([69.0]), spread([])
     ([('69.0', '')], [('–', '')])
     """
@@ -137,8 +137,8 @@ def spread(values: Sequence[float], with_interval: bool = True) -> Pieces:
     if len(values) < 2:
         return [number]
     bounds = interval(values) if with_interval else None
-    between = f" [{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else ""
-    return [number, (f"± {statistics.stdev(values):.1f}{between}", "below")]
+    between = f" [{bounds[0]:.1f},\u00a0{bounds[1]:.1f}]" if bounds else ""  # a narrow cell breaks before it alone
+    return [number, (f"±\u00a0{statistics.stdev(values):.1f}{between}", "below")]
 
 
 def title_of(run: ReportedRun) -> str:

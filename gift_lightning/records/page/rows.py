@@ -9,6 +9,7 @@ from gift_lightning.records.published import Published
 from gift_lightning.records.report.words import row_mean, zero_shot_transfer
 
 METRICS = ("Transfer", "Avg", "Last")
+"""Of a run, as the papers name them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ def _measured(group: Group, key: Key) -> Row:
         for position, task in enumerate(results["tasks"])
     }
     metrics = [group.values(name.lower()) for name in METRICS]
-    return Row(group.label, f"{count} run{'s' * (count > 1)}", metrics, named, key, results.get("learns", True))
+    origin = f"{count} run{'s' * (count > 1)}"
+    if not results["complete"]:
+        origin += f", after task {len(results['R'])} of {len(results['tasks'])}"
+    return Row(group.label, origin, metrics, named, key, results.get("learns", True))
 
 
 def _before_learning(runs: Sequence[ReportedRun]) -> list[Row]:

@@ -32,7 +32,7 @@ def scatter(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> dict[st
     points = _points(runs, theirs)
     base = _base(points)
     names = base.mark_text(style="name").encode(text="method:N")
-    chart = altair.layer(_marks(base), names).properties(width="container", height=_HEIGHT)
+    chart = altair.layer(_marks(base), names).properties(width="container", height=_HEIGHT).configure_view(stroke=None)
     return with_names(chart, "method") if points else None
 
 

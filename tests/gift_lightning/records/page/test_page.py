@@ -71,7 +71,7 @@ def runs(tmp_path: Path) -> list[ReportedRun]:
 
 def test_seeds_are_one_row_with_an_interval(runs: list[ReportedRun]) -> None:
     text = page(runs, baseline="Finetune")
-    assert spread([84.0, 85.0, 86.0]) == [("85.0", ""), ("± 1.0 [82.5, 87.5]", "below")]
+    assert spread([84.0, 85.0, 86.0]) == [("85.0", ""), ("±\u00a01.0 [82.5,\u00a087.5]", "below")]
     assert text.count(">3 runs<") == 2 and text.count('"soft delta">0.0<') == 6  # to Finetune, and of GIFT here
     low, high = interval([float(number) for number in range(10)]) or (0, 0)
     assert 2 < low < 4.5 < high < 7  # of the bootstrap
