@@ -206,6 +206,7 @@ class RunRecord(TaskCallback):
             "images_per_second": timing.images_per_second,
             "shares": timing.shares,
             "peak_memory_bytes": self.peak_memory,
+            "total_parameters": sum(map(Tensor.numel, [*clip, *beside])),  # in memory
             "trainable_parameters": sum(map(Tensor.numel, trained)),
             # in memory beside the CLIP
             "frozen_parameters": sum(map(Tensor.numel, beside)) - sum(map(Tensor.numel, trained_beside)),
