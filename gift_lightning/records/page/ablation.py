@@ -1,8 +1,10 @@
-"""Curves of an ablation: Transfer, Avg and Last against the one number in which the settings of runs differ."""
+"""Curves of an ablation: Transfer, Avg and Last against a numeric setting in which runs differ."""
 
+import json
 import statistics
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair
 
@@ -19,43 +21,46 @@ _INDIFFERENT = frozenset(
 has the other settings in it; the folder of a task has a fingerprint in ``results.json``."""
 
 
-def ablation_section(runs: Sequence[ReportedRun]) -> Section | None:
-    """Lines of Transfer, Avg and Last against the numeric setting that runs differ in, seeds as mean and spread.
+class _Line(NamedTuple):
+    """Runs that differ in one number and in the seed: the metrics of those with each value of it, in rising order."""
 
-    ``None`` if the finished runs differ in no setting of ``model`` or ``data``, in several, or in one that is no number;
-    or if their tasks have other data. The seed is no setting, and neither are names, places and speeds.
+    name: str
+    values: dict[float, list[Mapping[str, float | None]]]
+
+
+def ablations(runs: Sequence[ReportedRun]) -> Section | None:
+    """For each numeric setting in which alone some runs differ, Transfer, Avg and Last against it, over their seeds.
+
+    The setting is found: runs belong to one line if all else is equal that can change a number, the data of their tasks
+    too; the seed is no setting. Several lines of one setting, of methods or of the values of another setting, share a
+    chart. ``None`` if there is no such setting, among runs that are finished.
 
     Raises:
-        InputError: the ``config.yaml`` of a run is missing or damaged.
+        InputError: the ``config.yaml`` of a run is damaged.
     """
-    finished = [run for run in runs if run.results["complete"]]
-    if len({_data_of(run.results) for run in finished}) != 1:
-        return None
-    settings = [_settings(RunFolder.at(run.folder).read_config()) for run in finished]
-    key = _only_difference(settings)
-    if key is None:
-        return None
-    groups: dict[float, list[Mapping[str, float | None]]] = {}
-    for value, run in sorted(((each[key], run) for each, run in zip(settings, finished, strict=True)), key=_value):
-        groups.setdefault(value, []).append(metrics_of(run.results))
-    points = [point for value, group in groups.items() for point in _points(value, group)]
-    name = key.replace(".init_args", "")
+    finished = [run for run in runs if run.results["complete"] and RunFolder.at(run.folder).config.is_file()]
+    settings = [_settings(run) for run in finished]
+    parts: list[Chart | Cells] = []
+    for key in sorted({key for each in settings for key, value in each.items() if _is_number(value)}):
+        if lines := _lines(key, settings, finished):
+            name, points = key.replace(".init_args", ""), [*_points(lines)]
+            several = ", a dash pattern for each line of runs" if len(lines) > 1 else ""
+            caption = f"{name}: means over seeds, with one standard deviation to each side{several}."
+            parts += [Chart(_chart(points, name), caption), _table(points, name)]
     note = (
-        f"The runs differ in {name} alone, beside the seed. Lines join the means over seeds; a bar is one standard"
-        " deviation to each side. The numbers are in results.json of the runs, the setting in config.yaml."
+        "Runs that differ in one number, beside the seed. Accuracies are `metrics` in results.json of the runs, the"
+        " setting is in config.yaml."
     )
-    return Section(f"Ablation of {name.rpartition('.')[2]}", note, (Chart(_chart(points, name)), _table(points, name)))
+    return Section("Ablations", note, parts) if parts else None
 
 
-def _data_of(results: Mapping[str, Any]) -> str:
-    """What must be equal for the accuracies of two runs to be compared."""
+def _settings(run: ReportedRun) -> dict[str, Any]:
+    """The settings of ``model`` and ``data`` that change numbers, flat, and the data."""
+    config, results = RunFolder.at(run.folder).read_config(), run.results
     protocol = results["protocol"]
-    return repr((results["tasks"], protocol.get("fingerprints"), protocol.get("label_space")))
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of ``model`` and ``data`` that change numbers, flat."""
-    return {key: leaf for part in ("model", "data") for key, leaf in _leaves(config[part], part)}
+    found = {key: leaf for part in ("model", "data") for key, leaf in _leaves(config[part], part)}
+    data = [results["tasks"], protocol.get("fingerprints"), protocol.get("weights")]
+    return {**found, "method": results["method"], "protocol": json.dumps(data, sort_keys=True)}
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
@@ -70,58 +75,83 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _only_difference(settings: Sequence[Mapping[str, Any]]) -> str | None:
-    """The key of the only setting that is not equal in all, if it is a number in each."""
-    first = settings[0]
-    differing = {key for each in settings for key in first.keys() | each.keys() if first.get(key) != each.get(key)}
-    if len(differing) != 1:
-        return None
-    [key] = differing
-    numbers = [each.get(key) for each in settings]
-    return key if all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers) else None
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _value(pair: tuple[float, ReportedRun]) -> float:
-    return pair[0]
+def _lines(key: str, settings: Sequence[Mapping[str, Any]], runs: Sequence[ReportedRun]) -> list[_Line]:
+    """The runs with equal settings beside ``key``, as far as there are two values of it or more."""
+    families: dict[str, dict[float, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for number, each in enumerate(settings):
+        if _is_number(each.get(key)):
+            rest = {name: value for name, value in each.items() if name != key}
+            families[json.dumps(rest, sort_keys=True, default=str)][each[key]].append(number)
+    swept = [family for family in families.values() if len(family) > 1]
+    first = [min(min(numbers) for numbers in family.values()) for family in swept]
+    names = _names([settings[number] for number in first], [runs[number].label for number in first])
+    return [
+        _Line(name, {value: [metrics_of(runs[n].results) for n in family[value]] for value in sorted(family)})
+        for name, family in zip(names, swept, strict=True)
+    ]
 
 
-def _points(value: float, group: Sequence[Mapping[str, float | None]]) -> Iterator[dict[str, Any]]:
-    """Mean and standard deviation of each metric over the runs with one value of the setting."""
-    for metric in METRICS:
-        numbers = [number for run in group if (number := run.get(metric.lower())) is not None]
-        if numbers:
-            mean, spread = statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
-            ends = {"low": mean - spread, "high": mean + spread}
-            yield {"setting": value, "metric": metric, "mean": mean, "spread": spread, "runs": len(numbers), **ends}
+def _names(settings: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+    """Distinct names of lines: the method, and what else differs; at last the label of a run."""
+    keys = dict.fromkeys(key for each in settings for key in each if key.split(".")[-1] not in ("class_path", "method"))
+    odd = [key for key in keys if key != "protocol" and len({repr(each.get(key)) for each in settings}) > 1]
+    names = [
+        ", ".join([str(each["method"]), *(f"{key.split('.')[-1]} {each[key]}" for key in odd if key in each)])
+        for each in settings
+    ]
+    return [name if names.count(name) == 1 else f"{name} ({label})" for name, label in zip(names, labels, strict=True)]
+
+
+def _points(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
+    """Mean and standard deviation of each metric over the runs of a line with one value of the setting."""
+    for line in lines:
+        for value, group in line.values.items():
+            for metric in METRICS:
+                numbers = [number for run in group if (number := run.get(metric.lower())) is not None]
+                if numbers:
+                    mean, spread = statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+                    facts = {"mean": mean, "spread": spread, "low": mean - spread, "high": mean + spread}
+                    yield {"line": line.name, "setting": value, "metric": metric, "runs": len(numbers), **facts}
 
 
 def _chart(points: Sequence[Mapping[str, Any]], name: str) -> altair.TopLevelMixin:
     values = sorted({point["setting"] for point in points})
     is_wide = values[0] > 0 and values[-1] >= 20 * values[0]
-    x = altair.X("setting:Q").title(name).axis(values=values, grid=False)
-    x = x.scale(type="log" if is_wide else "linear", zero=False, padding=20)
-    y = altair.Y("mean:Q").title("Accuracy (%)").scale(zero=False)
-    colour = altair.Color("metric:N").title(None).sort(METRICS).legend(orient="top")
+    ticks = altair.Axis(values=values, grid=False, labelExpr="datum.value", labelOverlap=True)
+    x = altair.X("setting:Q", title=name, axis=ticks)
+    x = x.scale(type="log" if is_wide else "linear", zero=False, padding=24)
+    y = altair.Y("mean:Q", title="accuracy (%)", scale=altair.Scale(zero=False, padding=12))
+    legend = altair.Legend(orient="top", labelLimit=0, title=None)
+    colour = altair.Color("metric:N", sort=METRICS, legend=legend)
+    several = len({point["line"] for point in points}) > 1
+    below = altair.Legend(orient="bottom", direction="vertical", labelLimit=0, title=None, symbolSize=400)
+    dash = altair.StrokeDash("line:N", sort=None, legend=below if several else None)
     shown = [
+        altair.Tooltip("line:N", title="Runs"),
         altair.Tooltip("metric:N", title="Metric"),
         altair.Tooltip("setting:Q", title=name),
         altair.Tooltip("mean:Q", title="Mean (%)", format=".1f"),
         altair.Tooltip("spread:Q", title="Standard deviation", format=".1f"),
-        altair.Tooltip("runs:Q", title="Runs"),
+        altair.Tooltip("runs:Q", title="Seeds"),
     ]
     base = altair.Chart(altair.InlineData(values=[dict(point) for point in points])).encode(x=x, color=colour)
-    lines = base.mark_line(point=altair.OverlayMarkDef(size=60)).encode(y=y, tooltip=shown)
-    bars = base.mark_rule(strokeWidth=1.5).encode(y=altair.Y("low:Q").scale(zero=False), y2="high:Q")
-    return altair.layer(bars, lines).properties(width="container", height=280)
+    lines = base.mark_line().encode(y=y, strokeDash=dash)
+    bars = base.mark_rule(strokeWidth=1.5).encode(y=altair.Y("low:Q", title="accuracy (%)"), y2="high:Q")
+    marks = base.mark_point(filled=True, opacity=1, size=60).encode(y=y, tooltip=shown)
+    return altair.layer(bars, lines, marks).properties(width="container", height=280)
 
 
 def _table(points: Sequence[Mapping[str, Any]], name: str) -> Cells:
     rows = []
-    for value in dict.fromkeys(point["setting"] for point in points):
-        of_value = {point["metric"]: point for point in points if point["setting"] == value}
-        cells = [_cell(of_value[metric]) if metric in of_value else NO_NUMBER for metric in METRICS]
-        rows.append([f"{value:g}", *cells, str(max(point["runs"] for point in of_value.values()))])
-    return Cells([name, *METRICS, "Runs"], rows)
+    for line, value in dict.fromkeys((point["line"], point["setting"]) for point in points):
+        found = {p["metric"]: p for p in points if (p["line"], p["setting"]) == (line, value)}
+        cells = [_cell(found[metric]) if metric in found else NO_NUMBER for metric in METRICS]
+        rows.append([line, f"{value:g}", *cells, str(max(point["runs"] for point in found.values()))])
+    return Cells(["Runs", name, *METRICS, "Seeds"], rows)
 
 
 def _cell(point: Mapping[str, Any]) -> str:
