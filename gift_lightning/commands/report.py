@@ -15,7 +15,7 @@ from gift_lightning.records.run_folder import RunFolder
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the table of the run folders named in ``argv``.
+    """Print the table of the run folders named in ``argv``, or write charts of them.
 
     Raises:
         InputError: a folder holds no finished run, or the runs cannot be compared.
@@ -24,20 +24,47 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
-    formats = ("terminal", "markdown", "latex")
+    formats = ("terminal", "markdown", "latex", "png")
     parser.add_argument("--format", default=formats[0], help=f"one of {', '.join(formats)}")
+    parser.add_argument("--out", metavar="FOLDER", help="with --format png, where the charts go")
     options = parser.parse_args(argv)
     if options.format not in formats:
         hint = nearest(options.format, formats)
         raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
     # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
-    finished = [_finished(path_of(run)) for run in options.runs]
+    folders = [path_of(run) for run in options.runs]
+    finished = [_finished(folder) for folder in folders]
+    if options.format == "png" or options.out is not None:
+        if options.format != "png" or options.out is None:
+            raise InputError("--format png and --out FOLDER go together: give both, or neither.")
+        for file in _write_pictures(folders, finished, path_of(options.out)):
+            plain_console().print(f"Picture: {file}", soft_wrap=True)
+        return
     comparison, console = side_by_side(finished, options.published), plain_console()
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
         text = markdown(comparison) if options.format == "markdown" else latex_tabular(comparison)
         console.print(text, soft_wrap=True)
+
+
+def _write_pictures(folders: list[Path], finished: list[dict[str, Any]], out: Path) -> list[Path]:
+    # Altair takes a second to import, which a table does not need
+    from gift_lightning.records.page.pictures import write_pictures
+    from gift_lightning.records.page.section import ReportedRun
+
+    names = [results["folder"] for results in finished]
+    labels = names if len({*names}) == len(names) else list(map(str, folders))
+    if len({*labels}) < len(labels):
+        raise InputError("A run is named twice: name each run once.")
+    runs = [ReportedRun(*parts) for parts in zip(labels, folders, finished, strict=True)]
+    files = write_pictures(runs, out)
+    if not files:
+        raise InputError(
+            "These runs have no curve to draw: name finished runs that differ in one numeric setting, or runs with the"
+            " callback HeldOutPairs (conf/trainer/held_out.yaml)."
+        )
+    return files
 
 
 def _finished(folder: Path) -> dict[str, Any]:
