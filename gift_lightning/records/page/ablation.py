@@ -13,6 +13,7 @@ from gift_lightning.records.report.words import NO_NUMBER, metrics_of
 from gift_lightning.records.run_folder import RunFolder
 
 METRICS = ("Transfer", "Avg", "Last")
+"""The curves of a chart."""
 
 _INDIFFERENT = frozenset(
     {"activation_checkpointing", "cache", "compile", "device", "eval_batch_size", "folder", "num_workers", "root"}
@@ -86,13 +87,18 @@ def _lines(key: str, settings: Sequence[Mapping[str, Any]], runs: Sequence[Repor
         if _is_number(each.get(key)):
             rest = {name: value for name, value in each.items() if name != key}
             families[json.dumps(rest, sort_keys=True, default=str)][each[key]].append(number)
-    swept = [family for family in families.values() if len(family) > 1]
-    first = [min(min(numbers) for numbers in family.values()) for family in swept]
+    swept = {min(map(min, family.values())): family for family in families.values() if len(family) > 1}
+    first = sorted(swept, key=lambda number: [_rank(value) for value in settings[number].values()])
     names = _names([settings[number] for number in first], [runs[number].label for number in first])
     return [
         _Line(name, {value: [metrics_of(runs[n].results) for n in family[value]] for value in sorted(family)})
-        for name, family in zip(names, swept, strict=True)
+        for name, family in zip(names, (swept[number] for number in first), strict=True)
     ]
+
+
+def _rank(value: Any) -> tuple[bool, Any]:
+    """Numbers by their size, before texts."""
+    return (False, value) if _is_number(value) else (True, str(value))
 
 
 def _names(settings: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
@@ -100,10 +106,13 @@ def _names(settings: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list
     keys = dict.fromkeys(key for each in settings for key in each if key.split(".")[-1] not in ("class_path", "method"))
     odd = [key for key in keys if key != "protocol" and len({repr(each.get(key)) for each in settings}) > 1]
     names = [
-        ", ".join([str(each["method"]), *(f"{key.split('.')[-1]} {each[key]}" for key in odd if key in each)])
-        for each in settings
+        ", ".join([str(each["method"]), *(_spoken(key, each[key]) for key in odd if key in each)]) for each in settings
     ]
     return [name if names.count(name) == 1 else f"{name} ({label})" for name, label in zip(names, labels, strict=True)]
+
+
+def _spoken(key: str, value: Any) -> str:
+    return f"{key.split('.')[-1]} {f'{value:g}' if _is_number(value) else value}"
 
 
 def _points(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
@@ -120,10 +129,10 @@ def _points(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
 
 def _chart(points: Sequence[Mapping[str, Any]], name: str) -> altair.TopLevelMixin:
     values = sorted({point["setting"] for point in points})
-    is_wide = values[0] > 0 and values[-1] >= 20 * values[0]
+    is_wide = values[0] > 0 and values[-1] >= 8 * values[0]
     ticks = altair.Axis(values=values, grid=False, labelExpr="datum.value", labelOverlap=True)
     x = altair.X("setting:Q", title=name, axis=ticks)
-    x = x.scale(type="log" if is_wide else "linear", zero=False, padding=24)
+    x = x.scale(type="log" if is_wide else "linear", zero=False, nice=False, padding=24)
     y = altair.Y("mean:Q", title="accuracy (%)", scale=altair.Scale(zero=False, padding=12))
     legend = altair.Legend(orient="top", labelLimit=0, title=None)
     colour = altair.Color("metric:N", sort=METRICS, legend=legend)

@@ -22,26 +22,26 @@ _POINTS = 150  # of a line
 
 def overfitting(runs: Sequence[ReportedRun]) -> Section | None:
     """The distillation loss of runs with the callback ``HeldOutPairs``; ``None`` if there are none."""
-    points, ends = list[dict[str, Any]](), list[int]()
+    points, spans = list[dict[str, Any]](), list[list[dict[str, Any]]]()
     for run in runs:
         path = RunFolder.at(run.folder).path / "metrics.csv"
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if all(kind in text.partition("\n")[0].split(",") for kind in KINDS):
-            rows = list(csv.DictReader(io.StringIO(text)))
-            own_ends = [int(row["step"]) for row in rows if row.get("cl/task") and float(row["cl/task"]) > 0]
-            points += [{"run": run.label, **point} for point in _points(rows, own_ends, run.results["tasks"])]
-            ends = ends or own_ends[:-1]
-    shown = list(dict.fromkeys(point["run"] for point in points))[:_RUNS]
-    points = [point for point in points if point["run"] in shown]
+        if len(spans) < _RUNS and all(kind in text.partition("\n")[0].split(",") for kind in KINDS):
+            rows, tasks = list(csv.DictReader(io.StringIO(text))), run.results["tasks"]
+            ends = [int(row["step"]) for row in rows if row.get("cl/task") and float(row["cl/task"]) > 0]
+            points += [{"run": run.label, **point} for point in _points(rows, ends, tasks)]
+            starts = [0, *ends]
+            spans.append([{"task": t, "start": a, "end": b} for t, a, b in zip(tasks, starts, ends, strict=False)])
     if not points:
         return None
+    same = spans[0] if all(each == spans[0] for each in spans) else []
     note = (
         "How far the model is from its teacher on the pairs that it replays, and on held-out pairs that the same"
         " generator drew: the distillation loss less the teacher's entropy. A held-out loss above the replayed one is"
         f" overfitting. Columns distillation/… of metrics.csv of each run, at most {_RUNS} of them."
     )
-    caption = "Dotted lines are the ends of tasks."
-    return Section("Overfitting of distillation", note, (Chart(_chart(points, ends), caption), _table(points)))
+    caption = "Dotted lines are the ends of tasks." if same else ""
+    return Section("Overfitting of distillation", note, (Chart(_chart(points, same), caption), _table(points)))
 
 
 def _points(rows: Sequence[Mapping[str, str]], ends: Sequence[int], tasks: Sequence[str]) -> list[dict[str, Any]]:
@@ -58,9 +58,11 @@ def _points(rows: Sequence[Mapping[str, str]], ends: Sequence[int], tasks: Seque
     return points
 
 
-def _chart(points: Sequence[Mapping[str, Any]], ends: Sequence[int]) -> altair.TopLevelMixin:
-    legend = altair.Legend(orient="top", direction="vertical", labelLimit=0, title=None, symbolSize=300)
-    step = altair.X("step:Q", title="optimiser step", scale=altair.Scale(nice=False), axis=altair.Axis(grid=False))
+def _chart(points: Sequence[Mapping[str, Any]], spans: Sequence[Mapping[str, Any]]) -> altair.TopLevelMixin:
+    legend = altair.Legend(orient="top", direction="vertical", labelLimit=0, title=None, symbolSize=300, offset=26)
+    step = altair.X(
+        "step:Q", title="optimiser step", scale=altair.Scale(nice=False), axis=altair.Axis(grid=False, tickCount=8)
+    )
     lines = (
         altair.Chart(altair.InlineData(values=[dict(point) for point in points]))
         .mark_line(strokeWidth=2)
@@ -73,9 +75,16 @@ def _chart(points: Sequence[Mapping[str, Any]], ends: Sequence[int]) -> altair.T
             tooltip=["run:N", "kind:N", "task:N", "step:Q", altair.Tooltip("loss:Q", format=".3g")],
         )
     )
-    data = altair.InlineData(values=[{"step": end} for end in ends])
-    rules = altair.Chart(data).mark_rule(strokeDash=[2, 3], color="#8b949e", opacity=0.7).encode(x="step:Q")
-    return altair.layer(rules, lines).properties(width="container", height=280)
+    if not spans:
+        return lines.properties(width="container", height=280)
+    ends = altair.Chart(altair.InlineData(values=[dict(span) for span in spans[:-1]]))
+    rules = ends.mark_rule(strokeDash=[2, 3], color="#8b949e").encode(x="end:Q")
+    middles = [{"task": span["task"], "middle": (span["start"] + span["end"]) / 2} for span in spans]
+    longest = max(len(span["task"]) for span in spans)
+    fits = altair.ExprRef(f"width / {len(spans)} > {7 * longest} ? 1 : 0")  # names that fit side by side, or none
+    names = altair.Chart(altair.InlineData(values=middles)).mark_text(color="#8b949e", baseline="bottom", opacity=fits)
+    named = names.encode(x="middle:Q", y=altair.value(-6), text="task:N")
+    return altair.layer(rules, named, lines).properties(width="container", height=280)
 
 
 def _table(points: Sequence[Mapping[str, Any]]) -> Cells:
