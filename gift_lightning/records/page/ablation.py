@@ -49,8 +49,8 @@ def ablations(runs: Sequence[ReportedRun]) -> Section | None:
             caption = f"{name}: means over seeds, with one standard deviation to each side{several}."
             parts += [Chart(_chart(points, name), caption), _table(points, name)]
     note = (
-        "Runs that differ in one number, beside the seed. Accuracies are `metrics` in results.json of the runs, the"
-        " setting is in config.yaml."
+        "Runs that differ in one number, beside the seed. Accuracies are `metrics` in `results.json` of the runs, the"
+        " setting is in `config.yaml`."
     )
     return Section("Ablations", note, parts) if parts else None
 
@@ -132,7 +132,7 @@ def _chart(points: Sequence[Mapping[str, Any]], name: str) -> altair.TopLevelMix
     is_wide = values[0] > 0 and values[-1] >= 8 * values[0]
     ticks = altair.Axis(values=values, grid=False, labelExpr="datum.value", labelOverlap=True)
     x = altair.X("setting:Q", title=name, axis=ticks)
-    x = x.scale(type="log" if is_wide else "linear", zero=False, nice=False, padding=24)
+    x = x.scale(type="log", nice=False, padding=24) if is_wide else x.scale(zero=False, padding=24)
     y = altair.Y("mean:Q", title="accuracy (%)", scale=altair.Scale(zero=False, padding=12))
     legend = altair.Legend(orient="top", labelLimit=0, title=None)
     colour = altair.Color("metric:N", sort=METRICS, legend=legend)

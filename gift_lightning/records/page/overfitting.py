@@ -38,7 +38,7 @@ def overfitting(runs: Sequence[ReportedRun]) -> Section | None:
     note = (
         "How far the model is from its teacher on the pairs that it replays, and on held-out pairs that the same"
         " generator drew: the distillation loss less the teacher's entropy. A held-out loss above the replayed one is"
-        f" overfitting. Columns distillation/… of metrics.csv of each run, at most {_RUNS} of them."
+        f" overfitting. Columns `distillation/…` of `metrics.csv` of each run, at most {_RUNS} of them."
     )
     caption = "Dotted lines are the ends of tasks." if same else ""
     return Section("Overfitting of distillation", note, (Chart(_chart(points, same), caption), _table(points)))
