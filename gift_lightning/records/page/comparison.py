@@ -31,6 +31,7 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
     note += " (Student's t from 3 seeds, bootstrap from 10)."
     note += f" In colour: the difference to {base.label}, of the printed numbers." if base else ""
     note += " Measured numbers: `metrics` and `zero_shot` in the `results.json` of each run."
+    note += " Published ones: `tables.json` and `further.json` in `gift_lightning/records/published`." if theirs else ""
     caption = "Transfer against Last: above and to the right is better. Hollow marks are published, full ones measured."
     caption += " A name without room is left out; point at its mark."
     points = scatter(runs, theirs)
@@ -53,6 +54,7 @@ def tasks(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> Section:
         for row in found
     ]
     note = "Accuracy in percent on each task after the last one: last row of `R`, or `zero_shot`, in `results.json`."
+    note += " Published ones: last rows of `mtil_order_*.csv` in `gift_lightning/records/published`." if theirs else ""
     return Section("Each task at the end", note, [Cells(["Method", *names], table, colours=_colours(found))])
 
 

@@ -19,7 +19,7 @@ def warnings(runs: Sequence[ReportedRun]) -> Section | None:
         ("shots", [_protocol(run, "shots") for run in runs]),
         ("protocol", [_protocol(run, "id") for run in runs]),
         ("steps", [settings(run).get("data.steps", "") for run in runs]),
-        ("progress", [len(run.results["R"]) for run in runs]),
+        ("learned tasks", [run.results["complete"] or len(run.results["R"]) for run in runs]),
     ):
         texts = list(map(repr, values))
         odd = [run.label for run, text in zip(runs, texts, strict=True) if text != texts[0]]

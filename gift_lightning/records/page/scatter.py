@@ -12,7 +12,7 @@ from gift_lightning.records.page.rows import rows
 from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.published import Published
 
-_HEIGHT, _MARGIN = 400, 48  # pixels, of the chart and between its edge and the outer marks
+_HEIGHT, _MARGIN = 360, 48  # pixels, of the chart and between its edge and the outer marks
 _LETTER = 6.6  # pixels
 
 # places of a name beside its mark: alignment, and the middle of the line in pixels; the far ones have a leader
@@ -66,7 +66,7 @@ def _base(points: Sequence[dict[str, Any]]) -> altair.Chart:
     wide = altair.Scale(zero=False, nice=False, padding=_MARGIN)
     return altair.Chart(altair.Data(values=points)).encode(
         x=altair.X("transfer:Q", title="Transfer (%)", scale=wide, axis=altair.Axis(tickCount=8)),
-        y=altair.Y("last:Q", title="Last (%)", scale=wide),
+        y=altair.Y("last:Q", title="Last (%)", scale=wide, axis=altair.Axis(tickCount=7)),
     )
 
 

@@ -83,7 +83,8 @@ def _part(part: Chart | Picture | Cells | Matrix | Grid, specs: list[Any]) -> di
     view: dict[str, Any] = {"kind": type(part).__name__, "part": part}
     if isinstance(part, Chart):
         specs.append(specification(part.chart))
-        view["number"] = len(specs) - 1
+        # with its axis, so that the page does not move while it is drawn
+        view |= {"number": len(specs) - 1, "height": specs[-1].get("height", 0) + 50}
     elif isinstance(part, Picture):
         kind = next(kind for start, kind in _MAGIC.items() if part.data.startswith(start))
         view["url"] = f"data:{kind};base64,{base64.b64encode(part.data).decode()}"
