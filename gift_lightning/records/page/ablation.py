@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import altair
 
 from gift_lightning.records.page.groups import COLOURS, settings
-from gift_lightning.records.page.section import Cells, Chart, ReportedRun, Section
+from gift_lightning.records.page.section import Cells, Chart, Grid, Key, ReportedRun, Section
 from gift_lightning.records.report.words import NO_NUMBER, metrics_of
-from gift_lightning.records.run_folder import RunFolder
 
 METRICS = ("Transfer", "Avg", "Last")
-"""The curves of a chart."""
+"""The charts of a setting."""
 
 
 class _Line(NamedTuple):
@@ -25,30 +24,63 @@ class _Line(NamedTuple):
     values: dict[float, list[Mapping[str, float | None]]]
 
 
+class _Sweep(NamedTuple):
+    """A numeric setting, and a point of each line, value and metric."""
+
+    setting: str
+    points: list[dict[str, Any]]
+
+    @property
+    def keys(self) -> list[Key]:
+        """The colour of each line."""
+        names = dict.fromkeys(point["line"] for point in self.points)
+        return [Key(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(names)]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those that the runs have."""
+        return [metric for metric in METRICS if any(point["metric"] == metric for point in self.points)]
+
+
 def ablations(runs: Sequence[ReportedRun]) -> Section | None:
     """For each numeric setting in which alone some runs differ, Transfer, Avg and Last against it, over their seeds.
 
     The setting is found: runs belong to one line if all else is equal that can change a number, the data of their tasks
-    too; the seed is no setting. Several lines of one setting, of methods or of the values of another setting, share a
-    chart. ``None`` if there is no such setting, among runs that are finished.
+    too; the seed is no setting. A setting may have several lines, of methods or of the values of another setting.
+    ``None`` if there is no such setting, among runs that are finished.
 
     Raises:
         InputError: the ``config.yaml`` of a run is damaged.
     """
-    finished = [run for run in runs if run.results["complete"] and RunFolder.at(run.folder).config.is_file()]
-    described = [_settings(run) for run in finished]
-    parts: list[Chart | Cells] = []
-    for key in sorted({key for each in described for key, text in each.items() if _number(text) is not None}):
-        if lines := _lines(key, described, finished):
-            name, points = key.replace(".init_args", ""), [*_points(lines)]
-            several = ", a dash pattern for each line of runs" if len(lines) > 1 else ""
-            caption = f"{name}: means over seeds, with one standard deviation to each side{several}."
-            parts += [Chart(_chart(points, name), caption), _table(points, name)]
+    parts: list[Grid | Cells] = []
+    for sweep in _sweeps(runs):
+        charts = [_chart(sweep, metric).properties(width="container", height=200) for metric in sweep.metrics]
+        shown = [Chart(chart, title=metric) for chart, metric in zip(charts, sweep.metrics, strict=True)]
+        parts += [Grid(shown, sweep.keys), _table(sweep)]
     note = (
-        "Runs that differ in one number, beside the seed. Accuracies are `metrics` in `results.json` of the runs, the"
-        " setting is in `config.yaml`."
+        "Runs that differ in one number, beside the seed: means over seeds, with one standard deviation to each side."
+        " Accuracies are `metrics` in `results.json` of the runs, the setting is in `config.yaml`."
     )
     return Section("Ablations", note, parts) if parts else None
+
+
+def ablation_pictures(runs: Sequence[ReportedRun], width: int) -> list[Any]:
+    """The charts of each setting side by side, ``width`` pixels each, with the legend that a picture needs."""
+    pictures = []
+    for sweep in _sweeps(runs):
+        several = len(sweep.keys) > 1
+        legend = altair.Legend(orient="bottom", direction="vertical", title=None, labelLimit=0) if several else None
+        charts = [_chart(sweep, m, legend).properties(width=width, height=200, title=m) for m in sweep.metrics]
+        pictures.append(altair.concat(*charts, columns=len(charts), bounds="flush", spacing=70))
+    return pictures
+
+
+def _sweeps(runs: Sequence[ReportedRun]) -> Iterator[_Sweep]:
+    finished = [run for run in runs if run.results["complete"]]
+    described = [_settings(run) for run in finished]
+    for key in sorted({key for each in described for key, text in each.items() if _number(text) is not None}):
+        if lines := _lines(key, described, finished):
+            yield _Sweep(key.replace(".init_args", ""), [*_points(lines)])
 
 
 def _settings(run: ReportedRun) -> dict[str, str]:
@@ -112,40 +144,41 @@ def _points(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
                     yield {"line": line.name, "setting": value, "metric": metric, "runs": len(numbers), **facts}
 
 
-def _chart(points: Sequence[Mapping[str, Any]], name: str) -> altair.TopLevelMixin:
+def _chart(sweep: _Sweep, metric: str, legend: altair.Legend | None = None) -> Any:
+    """A metric against the setting, a line for each line of runs."""
+    points = [point for point in sweep.points if point["metric"] == metric]
     values = sorted({point["setting"] for point in points})
     is_wide = values[0] > 0 and values[-1] >= 8 * values[0]
     ticks = altair.Axis(values=values, grid=False, labelExpr="datum.value", labelOverlap=True)
-    x = altair.X("setting:Q", title=name, axis=ticks)
-    x = x.scale(type="log", nice=False, padding=24) if is_wide else x.scale(zero=False, padding=24)
-    y = altair.Y("mean:Q", title="accuracy (%)", scale=altair.Scale(zero=False, padding=12))
-    legend = altair.Legend(orient="top", labelLimit=0, title=None)
-    colour = altair.Color("metric:N", scale=altair.Scale(domain=METRICS, range=COLOURS[:3]), legend=legend)
-    several = len({point["line"] for point in points}) > 1
-    below = altair.Legend(orient="bottom", direction="vertical", labelLimit=0, title=None, symbolSize=400)
-    dash = altair.StrokeDash("line:N", sort=None, legend=below if several else None)
+    x = altair.X("setting:Q", title=sweep.setting, axis=ticks)
+    x = x.scale(type="log", nice=False, padding=16) if is_wide else x.scale(zero=False, nice=False, padding=16)
+    scale = altair.Scale(zero=False, padding=8)
+    y = altair.Y("mean:Q", title="accuracy (%)", scale=scale, axis=altair.Axis(tickCount=5))
+    labels, colours = [key.label for key in sweep.keys], [key.colour for key in sweep.keys]
+    colour = altair.Color("line:N", scale=altair.Scale(domain=labels, range=colours), legend=legend)
     shown = [
         altair.Tooltip("line:N", title="Runs"),
-        altair.Tooltip("metric:N", title="Metric"),
-        altair.Tooltip("setting:Q", title=name),
-        altair.Tooltip("mean:Q", title="Mean (%)", format=".1f"),
+        altair.Tooltip("setting:Q", title=sweep.setting),
+        altair.Tooltip("mean:Q", title=f"{metric}, mean (%)", format=".1f"),
         altair.Tooltip("spread:Q", title="Standard deviation", format=".1f"),
         altair.Tooltip("runs:Q", title="Seeds"),
     ]
-    base = altair.Chart(altair.InlineData(values=[dict(point) for point in points])).encode(x=x, color=colour)
-    lines = base.mark_line().encode(y=y, strokeDash=dash)
+    base = altair.Chart(altair.Data(values=points)).encode(x=x, color=colour)
     bars = base.mark_rule(strokeWidth=1.5).encode(y=altair.Y("low:Q", title="accuracy (%)"), y2="high:Q")
-    marks = base.mark_point(filled=True, opacity=1, size=60).encode(y=y, tooltip=shown)
-    return altair.layer(bars, lines, marks).properties(width="container", height=280)
+    lines = base.mark_line(strokeWidth=2).encode(y=y)
+    marks = base.mark_point(filled=True, opacity=1, size=45).encode(y=y, tooltip=shown)
+    return altair.layer(bars, lines, marks)
 
 
-def _table(points: Sequence[Mapping[str, Any]], name: str) -> Cells:
-    rows = []
-    for line, value in dict.fromkeys((point["line"], point["setting"]) for point in points):
-        found = {p["metric"]: p for p in points if (p["line"], p["setting"]) == (line, value)}
+def _table(sweep: _Sweep) -> Cells:
+    rows, dots = [], []
+    colours = {key.label: key.colour for key in sweep.keys}
+    for line, value in dict.fromkeys((point["line"], point["setting"]) for point in sweep.points):
+        found = {p["metric"]: p for p in sweep.points if (p["line"], p["setting"]) == (line, value)}
         cells = [_cell(found[metric]) if metric in found else NO_NUMBER for metric in METRICS]
         rows.append([line, f"{value:g}", *cells, str(max(point["runs"] for point in found.values()))])
-    return Cells(["Runs", name, *METRICS, "Seeds"], rows)
+        dots.append(colours[line])
+    return Cells(["Runs", sweep.setting, *METRICS, "Seeds"], rows, colours=dots)
 
 
 def _cell(point: Mapping[str, Any]) -> str:

@@ -1,20 +1,19 @@
 """The charts that compare methods, as PNG files for a paper or a README."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import altair
 import vl_convert
 
 from gift_lightning.files import atomic_write
-from gift_lightning.records.page.ablation import ablations
+from gift_lightning.records.page.ablation import ablation_pictures
 from gift_lightning.records.page.course import curve
 from gift_lightning.records.page.groups import keys
 from gift_lightning.records.page.looks import LOOKS, VL_VERSION, specification
-from gift_lightning.records.page.overfitting import overfitting
+from gift_lightning.records.page.overfitting import overfitting_picture
 from gift_lightning.records.page.scatter import scatter_of_width
-from gift_lightning.records.page.section import Chart, ReportedRun
+from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.published import Published
 
 _LOOK = LOOKS["light"] | {"background": "white", "font": "Arial, Helvetica, sans-serif", "padding": 12}
@@ -25,7 +24,7 @@ _WIDTH = 250  # pixels of a task's chart
 def write_pictures(folder: Path, runs: Sequence[ReportedRun], theirs: Sequence[Published] = ()) -> list[Path]:
     """Write ``curves.png``, and ``transfer_last.png`` if there is a Transfer, into ``folder``; their paths.
 
-    Also ``ablation.png`` and ``overfitting.png`` if the page has these sections; further charts of one are numbered.
+    Also ``ablation.png`` and ``overfitting.png`` if the page has these sections; further settings are numbered.
 
     Raises:
         InputError: a file cannot be written.
@@ -39,17 +38,17 @@ def write_pictures(folder: Path, runs: Sequence[ReportedRun], theirs: Sequence[P
     points = scatter_of_width(runs, theirs, 3 * _WIDTH)
     if points is not None:
         drawn["transfer_last.png"] = _png(points)
-    for name, section in {"ablation": ablations(runs), "overfitting": overfitting(runs)}.items():
-        whole = [part.chart for part in (section.parts if section else ()) if isinstance(part, Chart)]
-        for number, chart in enumerate(whole, 1):
-            file = f"{name}.png" if number == 1 else f"{name}_{number}.png"
-            drawn[file] = _png({**specification(chart), "width": 3 * _WIDTH})
+    for number, sweep in enumerate(ablation_pictures(runs, _WIDTH), 1):
+        drawn["ablation.png" if number == 1 else f"ablation_{number}.png"] = _png(sweep)
+    losses = overfitting_picture(runs, 3 * _WIDTH)
+    if losses is not None:
+        drawn["overfitting.png"] = _png(losses)
     for name, content in drawn.items():
         with atomic_write(folder / name) as temporary:
             temporary.write_bytes(content)
     return [folder / name for name in drawn]
 
 
-def _png(chart: altair.TopLevelMixin | Mapping[str, Any]) -> bytes:
+def _png(chart: altair.TopLevelMixin) -> bytes:
     content: bytes = vl_convert.vegalite_to_png(specification(chart), vl_version=VL_VERSION, config=_LOOK, scale=2)
     return content

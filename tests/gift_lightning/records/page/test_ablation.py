@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from gift_lightning.records.page.ablation import ablations
-from gift_lightning.records.page.section import Cells, Chart, ReportedRun, Section
+from gift_lightning.records.page.looks import specification
+from gift_lightning.records.page.section import Cells, Chart, Grid, ReportedRun, Section
 
 
 def a_run(root: Path, images: Any, seed: int = 0, last: float = 80.0, **others: Any) -> ReportedRun:
@@ -24,13 +25,14 @@ def a_run(root: Path, images: Any, seed: int = 0, last: float = 80.0, **others: 
     return ReportedRun(folder.name, folder, results | {"complete": others.get("complete", True)})
 
 
-def parts(section: Section | None) -> tuple[list[dict[str, Any]], Cells]:
-    """The points of the only chart of a section, and its table."""
+def parts(section: Section | None) -> tuple[dict[str, list[dict[str, Any]]], Cells]:
+    """The points of each chart of the only setting, by metric, and the table."""
     assert section is not None
-    chart, table = section.parts
-    assert isinstance(chart, Chart) and isinstance(table, Cells)
-    [points] = chart.chart.to_dict()["datasets"].values()
-    return points, table
+    grid, table = section.parts
+    assert isinstance(grid, Grid) and isinstance(table, Cells)
+    charts = [chart for chart in grid.parts if isinstance(chart, Chart)]
+    assert {key.label for key in grid.legend} == {row[0] for row in table.rows}
+    return {chart.title: specification(chart.chart)["data"]["values"] for chart in charts}, table
 
 
 def test_the_lines_have_mean_and_spread_over_seeds(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_the_lines_have_mean_and_spread_over_seeds(tmp_path: Path) -> None:
     assert table.heads[1] == "data.replay.images_per_task"
     assert table.rows[0] == ["GIFT", "200", "60.0 ± 0.0", "76.5 ± 1.4", "78.0 ± 2.8", "2"]
     assert table.rows[1] == ["GIFT", "1800", "60.0", "80.0", "85.0", "1"]
-    last = [point for point in points if point["metric"] == "Last"]
+    last = points["Last"]
     assert [(point["setting"], point["mean"]) for point in last] == [(200, 78.0), (1800, 85.0)]
     assert last[1]["low"] == last[1]["high"]
 
@@ -61,14 +63,14 @@ def test_a_grid_has_a_chart_for_each_setting_and_a_line_for_each_value_of_the_ot
 def test_a_metric_that_the_runs_do_not_have_has_no_line(tmp_path: Path) -> None:
     points, table = parts(ablations([a_run(tmp_path, n, transfer=None) for n in (200, 600)]))
     assert [row[2] for row in table.rows] == ["–", "–"]
-    assert {point["metric"] for point in points} == {"Avg", "Last"}
+    assert [*points] == ["Avg", "Last"]
 
 
 def test_a_hostile_name_is_text(tmp_path: Path) -> None:
     name = "<script>alert(1)</script>|=cmd()"
     points, table = parts(ablations([a_run(tmp_path, 200, task=name, method=name, lr=lr) for lr in (1e-3, 2e-3)]))
     assert table.heads[1] == f"model.lr.{name}" and table.rows[0][0] == name  # the page escapes cells
-    assert points[0]["line"] == name  # and Vega draws data as text
+    assert points["Last"][0]["line"] == name  # and Vega draws data as text
 
 
 @pytest.mark.parametrize(

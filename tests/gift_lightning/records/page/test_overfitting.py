@@ -3,6 +3,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from gift_lightning.records.page.looks import specification
 from gift_lightning.records.page.overfitting import overfitting
 from gift_lightning.records.page.section import Cells, Chart, ReportedRun
 from tests.e2e.conftest import call
@@ -28,7 +29,8 @@ def test_both_losses_of_each_task(tmp_path: Path) -> None:
     chart, table = section.parts
     assert isinstance(chart, Chart) and isinstance(table, Cells)
     assert table.rows == [[hostile, "0.300", "0.600", "+0.300", "2.00"]]
-    points = [point for data in chart.chart.to_dict()["datasets"].values() for point in data if "loss" in point]
+    assert [key.label for key in chart.legend] == [hostile, "replayed pairs", "held-out pairs"]
+    points = specification(chart.chart)["layer"][-1]["data"]["values"]
     held_out = [(p["task"], p["step"], p["loss"]) for p in points if p["kind"] == "held-out pairs"]
     assert held_out == [("A", 2, 0.2), ("A", 4, 0.5), ("B", 8, 0.7)]  # no nan, which is no JSON
 
