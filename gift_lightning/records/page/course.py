@@ -16,7 +16,7 @@ from gift_lightning.records.run_folder import RunFolder
 _POINTS = 60  # of a curve of a loss
 _CURVES = 8  # methods whose losses are shown
 _PICTURES = 600_000  # bytes of all replayed images together
-_WIDEST = 1200  # pixels of a replay picture
+_WIDEST = 1500  # pixels of a replay picture
 
 PATTERNS = ((1, 0), (6, 3), (2, 2))
 """Dashes of lines, by the pattern of their ``Key``."""
@@ -174,7 +174,8 @@ def replayed(runs: Sequence[ReportedRun]) -> Section | None:
         if size > _PICTURES:
             break
         parts.append(Picture(buffer.getvalue(), f"replayed images of {title_of(run)}", title=title_of(run)))
-    note = "While the latest task was learned, with their texts: `replay.png` of each run, smaller."
+    note = "While the latest task was learned, with their texts; below an image, the likeliest of these texts for the"
+    note += " teacher, in green if the first one is the image's own. `replay.png` of each run, smaller."
     if len(parts) < len(files):
         note += f" Those of {len(files) - len(parts)} more runs would make the page too large."
     return Section("Replayed images", note, [Grid(parts, width=560, shown=4)]) if files else None
