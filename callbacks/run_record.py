@@ -65,7 +65,7 @@ class RunRecord(TaskCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.folder is not None and trainer.is_global_zero:
-            for folder in (self.folder.path, self.folder.checkpoints):
+            for folder in self.folder.written_in:
                 remove_unfinished(folder)
             write_text(self.folder.config, self.config)
             where = environment(trainer.strategy.root_device, trainer.world_size, trainer.precision)

@@ -10,6 +10,7 @@ from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of
 from gift_lightning.records import published
+from gift_lightning.records.report.classes import class_report, classes_terminal, classes_text
 from gift_lightning.records.report.side_by_side import latex_tabular, markdown, side_by_side, terminal
 from gift_lightning.records.run_folder import RunFolder
 
@@ -26,18 +27,33 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
     formats = ("terminal", "markdown", "latex")
     parser.add_argument("--format", default=formats[0], help=f"one of {', '.join(formats)}")
+    parser.add_argument("--classes", action="store_true", help="results of each class, by run.predictions")
     options = parser.parse_args(argv)
     if options.format not in formats:
         hint = nearest(options.format, formats)
         raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
     # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
     finished = [_finished(path_of(run)) for run in options.runs]
+    if options.classes:
+        _print_classes([path_of(run) for run in options.runs], finished, options.format)
+        return
     comparison, console = side_by_side(finished, options.published), plain_console()
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
         text = markdown(comparison) if options.format == "markdown" else latex_tabular(comparison)
         console.print(text, soft_wrap=True)
+
+
+def _print_classes(folders: Sequence[Path], finished: Sequence[dict[str, Any]], form: str) -> None:
+    """The results of each class, run after run."""
+    console = plain_console()
+    for folder, results in zip(folders, finished, strict=True):
+        report = class_report(results["folder"], folder, results)
+        if form == "terminal":
+            console.print(classes_terminal(report))
+        else:
+            console.print(classes_text(report, form), soft_wrap=True)
 
 
 def _finished(folder: Path) -> dict[str, Any]:
