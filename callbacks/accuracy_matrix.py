@@ -11,15 +11,7 @@ from callbacks.encoding import evaluation_mode, sum_over_ranks
 from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, is_trial, method_of, sequence_of
 from datamodules.base import Candidates
-from gift_lightning.records.predictions import (
-    TOP,
-    Predictions,
-    forgotten,
-    kept,
-    read_predictions,
-    write_predictions,
-    write_thumbnail,
-)
+from gift_lightning.records.predictions import TOP, Predictions, write_predictions
 from gift_lightning.records.run_folder import RunFolder
 
 
@@ -108,7 +100,7 @@ class AccuracyMatrix(TaskCallback):
                 if self.folder is not None:
                     predicted = self._gathered(trainer, index, task, shard.labels, logits, best)
                     if trainer.is_global_zero:
-                        self._write(trainer, learned, index, predicted)
+                        write_predictions(self.folder.predictions_csv(learned, index), predicted)
         sequence.faults.collect()
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
         for index, ((_, seen), task) in enumerate(zip(counts.tolist(), sequence.tasks, strict=True)):
@@ -134,16 +126,6 @@ class AccuracyMatrix(TaskCallback):
         names = dict(enumerate(task.class_names))
         paths = [path for path, _ in getattr(test_set, "samples", [])] or [""] * len(test_set)
         return Predictions(paths, merged[:, 0], merged[:, 1:], table[:, numbers.shape[1] :].numpy(), names)
-
-    def _write(self, trainer: Trainer, learned: int, index: int, predicted: Predictions) -> None:
-        """The file of a cell of R, and small copies of some images of a task that are forgotten by now."""
-        assert self.folder is not None
-        write_predictions(self.folder.predictions_csv(learned, index), predicted)
-        before = self.folder.predictions_csv(index + 1, index)
-        if index + 1 < learned and before.is_file():
-            lost, test_set = forgotten(read_predictions(before), predicted), sequence_of(trainer).tasks[index].test_set
-            for image in kept(lost):
-                write_thumbnail(self.folder.thumbnail(index, image), test_set[image][0])
 
 
 def _top(logits: Tensor, best: Tensor) -> Tensor:

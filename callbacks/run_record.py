@@ -21,6 +21,7 @@ from gift_lightning.numerics import metrics
 from gift_lightning.records.environment import environment, peak_memory, versions
 from gift_lightning.records.metrics_csv import MetricsCSV
 from gift_lightning.records.report import accuracy_table, run_time, task_time, write_accuracy_csv
+from gift_lightning.records.report.forgotten import plot_forgotten
 from gift_lightning.records.report.heatmap import plot_accuracy_matrix
 from gift_lightning.records.report.replay_grid import plot_replay_grid
 from gift_lightning.records.run_folder import SCHEMA, RunFolder
@@ -102,6 +103,9 @@ class RunRecord(TaskCallback):
         results = self._write(trainer, method)
         if trainer.is_global_zero:
             _warn_of_skipped(results, results["tasks"][task])
+            if self.folder is not None and self.folder.predictions:
+                learned = sequence_of(trainer).tasks[: task + 1]
+                plot_forgotten(self.folder, [each.name for each in learned], [each.test_set for each in learned])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self.folder is not None:
             for wandb_logger in _loggers(trainer, SequenceWandbLogger):

@@ -10,7 +10,8 @@ from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of
 from gift_lightning.records import published
-from gift_lightning.records.report.classes import class_report, classes_terminal, classes_text
+from gift_lightning.records.report.class_tables import classes_terminal, classes_text
+from gift_lightning.records.report.classes import class_report, has_predictions
 from gift_lightning.records.report.side_by_side import latex_tabular, markdown, side_by_side, terminal
 from gift_lightning.records.run_folder import RunFolder
 
@@ -32,6 +33,8 @@ def main(argv: Sequence[str]) -> None:
     if options.format not in formats:
         hint = nearest(options.format, formats)
         raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
+    if options.classes and options.published is not None:
+        raise InputError("--classes is for runs alone, as published results have no classes: leave out --published.")
     # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
     finished = [_finished(path_of(run)) for run in options.runs]
     if options.classes:
@@ -49,9 +52,12 @@ def _print_classes(folders: Sequence[Path], finished: Sequence[dict[str, Any]], 
     """The results of each class, run after run."""
     console = plain_console()
     for folder, results in zip(folders, finished, strict=True):
+        if not has_predictions(folder, results):
+            raise InputError(f"{folder} lacks predictions on each image: make it anew with `run.predictions` true.")
         report = class_report(results["folder"], folder, results)
         if form == "terminal":
             console.print(classes_terminal(report))
+            console.print(f"Forgotten images: {RunFolder.at(folder).forgotten_png}", soft_wrap=True)
         else:
             console.print(classes_text(report, form), soft_wrap=True)
 

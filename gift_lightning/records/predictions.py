@@ -19,19 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gift_lightning.console import visible
 from gift_lightning.errors import InputError
-from gift_lightning.files import atomic_write, write_text
+from gift_lightning.files import write_text
 
 TOP = 5
 """Classes of an image in the file."""
-
-MOST_IMAGES = 8
-"""Forgotten images of a task that are kept as small pictures after each task."""
-
-_SIDE = 96  # pixels
 
 
 class Predictions(NamedTuple):
@@ -115,27 +109,6 @@ def forgotten(learned: Predictions, now: Predictions) -> list[int]:
         raise InputError(f"Predictions on {len(learned.labels)} and on {len(now.labels)} images have other test sets.")
     numbers: list[int] = np.flatnonzero(learned.right & ~now.right).tolist()
     return numbers
-
-
-def kept(images: Sequence[int]) -> list[int]:
-    """Those of the forgotten images that have a small copy: at most eight, evenly spread.
-
-    >>> kept(range(20))
-    [0, 3, 6, 9, 12, 15, 18]
-    """
-    return list(images[:: max(1, -(-len(images) // MOST_IMAGES))])
-
-
-def write_thumbnail(path: Path, image: Image.Image) -> None:
-    """Write a small copy of an image as JPEG, atomically.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    small = image.convert("RGB")
-    small.thumbnail((_SIDE, _SIDE))
-    with atomic_write(path, durable=False) as temporary:
-        small.save(temporary, format="JPEG", quality=85)
 
 
 def _heads(width: int) -> list[str]:

@@ -155,10 +155,6 @@ class RunFolder:
         """The predictions on task number ``task`` (from 0) after ``learned`` tasks; files count from 1."""
         return self._predictions / f"after{learned:02d}" / f"task{task + 1:02d}.csv"
 
-    def thumbnail(self, task: int, image: int) -> Path:
-        """A small copy of test image number ``image`` of task number ``task`` (both from 0)."""
-        return self._predictions / "images" / f"task{task + 1:02d}" / f"{image:06d}.jpg"
-
     @property
     def written_in(self) -> list[Path]:
         """The folders in which a killed process may have left temporary files."""
@@ -168,6 +164,11 @@ class RunFolder:
     @property
     def _predictions(self) -> Path:
         return self.path / "predictions"
+
+    @property
+    def forgotten_png(self) -> Path:
+        """Some test images that were right after their task and are wrong now, of a run with ``predictions``."""
+        return self.path / "forgotten.png"
 
     @property
     def replay_png(self) -> Path:

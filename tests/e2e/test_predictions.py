@@ -99,4 +99,6 @@ def test_the_report_of_classes(whole: Path) -> None:
 
 def test_a_run_without_predictions_is_told_how_to_have_some(tmp_path: Path, reference: Path) -> None:
     status, _, err = call("report", str(reference), "--classes")
-    assert status == 2 and "`run.predictions`" in err
+    assert status == 2 and "run.predictions" in err
+    status, _, err = call("report", str(reference), "--classes", "--published", "mtil_order_1")
+    assert status == 2 and "leave out --published" in err and len(err.splitlines()) == 1

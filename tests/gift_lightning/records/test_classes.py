@@ -17,12 +17,12 @@ from gift_lightning.records.page.section import Cells, Chart, Picture, ReportedR
 from gift_lightning.records.predictions import (
     Predictions,
     forgotten,
-    kept,
     read_predictions,
     write_predictions,
-    write_thumbnail,
 )
-from gift_lightning.records.report.classes import ClassAccuracy, class_report, classes_terminal, classes_text
+from gift_lightning.records.report.class_tables import classes_terminal, classes_text
+from gift_lightning.records.report.classes import ClassAccuracy, class_report
+from gift_lightning.records.report.forgotten import forgotten_images, plot_forgotten
 from gift_lightning.records.run_folder import RunFolder
 
 HOSTILE = ["<script>alert(1)</script>", "=cmd()", r"\input{x}", "a | b", "$x_1$", "[bold]7 'quoted', name"]
@@ -46,8 +46,8 @@ def run(tmp_path: Path) -> ReportedRun:
     for learned, first in MODELS.items():
         for task in range(2):
             write_predictions(folder.predictions_csv(learned, task), predictions(first))
-    for image in kept([0, 2, 4, 5, 7]):
-        write_thumbnail(folder.thumbnail(0, image), Image.new("RGB", (200, 100), (image * 30, 0, 0)))
+    images = [(Image.new("RGB", (200, 100), (image * 30, 0, 0)), 0) for image in range(8)]
+    plot_forgotten(folder, [HOSTILE[0], "second"], [images, images])
     accuracy = {learned: predictions(first).accuracy for learned, first in MODELS.items()}
     results: dict[str, Any] = {
         "tasks": [HOSTILE[0], "second"],
@@ -84,9 +84,11 @@ def test_what_was_forgotten(run: ReportedRun) -> None:
     accuracies = {row.name: row for row in report.classes if row.task != "second"}
     assert accuracies["=cmd()"] == ClassAccuracy(HOSTILE[0], "=cmd()", 2, 100.0, 100.0, 50.0)
     assert accuracies["$x_1$"][3:] == (0.0, 100.0, 0.0)
-    taken = {(pair.name, pair.predicted): pair.count for pair in report.confusions if pair.task == "second"}
+    taken = {(pair.name, pair.predicted): pair.times for pair in report.confusions if pair.task == "second"}
     assert taken[HOSTILE[0], "=cmd()"] == 1 and sum(taken.values()) == 5
-    assert [image.picture.is_file() for image in report.forgotten] == [True] * 5
+    (images,) = forgotten_images(RunFolder.at(run.folder), 2)
+    assert images.task == 0 and images.images == [0, 2, 4, 5, 7]
+    assert images.names[0] == (HOSTILE[0], HOSTILE[1])
 
 
 def test_predictions_of_other_results_are_refused(run: ReportedRun) -> None:
@@ -117,5 +119,5 @@ def test_the_section_of_the_page(run: ReportedRun) -> None:
     assert "=cmd()" in chart.chart.to_json()
     (picture,) = [part for part in section.parts if isinstance(part, Picture)]
     with Image.open(io.BytesIO(picture.data)) as image:
-        assert image.format == "WEBP" and image.width == 960
+        assert image.format == "WEBP" and image.width > 1000
     assert classes_section([ReportedRun("other", run.folder.parent / "other", run.results)]) is None
