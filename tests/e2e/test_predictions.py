@@ -1,8 +1,8 @@
 """The predictions of a run: R follows from them, and ranks and kills leave the same files."""
 
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +11,7 @@ from datamodules.mini import Counting, Flags, Shapes
 from gift_lightning.records.predictions import read_predictions
 from gift_lightning.records.run_folder import RunFolder
 from tests.e2e.conftest import CONFIG, call, kill_at, read_results, run_command, run_on_ranks
-from tests.e2e.same_files import assert_same_files
+from tests.e2e.same_files import assert_same_files, contents
 from tests.e2e.test_methods import command_of
 
 FLAGS = ["--run.predictions", "true", "--data.steps", "3"]
@@ -47,12 +47,13 @@ def test_r_follows_from_the_predictions(whole: Path) -> None:
     assert (predicted.probabilities[:, :-1] >= predicted.probabilities[:, 1:]).all()
 
 
-@pytest.mark.parametrize("method", ["ConDU", "L2"])
-def test_r_follows_among_the_classes_seen(method: str, tmp_path: Path) -> None:
-    flags = [*command_of(method, tmp_path), *FLAGS, "--run.root", str(tmp_path), "--data.label_space", "seen"]
-    assert run_command(flags, tmp_path / "log") == 0, (tmp_path / "log").read_text()
+@pytest.mark.parametrize(("method", "label_space", "ranks"), [("ConDU", "seen", 1), ("MoEAdapter", "all", 2)])
+def test_r_follows_whatever_the_evaluation(method: str, label_space: str, ranks: int, tmp_path: Path) -> None:
+    flags = [*command_of(method, tmp_path), *FLAGS, "--run.root", str(tmp_path), "--data.label_space", label_space]
+    assert run_on_ranks(ranks, flags, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert_r_follows(tmp_path / "run")
-    assert read_results(tmp_path / "run")["R"][0][1:] == [None, None]
+    status, out, err = call("report", str(tmp_path / "run"), "--classes", "--format", "markdown")
+    assert status == 0 and "| Flags |" in out, err
 
 
 def test_a_killed_run_leaves_the_same_files(whole: Path, tmp_path: Path) -> None:
@@ -70,13 +71,11 @@ def test_two_ranks_write_what_one_does(tmp_path: Path) -> None:
         root.mkdir()
     assert run_command(command(one, *flags), one / "log") == 0, (one / "log").read_text()
     assert run_on_ranks(2, command(two, *flags), two / "log") == 0, (two / "log").read_text()
-    names = sorted(path.relative_to(one) for path in one.glob("*/predictions/**/*.*"))
-    assert len(names) >= 4 * 3 and names == sorted(path.relative_to(two) for path in two.glob("*/predictions/**/*.*"))
-    for name in [name for name in names if name.suffix == ".csv"]:
-        ours, theirs = read_predictions(two / name), read_predictions(one / name)
-        assert ours.images == theirs.images and (ours.labels == theirs.labels).all()
-        assert (ours.classes[:, 0] == theirs.classes[:, 0]).all()
-        assert np.allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
+    ours, theirs = (contents(root / "three_tasks", root) for root in (two, one))
+    files = [name for name in theirs if name.startswith("predictions/") or name == "forgotten.png"]
+    assert len(files) == 4 * 3 + 1 and {name: ours.get(name) for name in files} == {
+        name: theirs[name] for name in files
+    }
 
 
 def test_the_first_class_is_the_one_that_counts() -> None:
@@ -93,12 +92,15 @@ def test_the_report_of_classes(whole: Path) -> None:
     assert status == 0, err
     names = {task.name for task in (Flags, Shapes, Counting)}
     assert names <= {*out.split()} and "taken for" in out
-    status, out, err = call("report", str(whole), "--classes", "--format", "markdown")
-    assert status == 0 and "| Flags |" in out
 
 
-def test_a_run_without_predictions_is_told_how_to_have_some(tmp_path: Path, reference: Path) -> None:
-    status, _, err = call("report", str(reference), "--classes")
-    assert status == 2 and "run.predictions" in err
-    status, _, err = call("report", str(reference), "--classes", "--published", "mtil_order_1")
+def test_a_run_without_predictions_is_told_how_to_have_some(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("after01"))
+    status, _, err = call("report", str(tmp_path / "run"), "--classes")
+    assert status == 2 and "run.predictions true" in err and len(err.splitlines()) == 1
+    status, _, err = call("report", str(whole), "--classes", "--published", "mtil_order_1")
     assert status == 2 and "leave out --published" in err and len(err.splitlines()) == 1
+
+
+def test_none_are_written_unless_asked_for(reference: Path) -> None:
+    assert not (reference / "predictions").exists() and not (reference / "forgotten.png").exists()

@@ -20,22 +20,24 @@ SHOWN = 20
 """Rows of a table in the terminal."""
 
 Texts = tuple[str, list[str], list[list[str]]]
-"""A table: title, heads, and rows of plain texts."""
+"""A table: title, heads, and rows of plain texts on one line each."""
 
 
 def tables(report: ClassReport, most: int | None = None) -> list[Texts]:
     """The tables of a report, of at most ``most`` rows each but for that of the tasks."""
     classes, confusions = report.classes[:most], report.confusions[:most]
-    counts = [[row.task, *map(str, row[1:])] for row in report.tasks]
+    counts = [[visible(row.task), *map(str, row[1:])] for row in report.tasks]
     accuracies = [
-        [row.task, row.name, str(row.images), *map(percent, row[3:]), percent(row.end - row.learned)] for row in classes
+        [*map(visible, row[:2]), str(row.images), *map(percent, row[3:]), percent(row.end - row.learned)]
+        for row in classes
     ]
-    pairs = [[row.task, row.name, row.predicted, f"{row.times} of {row.images}"] for row in confusions]
+    pairs = [[*map(visible, row[:3]), f"{row.times} of {row.images}"] for row in confusions]
     heads = ["task", "class", "images", "zero-shot", "learned", "end", "change"]
     return [
         (
-            f"{report.label}: test images",
-            ["task", "images", "right after the task", "of these wrong at the end", "right at the end alone"],
+            f"{report.label}: test images that are right after their task (learned), of these wrong at the end"
+            " (forgotten), and right at the end alone (gained)",
+            ["task", "images", "learned", "forgotten", "gained"],
             counts,
         ),
         (f"{report.label}: {_some(accuracies, report.classes, 'classes, most lost first')} (%)", heads, accuracies),
@@ -56,18 +58,18 @@ def classes_terminal(report: ClassReport) -> Group:
     parts: list[Any] = []
     for title, heads, rows in tables(report, SHOWN):
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        texts = sum(not head_is_number(head) for head in heads)
+        names = _names(heads)
         for place, head in enumerate(heads):
-            table.add_column(Text(head), overflow="fold", justify="left" if place < texts else "right")
+            table.add_column(Text(head), overflow="fold", justify="left" if place < names else "right")
         for row in rows:
-            table.add_row(*(Text(visible(cell)) for cell in row))
+            table.add_row(*(Text(cell) for cell in row))
         parts += ["", Text(visible(title), style="bold"), table]
     return Group(*parts)
 
 
-def head_is_number(head: str) -> bool:
-    """Whether a column of the tables holds numbers: all but those of names do."""
-    return head not in ("task", "class", "taken for")
+def _names(heads: Sequence[str]) -> int:
+    """How many columns, the first ones of a table, hold names; the others hold numbers."""
+    return sum(head in ("task", "class", "taken for") for head in heads)
 
 
 def classes_text(report: ClassReport, form: str) -> str:
@@ -77,10 +79,12 @@ def classes_text(report: ClassReport, form: str) -> str:
     parts = []
     for title, heads, rows in tables(report):
         if form == "latex":
-            body = latex_table([*map(latex, heads)], [[[*map(latex, row)] for row in rows]])
+            body = latex_table([*map(latex, heads)], [[[*map(latex, row)] for row in rows]], _names(heads))
             parts.append(f"% {' '.join(visible(title).split())}\n{body}")
         else:
-            parts.append(f"{markdown(title)}\n\n{markdown_table(heads, [[*map(markdown, row)] for row in rows])}")
+            parts.append(
+                f"{markdown(title)}\n\n{markdown_table(heads, [[*map(markdown, row)] for row in rows], _names(heads))}"
+            )
     return "\n\n".join(parts)
 
 
@@ -90,7 +94,6 @@ def _csv(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(heads)
     for row in rows:
-        names = [re.sub(r"^(?=[=+\-@\t\r])", "'", cell) for cell in row]
-        cells = [cell if head_is_number(head) else name for head, cell, name in zip(heads, row, names, strict=True)]
-        writer.writerow(cells)
+        names = _names(heads)
+        writer.writerow([*(re.sub(r"^(?=[=+\-@\t\r])", "'", name) for name in row[:names]), *row[names:]])
     return buffer.getvalue()

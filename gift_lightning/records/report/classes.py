@@ -11,15 +11,12 @@ from gift_lightning.records.run_folder import RunFolder
 
 
 class ClassAccuracy(NamedTuple):
-    """Accuracy on the test images of a class, in percent: of the pre-trained model, after its task, and at the end.
-
-    The pre-trained model has none where the classes of no task count before it is learned.
-    """
+    """Accuracy on the test images of a class, in percent: of the pre-trained model, after its task, and at the end."""
 
     task: str
     name: str
     images: int
-    zero_shot: float | None
+    zero_shot: float
     learned: float
     end: float
 
@@ -64,7 +61,7 @@ class ClassReport:
 def has_predictions(folder: Path, results: Mapping[str, Any]) -> bool:
     """Whether a run with these results has written the predictions that ``class_report`` needs."""
     cells = [cell for cells in _cells(RunFolder.at(folder), results) for cell in cells]
-    return bool(cells) and all(file.is_file() for file, accuracy in cells if accuracy is not None)
+    return bool(cells) and all(file.is_file() for file, _ in cells)
 
 
 def class_report(label: str, folder: Path, results: Mapping[str, Any]) -> ClassReport:
@@ -80,8 +77,8 @@ def class_report(label: str, folder: Path, results: Mapping[str, Any]) -> ClassR
     """
     report = ClassReport(label, [], [], [])
     for task, cells in zip(results["tasks"], _cells(RunFolder.at(folder), results), strict=False):
-        models = [_checked(file, accuracy) for file, accuracy in cells if accuracy is not None]
-        then, now = models[-2:]
+        models = [_checked(file, accuracy) for file, accuracy in cells]
+        _, then, now = models
         lost, gained = len(forgotten(then, now)), len(forgotten(now, then))
         report.tasks.append(TaskCounts(task, len(now.labels), int(then.right.sum()), lost, gained))
         report.classes.extend(_classes(task, models))
@@ -94,12 +91,12 @@ def class_report(label: str, folder: Path, results: Mapping[str, Any]) -> ClassR
 def _cells(run: RunFolder, results: Mapping[str, Any]) -> Iterator[list[tuple[Path, float | None]]]:
     """Of each learned task, the files of the pre-trained model, after the task and at the end, with their accuracy."""
     learned = len(results["R"])
-    rows = [results["zero_shot"], *results["R"]]
+    rows = [results.get("zero_shot") or [None] * learned, *results["R"]]  # earlier versions had none
     for index in range(learned):
         yield [(run.predictions_csv(row, index), rows[row][index]) for row in (0, index + 1, learned)]
 
 
-def _checked(file: Path, accuracy: float) -> Predictions:
+def _checked(file: Path, accuracy: float | None) -> Predictions:
     predictions = read_predictions(file)
     if predictions.accuracy != accuracy:
         raise InputError(f"{file} is not of these results: its accuracy is {predictions.accuracy}, not {accuracy}.")
@@ -125,8 +122,7 @@ def _classes(task: str, models: Sequence[Predictions]) -> Iterator[ClassAccuracy
         shares.append(share)
     counts = labels.bincount(minlength=len(numbers)).tolist()
     for index, number in enumerate(numbers):
-        *before, learned, end = [100 * float(each[index]) for each in shares]
-        yield ClassAccuracy(task, now.names[number], counts[index], before[0] if before else None, learned, end)
+        yield ClassAccuracy(task, now.names[number], counts[index], *(100 * float(each[index]) for each in shares))
 
 
 def _confusions(task: str, now: Predictions) -> Iterator[Confusion]:

@@ -18,20 +18,22 @@ _LATEX = {
 }
 
 
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left, the others to the right; without a line end after the last row.
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
+    """A Markdown table, the first ``names`` columns to the left, the others to the right; without a final line end.
 
     >>> print(markdown_table(["Method", "Last"], [["GIFT", "86.0"]]))
     | Method | Last |
     | --- | ---: |
     | GIFT | 86.0 |
     """
-    lines = [heads, ("---", *["---:"] * (len(heads) - 1)), *rows]
+    lines = [heads, [*["---"] * names, *["---:"] * (len(heads) - names)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]]) -> str:
-    r"""A LaTeX table with the package booktabs and a rule between sections; cells are LaTeX already (see ``latex``).
+def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]], names: int = 1) -> str:
+    r"""A LaTeX table with the package booktabs and a rule between sections, the first ``names`` columns to the left.
+
+    Cells are LaTeX already (see ``latex``).
 
     >>> print(latex_table(["Method", "Last"], [[["GIFT", r"\textbf{86.0}"]]]))
     \begin{tabular}{lr}
@@ -42,7 +44,8 @@ def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]
     \bottomrule
     \end{tabular}
     """
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", rf"{' & '.join(heads)} \\"]
+    columns = "l" * names + "r" * (len(heads) - names)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rf"{' & '.join(heads)} \\"]
     for section in sections:
         lines += [r"\midrule", *(rf"{' & '.join(row)} \\" for row in section)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
