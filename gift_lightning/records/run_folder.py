@@ -171,6 +171,16 @@ class RunFolder:
         return self.path / "forgotten.png"
 
     @property
+    def features_csv(self) -> Path:
+        """Test images in the space of features of each model, see ``gift_lightning.records.feature_map``."""
+        return self.path / "features.csv"
+
+    @property
+    def features_png(self) -> Path:
+        """The content of ``features_csv`` as a picture."""
+        return self.path / "features.png"
+
+    @property
     def replay_png(self) -> Path:
         """Some replayed images of the latest task, with their texts."""
         return self.path / "replay.png"

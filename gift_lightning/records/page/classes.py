@@ -1,13 +1,12 @@
 """The section of the page on classes: what was forgotten, class by class and image by image."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import altair
-from PIL import Image
 
 from gift_lightning.records.page.section import Cells, Chart, Picture, ReportedRun, Section
+from gift_lightning.records.page.shrunk import shrunk
 from gift_lightning.records.report.class_tables import tables
 from gift_lightning.records.report.classes import ClassAccuracy, class_report, has_predictions
 from gift_lightning.records.run_folder import RunFolder
@@ -43,7 +42,9 @@ def classes_section(runs: Sequence[ReportedRun]) -> Section | None:
             )
         )
         parts += [Cells(heads, rows, title) for title, heads, rows in tables(report, _ROWS)[1:] if rows]
-        if (picture := _picture(run)) is not None:
+        forgotten = RunFolder.at(run.folder).forgotten_png
+        caption = f"{run.label}: images that were right after their task, with their class and what they are taken for."
+        if (picture := shrunk(forgotten, f"Images that {run.label} has forgotten", caption)) is not None:
             parts.append(picture)
     note = (
         "Accuracy of each class of the pre-trained model, after its task and at the end; the classes that are confused"
@@ -75,15 +76,3 @@ def _chart(tasks: Sequence[str], classes: Sequence[ClassAccuracy]) -> altair.Top
         tooltip=["task:N", "class:N", "learned:Q", "end:Q"],
     )
     return altair.layer(same, marked).properties(width=320, height=320)
-
-
-def _picture(run: ReportedRun) -> Picture | None:
-    """The picture of forgotten images that the run has drawn, smaller; ``None`` if it is missing or damaged."""
-    buffer = io.BytesIO()
-    try:
-        with Image.open(RunFolder.at(run.folder).forgotten_png) as image:
-            image.convert("RGB").save(buffer, format="WEBP", quality=80)
-    except OSError:
-        return None
-    caption = f"{run.label}: images that were right after their task, with their class and what they are taken for."
-    return Picture(buffer.getvalue(), f"Images that {run.label} has forgotten", caption)
