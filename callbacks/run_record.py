@@ -20,6 +20,7 @@ from gift_lightning.files import remove_unfinished, write_json, write_text
 from gift_lightning.numerics import metrics
 from gift_lightning.records.environment import environment, peak_memory, versions
 from gift_lightning.records.metrics_csv import MetricsCSV
+from gift_lightning.records.page.growing import GrowingPage
 from gift_lightning.records.report import accuracy_table, run_time, task_time, write_accuracy_csv
 from gift_lightning.records.report.forgotten import plot_forgotten
 from gift_lightning.records.report.heatmap import plot_accuracy_matrix
@@ -34,7 +35,8 @@ _Logger = TypeVar("_Logger", bound=Logger)
 class RunRecord(TaskCallback):
     """Writes ``results.json``, the matrix as CSV and picture, and shows the table after each task.
 
-    Rank 0 writes and prints; the memory is that of rank 0. All files are written anew after each task, whole.
+    Rank 0 writes and prints; the memory is that of rank 0. All files are written anew after each task, whole; the page
+    of a run not more often than ``GrowingPage`` says.
 
     Args:
         folder: where to write; ``None`` shows the table and writes nothing.
@@ -44,6 +46,7 @@ class RunRecord(TaskCallback):
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
         self.folder, self.config = folder, config
         self.peak_memory = 0
+        self._page: GrowingPage | None = None
         self._complete = False
         self._warned_of: dict[str, int] = {}
 
@@ -66,6 +69,7 @@ class RunRecord(TaskCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.folder is not None and trainer.is_global_zero:
+            self._page = GrowingPage(self.folder)
             for folder in self.folder.written_in:
                 remove_unfinished(folder)
             write_text(self.folder.config, self.config)
@@ -107,6 +111,8 @@ class RunRecord(TaskCallback):
                 learned = sequence_of(trainer).tasks[: task + 1]
                 plot_forgotten(self.folder, [each.name for each in learned], [each.test_set for each in learned])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
+        if self._page is not None:
+            self._page.update()
         if self.folder is not None:
             for wandb_logger in _loggers(trainer, SequenceWandbLogger):
                 wandb_logger.log_results(results, self.folder.matrix_png)
@@ -118,6 +124,8 @@ class RunRecord(TaskCallback):
         for logger in _loggers(trainer, MetricsCSV):
             logger.finalize("success")  # nothing is written after results that are complete: no process would mend it
         results = self._write(trainer, method, matrix=False)  # it is that of the last task's report
+        if self._page is not None:
+            self._page.finish()
         if trainer.is_global_zero:
             _show(accuracy_table(results), task_time(results), run_time(results))
 
