@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import altair
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
@@ -13,7 +14,8 @@ from PIL import Image
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError
 from gift_lightning.records.page.classes import classes_section
-from gift_lightning.records.page.section import Cells, Chart, Picture, ReportedRun
+from gift_lightning.records.page.section import Cells, Chart, Grid, Picture, ReportedRun
+from gift_lightning.records.page.write import page
 from gift_lightning.records.predictions import (
     Predictions,
     forgotten,
@@ -50,6 +52,10 @@ def run(tmp_path: Path) -> ReportedRun:
     plot_forgotten(folder, [HOSTILE[0], "second"], [images, images])
     accuracy = {learned: predictions(first).accuracy for learned, first in MODELS.items()}
     results: dict[str, Any] = {
+        "method": "Finetune",
+        "protocol": {"id": "0"},
+        "cost": {},
+        "complete": True,
         "tasks": [HOSTILE[0], "second"],
         "zero_shot": [accuracy[0]] * 2,
         "R": [[accuracy[1]] * 2, [accuracy[2]] * 2],
@@ -112,12 +118,14 @@ def test_names_are_texts_in_each_format(run: ReportedRun) -> None:
 def test_the_section_of_the_page(run: ReportedRun) -> None:
     section = classes_section([run, ReportedRun("other", run.folder.parent / "other", run.results)])
     assert section is not None and section.title
-    cells = [part for part in section.parts if isinstance(part, Cells)]
-    assert [row[0] for row in cells[0].rows] == ["a run", "a run"]
-    assert any("=cmd()" in row for part in cells for row in part.rows)
-    (chart,) = [part for part in section.parts if isinstance(part, Chart)]
-    assert "=cmd()" in chart.chart.to_json()
+    counts, *names = [part for part in section.parts if isinstance(part, Cells)]
+    assert counts.heads == ["Run", HOSTILE[0], "all"] and [row[1:] for row in counts.rows] == [["5 of 8", "5 of 8"]]
+    assert [row[0] for row in names[0].rows].count("=cmd()") == 2, "of two tasks"
+    (grid,) = [part for part in section.parts if isinstance(part, Grid)]
+    (chart,) = [part for part in grid.parts if isinstance(part, Chart)]
+    assert isinstance(chart.chart, altair.LayerChart) and "=cmd()" in chart.chart.to_json()
     (picture,) = [part for part in section.parts if isinstance(part, Picture)]
     with Image.open(io.BytesIO(picture.data)) as image:
-        assert image.format == "WEBP" and image.width > 1000
+        assert image.format == "WEBP" and image.width == 1000
     assert classes_section([ReportedRun("other", run.folder.parent / "other", run.results)]) is None
+    assert "<script>alert" not in page([run])
