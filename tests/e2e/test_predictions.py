@@ -14,7 +14,7 @@ from tests.e2e.conftest import CONFIG, call, kill_at, read_results, run_command,
 from tests.e2e.same_files import assert_same_files, contents
 from tests.e2e.test_methods import command_of
 
-FLAGS = ["--run.predictions", "true", "--data.steps", "3"]
+FLAGS = ["--run.predictions", "true", "--data.steps", "3", "--trainer.precision", "64-true"]
 
 
 def command(root: Path, *flags: str) -> list[str]:
@@ -68,14 +68,11 @@ def test_a_killed_run_leaves_the_same_files(whole: Path, tmp_path: Path) -> None
     assert_same_files(tmp_path / "three_tasks", whole)
 
 
-def test_two_ranks_write_what_one_does(tmp_path: Path) -> None:
-    one, two, flags = tmp_path / "one", tmp_path / "two", ["--trainer.precision", "64-true"]
-    for root in (one, two):
-        root.mkdir()
-    assert run_command(command(one, *flags), one / "log") == 0, (one / "log").read_text()
-    assert run_on_ranks(2, command(two, *flags), two / "log") == 0, (two / "log").read_text()
-    assert_r_follows(two / "three_tasks")
-    ours, theirs = (contents(root / "three_tasks", root) for root in (two, one))
+def test_two_ranks_write_what_one_does(whole: Path, tmp_path: Path) -> None:
+    two = tmp_path / "three_tasks"
+    assert run_on_ranks(2, command(tmp_path), tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    assert_r_follows(two)
+    ours, theirs = contents(two, tmp_path), contents(whole, whole.parent)
     files = [name for name in theirs if name.startswith("predictions/") or name == "forgotten.png"]
     assert len(files) == 4 * 3 + 1 and {name: ours.get(name) for name in files} == {
         name: theirs[name] for name in files
@@ -96,6 +93,10 @@ def test_the_report_of_classes(whole: Path) -> None:
     assert status == 0, err
     names = {task.name for task in (Flags, Shapes, Counting)}
     assert names <= {*out.split()} and "taken for" in out
+    status, out, err = call("report", str(whole), "--classes", "--format", "csv")
+    assert status == 0 and out.startswith("task,images,learned,forgotten,gained\n"), err
+    status, _, err = call("report", str(whole), "--classes", "--out", str(whole / "x.html"))
+    assert status == 2 and "leave out one of them" in err
 
 
 def test_a_run_without_predictions_is_told_how_to_have_some(whole: Path, tmp_path: Path) -> None:

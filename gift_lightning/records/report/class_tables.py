@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from gift_lightning.console import visible
 from gift_lightning.records.report.classes import ClassReport
-from gift_lightning.records.report.formats import latex, latex_table, markdown, markdown_table
+from gift_lightning.records.report.formats import latex, latex_table, markdown, markdown_table, no_formula
 from gift_lightning.records.report.words import percent
 
 SHOWN = 20
@@ -75,7 +74,7 @@ def _names(heads: Sequence[str]) -> int:
 def classes_text(report: ClassReport, form: str) -> str:
     """All rows of the tables in ``markdown``, ``latex`` or ``csv``."""
     if form == "csv":
-        return "\n".join(_csv(heads, rows) for _, heads, rows in tables(report))
+        return "\n".join(_csv(heads, rows) for _, heads, rows in tables(report)).removesuffix("\n")
     parts = []
     for title, heads, rows in tables(report):
         if form == "latex":
@@ -93,7 +92,7 @@ def _csv(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(heads)
+    names = _names(heads)
     for row in rows:
-        names = _names(heads)
-        writer.writerow([*(re.sub(r"^(?=[=+\-@\t\r])", "'", name) for name in row[:names]), *row[names:]])
+        writer.writerow([*map(no_formula, row[:names]), *row[names:]])
     return buffer.getvalue()

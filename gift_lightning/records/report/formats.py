@@ -1,4 +1,4 @@
-"""A table of texts in Markdown and in LaTeX."""
+"""A table of texts in Markdown and in LaTeX, and texts of a CSV file."""
 
 import re
 from collections.abc import Sequence
@@ -70,3 +70,12 @@ def latex(text: str) -> str:
     # two dashes, quotes or commas would become another character
     matches = re.finditer(r"([-–](?=[-–])|'(?=')|,(?=,))|.", text)
     return "".join(_LATEX.get(match[0], match[0]) + ("{}" if match[1] else "") for match in matches)
+
+
+def no_formula(text: str) -> str:
+    """A text for a cell of a CSV file, with an apostrophe before what a spreadsheet would take for a formula.
+
+    >>> no_formula("=cmd()"), no_formula("GIFT")
+    ("'=cmd()", 'GIFT')
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
