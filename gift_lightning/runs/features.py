@@ -42,7 +42,7 @@ def feature_map(folder: RunFolder, images: int) -> FeatureMap:
     final_clip(folder)  # says what is wrong with the run
     sequence = _sequence(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    clip, models = _models(folder, sequence.names)
+    clip, models = _models(folder, sequence.names, device)
     shards, shown = [], []
     for number, task in enumerate(sequence.tasks):
         chosen = spread(len(task.test_set), images)
@@ -55,7 +55,6 @@ def feature_map(folder: RunFolder, images: int) -> FeatureMap:
         ]
     names, features = [], []
     for name in models:
-        clip.to(device).eval()
         names.append(name)
         features.append(torch.cat([_encoded(clip, shard) for shard in shards]))
     return FeatureMap(names, sequence.names, shown, projected(torch.stack(features).numpy()))
@@ -77,18 +76,18 @@ def _sequence(folder: RunFolder) -> TaskSequence:
     return sequence
 
 
-def _models(folder: RunFolder, tasks: list[str]) -> tuple[CLIP, Iterator[str]]:
+def _models(folder: RunFolder, tasks: list[str], device: torch.device) -> tuple[CLIP, Iterator[str]]:
     """A CLIP, and the names of the models of a run: after each name, the CLIP has the weights of that model."""
     method = load(folder.path)
     if isinstance(method, ConDU):
-        return method.clip, _experts(method)
+        return method.to(device).clip, _experts(method)
     if folder.knowledge.is_file():
         kind = type(method).__name__
         raise InputError(
             f"{folder.path} has no features to show: {kind} keeps no weights of the model after each task."
         )
     clip = CLIPSource(**from_environment(folder.read_config(), "model")["init_args"]["clip"]).load()
-    return clip, _after_each(clip, folder, tasks if method.learning != "none" else [])
+    return clip.to(device).eval(), _after_each(clip, folder, tasks if method.learning != "none" else [])
 
 
 def _experts(method: ConDU) -> Iterator[str]:

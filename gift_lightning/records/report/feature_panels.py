@@ -1,5 +1,6 @@
 """The space of features as a picture: a panel for each model, with the same axes."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from gift_lightning.records.report.words import any_letters
 
 _COLUMNS, _SIDE, _HEAD = 4, 3.0, 0.3  # inches: of a panel, and of a line above or below it
 _MARKS = "o^sDvP*X<>ph8d"
-_NAMES = 6  # tasks in a line of the legend
+_LETTERS = 11  # of the legend in an inch
+_LONGEST = 40  # letters of a line above a panel
 
 
 def plot_feature_map(path: Path, found: FeatureMap, title: str) -> None:
@@ -26,8 +28,10 @@ def plot_feature_map(path: Path, found: FeatureMap, title: str) -> None:
         InputError: the file cannot be written.
     """
     columns = min(_COLUMNS, len(found.models))
-    rows, lines = -(-len(found.models) // columns), -(-len(found.tasks) // _NAMES)
-    width = max(_SIDE * columns, 2 * _SIDE)
+    width = max(_SIDE * columns, 3 * _SIDE)
+    names = [visible(task) for task in found.tasks]
+    in_line = max(1, min(len(names), int(width * _LETTERS / (max(map(len, names)) + 6))))
+    rows, lines = -(-len(found.models) // columns), -(-len(names) // in_line)
     height = (_SIDE + _HEAD) * rows + _HEAD * (1.5 + lines)
     figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)
@@ -42,15 +46,14 @@ def plot_feature_map(path: Path, found: FeatureMap, title: str) -> None:
         place = (left / width, (top - _HEAD - _SIDE + 0.1) / height, (_SIDE - 0.1) / width, (_SIDE - 0.1) / height)
         axes = figure.add_axes(place, xticks=[], yticks=[])
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
-        axes.set_title(visible(model), fontsize=9, parse_math=False, pad=3)
+        head = textwrap.fill(visible(model), _LONGEST)
+        axes.set_title(head, fontsize=9 if len(head) <= _LONGEST else 7, parse_math=False, pad=3)
         for task in range(len(found.tasks)):
             x, y = points[tasks == task].T
             axes.scatter(x, y, s=16, c=colours[tasks == task], marker=_mark(task), linewidths=0, alpha=0.8)
     middle = [colours[tasks == task].mean(0) for task in range(len(found.tasks))]
     handles = [Line2D([], [], color=colour, marker=_mark(task), linestyle="") for task, colour in enumerate(middle)]
-    legend = figure.legend(
-        handles, list(map(visible, found.tasks)), loc="lower center", ncols=_NAMES, fontsize=8, frameon=False
-    )
+    legend = figure.legend(handles, names, loc="lower center", ncols=in_line, fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     with any_letters(), atomic_write(path) as temporary:
