@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import altair
@@ -13,10 +14,11 @@ from gift_lightning.records.page.section import Cells, Chart, Grid, Key, Matrix,
 from gift_lightning.records.report.words import NO_NUMBER
 from gift_lightning.records.run_folder import RunFolder
 
+_MOST = 40  # tasks with a curve, and with cells that hold numbers
 _POINTS = 60  # of a curve of a loss
 _CURVES = 8  # methods whose losses are shown
 _PICTURES = 600_000  # bytes of all replayed images together
-_WIDEST = 1200  # pixels of a replay picture
+_WIDEST = 1500  # pixels of a picture
 
 PATTERNS = ((1, 0), (6, 3), (2, 2))
 """Dashes of lines, by the pattern of their ``Key``."""
@@ -25,9 +27,12 @@ PATTERNS = ((1, 0), (6, 3), (2, 2))
 def curves(runs: Sequence[ReportedRun]) -> Section:
     """Accuracy of every task against the number of learned tasks, the methods overlaid."""
     names = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
-    charts = [Chart(curve(runs, task).properties(width="container", height=150), title=task) for task in names]
+    shown = names[:: -(-len(names) // _MOST)]
+    charts = [Chart(curve(runs, task).properties(width="container", height=150), title=task) for task in shown]
     note = "Before the dotted line a task is predicted zero-shot, at the line it was learned last, behind it a falling"
     note += " line is forgetting. Means over seeds of `zero_shot` (0 tasks learned) and `R` in `results.json`."
+    if len(shown) < len(names):
+        note += f" Of {len(names)} tasks, {len(shown)} are shown; all are in `accuracy_matrix.csv`."
     return Section("Accuracy of every task along the sequence", note, [Grid(charts, keys(runs))])
 
 
@@ -76,10 +81,15 @@ def _cells(group: Group, step: int, column: int) -> list[float]:
 
 
 def matrices(runs: Sequence[ReportedRun]) -> Section:
-    """The accuracy matrix of each run as a heatmap."""
-    parts = []
+    """The accuracy matrix of each run as a heatmap; of many tasks the run's picture."""
+    parts: list[Matrix | Picture] = []
     for run in runs:
         order = list(run.results["tasks"])
+        picture = RunFolder.at(run.folder).matrix_png
+        if len(order) > _MOST:
+            if picture.is_file():
+                parts.append(Picture(_small(picture), f"accuracy matrix of {title_of(run)}", title=title_of(run)))
+            continue
         rows = list(zip(order, run.results["R"], strict=False))
         zero_shot = run.results.get("zero_shot")
         framed: list[int | None] = [None] * bool(zero_shot)
@@ -87,8 +97,8 @@ def matrices(runs: Sequence[ReportedRun]) -> Section:
         parts.append(Matrix(order, [("zero-shot", zero_shot), *rows] if zero_shot else rows, title_of(run), framed))
     note = "Accuracy in percent after each task (rows) on each task (columns): right of the frame zero-shot, in it what"
     note += " was learned last, left of it what is kept. `R` and `zero_shot` in `results.json`."
-    width = 80 + 44 * max(len(part.heads) for part in parts)
-    return Section("Accuracy matrix of each run", note, [Grid(parts, width=width, shown=6)])
+    width = 80 + 44 * max(min(len(run.results["tasks"]), _MOST) for run in runs)
+    return Section("Accuracy matrix of each run", note, [Grid(parts, width=min(width, 900), shown=6)])
 
 
 def losses(runs: Sequence[ReportedRun]) -> Section | None:
@@ -140,13 +150,13 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
     """Seconds of each phase, memory and parameters of each run."""
     phases = ("replay", "train", "evaluate", "zero_shot", "other")
     heads = ["Run", *(f"{phase.replace('_', '-')}, s" for phase in phases), "total, s", "memory, MB"]
-    heads += ["trained", "frozen", "stored"]
+    heads += ["trained", "frozen", "in memory", "stored"]
     rows = []
     for run in runs:
         cost = run.results.get("cost") or {}
         seconds = [sum(value or 0.0 for value in cost.get(f"{phase}_seconds") or []) for phase in phases]
         memory = cost.get("peak_memory_bytes")
-        sizes = [cost.get(f"{kind}_parameters") for kind in ("trainable", "frozen", "stored")]
+        sizes = [cost.get(f"{kind}_parameters") for kind in ("trainable", "frozen", "total", "stored")]
         numbers = [NO_NUMBER if size is None else f"{size:,}" for size in sizes]
         megabytes = NO_NUMBER if memory is None else f"{memory / 1e6:,.0f}"
         rows.append([title_of(run), *(f"{value:,.1f}" for value in [*seconds, sum(seconds)]), megabytes, *numbers])
@@ -154,7 +164,9 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
         "`cost` in `results.json`. Seconds are sums over tasks, memory is the peak. Both are measured: a run that was"
     )
     note += " killed and resumed has other ones, and everything else on this page the same."
-    caption = "Numbers of parameters: trained; frozen in memory beside the CLIP; stored between tasks beside the CLIP."
+    caption = (
+        "Numbers of parameters: trained; frozen beside the CLIP; all in memory; stored between tasks beside the CLIP."
+    )
     return Section("Cost", note, [Cells(heads, rows, caption)])
 
 
@@ -165,16 +177,23 @@ def replayed(runs: Sequence[ReportedRun]) -> Section | None:
     parts: list[Picture] = []
     size = 0
     for run, path in files:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
-        small.thumbnail((_WIDEST, 4 * _WIDEST))
-        buffer = io.BytesIO()
-        small.save(buffer, "WEBP", quality=70)
-        size += buffer.tell()
+        data = _small(path)
+        size += len(data)
         if size > _PICTURES:
             break
-        parts.append(Picture(buffer.getvalue(), f"replayed images of {title_of(run)}", title=title_of(run)))
-    note = "While the latest task was learned, with their texts: `replay.png` of each run, smaller."
+        parts.append(Picture(data, f"replayed images of {title_of(run)}", title=title_of(run)))
+    note = "While the latest task was learned, with their texts; below an image, the likeliest of these texts for the"
+    note += " teacher, in green if the first one is the image's own. `replay.png` of each run, smaller."
     if len(parts) < len(files):
         note += f" Those of {len(files) - len(parts)} more runs would make the page too large."
     return Section("Replayed images", note, [Grid(parts, width=560, shown=4)]) if files else None
+
+
+def _small(path: Path) -> bytes:
+    """A picture as WebP, at most ``_WIDEST`` pixels wide."""
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((_WIDEST, 4 * _WIDEST))
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=70)
+    return buffer.getvalue()

@@ -118,6 +118,15 @@ def test_forty_runs_are_less_than_3_mb(tmp_path: Path) -> None:
     assert text.count('<table class="matrix">') == 40 and "<summary>Show 34 more</summary>" in text
 
 
+def test_of_many_tasks_the_page_holds_some_curves_and_the_picture_of_the_run(tmp_path: Path) -> None:
+    names = [f"Task{number}" for number in range(50)]
+    run = write_run(tmp_path / "long", "GIFT", 0, names)
+    Image.new("RGB", (2000, 2000), "teal").save(run.folder / "accuracy_matrix.png")
+    text = page([run])
+    assert "Of 50 tasks, 25 are shown" in text and text.count('class="chart"') == 1 + 25 + 1
+    assert '<table class="matrix">' not in text and 'alt="accuracy matrix of GIFT, seed 0 (long)"' in text
+
+
 def test_a_killed_and_resumed_run_has_the_same_page_but_for_its_costs(tmp_path: Path) -> None:
     """The folders differ in measured costs alone (``tests.e2e.same_files``)."""
     whole = write_run(tmp_path / "a" / "run", "GIFT", 0, ["A", "B"])
