@@ -15,6 +15,9 @@ from gift_lightning.records.run_folder import RunFolder
 _INDIFFERENT = ("run", "seed_everything", "data.root", "data.cache", "data.replay.init_args.folder", "trainer.logger")
 """Settings that name a run or a place: they change no number."""
 
+_SPEED = frozenset({"activation_checkpointing", "compile", "device", "eval_batch_size", "num_workers"})
+"""Settings of any object that say how fast something runs."""
+
 COLOURS = ("#3b7dd8", "#e8710a", "#12a17c", "#b44ac0", "#d9a400", "#e0405e", "#1aa3b8", "#7a9a01", "#8a63d2", "#a0643c")
 """Of methods, and of parts of a loss: to tell apart on white and on black."""
 
@@ -84,7 +87,8 @@ def _settings(folder: Path, time: int, size: int) -> dict[str, str]:
 
 
 def _is_indifferent(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in _INDIFFERENT)
+    is_speed = key.rpartition(".")[2] in _SPEED
+    return is_speed or any(key == name or key.startswith(f"{name}.") for name in _INDIFFERENT)
 
 
 def _collect(value: Any, key: str, found: dict[str, str]) -> None:

@@ -7,9 +7,11 @@ import altair
 import vl_convert
 
 from gift_lightning.files import atomic_write
+from gift_lightning.records.page.ablation import ablation_pictures
 from gift_lightning.records.page.course import curve
 from gift_lightning.records.page.groups import keys
 from gift_lightning.records.page.looks import LOOKS, VL_VERSION, specification
+from gift_lightning.records.page.overfitting import overfitting_picture
 from gift_lightning.records.page.scatter import scatter_of_width
 from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.published import Published
@@ -21,6 +23,8 @@ _WIDTH = 250  # pixels of a task's chart
 
 def write_pictures(folder: Path, runs: Sequence[ReportedRun], theirs: Sequence[Published] = ()) -> list[Path]:
     """Write ``curves.png``, and ``transfer_last.png`` if there is a Transfer, into ``folder``; their paths.
+
+    Also ``ablation.png`` and ``overfitting.png`` if the page has these sections; further settings are numbered.
 
     Raises:
         InputError: a file cannot be written.
@@ -34,6 +38,11 @@ def write_pictures(folder: Path, runs: Sequence[ReportedRun], theirs: Sequence[P
     points = scatter_of_width(runs, theirs, 3 * _WIDTH)
     if points is not None:
         drawn["transfer_last.png"] = _png(points)
+    for number, sweep in enumerate(ablation_pictures(runs, _WIDTH), 1):
+        drawn["ablation.png" if number == 1 else f"ablation_{number}.png"] = _png(sweep)
+    losses = overfitting_picture(runs, 3 * _WIDTH)
+    if losses is not None:
+        drawn["overfitting.png"] = _png(losses)
     for name, content in drawn.items():
         with atomic_write(folder / name) as temporary:
             temporary.write_bytes(content)

@@ -10,18 +10,22 @@ import jinja2
 import vl_convert
 
 from gift_lightning.records.page import course, differences
+from gift_lightning.records.page.ablation import ablations
 from gift_lightning.records.page.classes import classes_section
 from gift_lightning.records.page.comparison import comparison, tasks
 from gift_lightning.records.page.features import features_section
 from gift_lightning.records.page.groups import grouped
 from gift_lightning.records.page.looks import LOOKS, VL_VERSION, specification
+from gift_lightning.records.page.overfitting import overfitting
 from gift_lightning.records.page.section import Cells, Chart, Grid, Matrix, Picture, ReportedRun, Section
 from gift_lightning.records.published import Published
 
 SECTIONS: tuple[Callable[[Sequence[ReportedRun]], Section | None], ...] = (
     course.curves,
     course.matrices,
+    ablations,
     course.losses,
+    overfitting,
     course.costs,
     classes_section,
     course.replayed,
