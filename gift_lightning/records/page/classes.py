@@ -32,7 +32,9 @@ def classes_section(runs: Sequence[ReportedRun]) -> Section | None:
     names = list(dict.fromkeys(row.task for report in reports for row in report.tasks))
     keys = [Key(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(names)]
     charts = [Chart(_chart(report, keys), title=report.label) for report in reports[:_MOST_CHARTS]]
-    parts: list[Chart | Picture | Cells | Grid] = [_counts(reports), Grid(charts, keys)]
+    parts: list[Chart | Picture | Cells | Grid] = [Grid(charts, keys)]
+    if any(len(report.tasks) > 1 for report in reports):
+        parts.insert(0, _counts(reports))
     for run, report in zip(chosen[:MOST_RUNS], reports, strict=False):
         parts += [_names_first(heads, rows, title) for title, heads, rows in tables(report, _ROWS)[1:] if rows]
         alt = f"Images that {report.label} has forgotten"
