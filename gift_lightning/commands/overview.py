@@ -12,6 +12,7 @@ COMMANDS = {
     "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
     "report": "Show finished runs side by side.",
     "export": "Write the final CLIP of a run for other programs.",
+    "demo": "Show in a browser how the models of finished runs classify an image of yours.",
 }
 """Description of each command, in its own help and in that of the program."""
 
@@ -20,8 +21,8 @@ USAGE = f"{PROGRAM} COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [
 
 DESCRIPTION = (
     "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
-    " 'report RUN [RUN ...]' and 'export --run RUN --out FILE' need no config. With --debug, bad input also shows its"
-    " traceback."
+    " 'report RUN [RUN ...]', 'export --run RUN --out FILE' and 'demo --runs RUN [RUN ...]' need no config. With"
+    " --debug, bad input also shows its traceback."
 )
 """What the program is, above the list of commands."""
 
