@@ -26,18 +26,19 @@ def python_with_gradio(folder: Path) -> str:
     venv.create(folder, with_pip=False, symlinks=True)
     python, site = folder / "bin" / "python", sysconfig.get_path("purelib", vars={"base": str(folder)})
     Path(site, "this.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    install = ["--python", str(python), "install", "--quiet", "--no-compile", "--no-input", "gradio>=6,<7"]
-    done = subprocess.run([sys.executable, "-m", "pip", *install], capture_output=True, text=True, timeout=120)
+    install = ["install", "--quiet", "--no-compile", "--no-input", "--retries=1", "--timeout=10", "gradio>=6,<7"]
+    command = [sys.executable, "-m", "pip", "--python", str(python), *install]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"Gradio cannot be installed: {done.stderr.strip().splitlines()[-1]}")
     return str(python)
 
 
 @contextmanager
-def served(python: str, runs: Sequence[Path], *flags: str) -> Iterator[str]:
+def served(python: str, runs: Sequence[Path], *flags: str, **variables: str) -> Iterator[str]:
     """The address of the page of runs, for the time of the context; the command ends with 0 after Ctrl-C."""
     command = [python, "-m", "gift_lightning", "demo", "--runs", *map(str, runs), *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

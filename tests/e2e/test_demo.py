@@ -142,13 +142,16 @@ def test_the_page_in_a_browser(reference: Path, tmp_path: Path, browser: webdriv
         wait = WebDriverWait(browser, 30)
         return wait.until(lambda chrome: chrome.find_elements(By.CSS_SELECTOR, selector))[0].get_attribute("innerText")
 
-    with served(python, [reference, EARLIER / "condu"], "--port", port) as address:
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    with served(python, [reference, EARLIER / "condu"], "--port", port, TMPDIR=str(uploads)) as address:
         browser.get(address)
         assert GUIDE in shown(".message")
         browser.find_element(By.CSS_SELECTOR, "textarea").send_keys("sea\nsky\n<b>bold</b>")
         browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(image))
         table = shown(".answers table")
         assert all(word in table for word in ("pre-trained", "after Flags", "after Counting", "sea", "<b>bold</b>"))
+        assert [*uploads.rglob("image.png")]
         assert "after the last task alone" in shown(".answers figure:nth-of-type(2) p")
         grounds = set()
         for theme, width in (("light", 400), ("light", 1600), ("dark", 400)):
@@ -170,3 +173,4 @@ def test_the_page_in_a_browser(reference: Path, tmp_path: Path, browser: webdriv
         ]
         assert asked and all(url.startswith((address, "data:", "blob:")) for url in asked), asked
         assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not [*uploads.rglob("*.png")]

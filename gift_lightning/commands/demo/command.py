@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
+from threading import Event
 
 from gift_lightning.commands.overview import COMMANDS, PROGRAM
 from gift_lightning.console import plain_console
@@ -31,7 +33,8 @@ def main(arguments: Sequence[str]) -> None:
     runs = {str(run): KeptModels(path_of(run)) for run in dict.fromkeys(options.runs)}
     with serve(runs, port) as address:
         plain_console().print(f"The page is at {address} until Ctrl-C.", soft_wrap=True)
-        _wait()
+        with suppress(KeyboardInterrupt):
+            Event().wait()
 
 
 def _port(text: str | None) -> int | None:
@@ -41,13 +44,3 @@ def _port(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
         raise InputError(f"--port is {text}: give a number from 1 to 65535.")
     return int(text)
-
-
-def _wait() -> None:
-    """Wait for Ctrl-C."""
-    import threading
-
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        return

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from gift_lightning.commands.demo.answer import GUIDE, answer
@@ -33,32 +34,34 @@ def serve(runs: Mapping[str, KeptModels], port: int | None) -> Iterator[str]:
     Raises:
         InputError: the port is in use.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import
-    import gradio
+    # both before the import
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    with TemporaryDirectory() as os.environ["GRADIO_TEMP_DIR"]:  # for the images
+        import gradio
 
-    # Gradio's own fonts come from Google
-    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    page = _page(runs)
-    try:
-        _, address, _ = page.launch(
-            server_name="127.0.0.1",
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            ssr_mode=False,
-            enable_monitoring=False,
-            footer_links=[],
-            theme=theme,
-            css=STYLE + _IMAGE_STYLE,
-        )
-    except OSError as error:
-        fault = "No port from 7860 to 7959 is free" if port is None else f"Port {port} is in use"
-        raise InputError(f"{fault}: name another with --port.") from error
-    try:
-        yield address
-    finally:
-        page.close(verbose=False)
+        # Gradio's own fonts come from Google
+        theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+        page = _page(runs)
+        try:
+            _, address, _ = page.launch(
+                server_name="127.0.0.1",
+                server_port=port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                enable_monitoring=False,
+                footer_links=[],
+                theme=theme,
+                css=STYLE + _IMAGE_STYLE,
+            )
+        except OSError as error:
+            fault = "No port from 7860 to 7959 is free" if port is None else f"Port {port} is in use"
+            raise InputError(f"{fault}: name another with --port.") from error
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
 
 
 def _page(runs: Mapping[str, KeptModels]) -> Any:
@@ -68,12 +71,14 @@ def _page(runs: Mapping[str, KeptModels]) -> Any:
     def reply(file: dict[str, Any] | None, class_names: str | None, templates: str | None) -> str:
         return answer(runs, Path(file["path"]) if file else None, class_names or "", templates or "")
 
-    with gradio.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with gradio.Blocks(title=_TITLE, analytics_enabled=False) as page:
         gradio.HTML(_HEAD)
         with gradio.Row():
             with gradio.Column(scale=1, min_width=280):
                 image = gradio.Image(label="Image", type="filepath", sources=["upload", "clipboard"], height=260)
-                names = gradio.Textbox(label="Class names", info="One a line, or one line with commas.", lines=4)
+                names = gradio.Textbox(
+                    label="Class names", info="One a line, or one line with commas.", lines=4, max_lines=10
+                )
                 ask = gradio.Button("Classify", variant="primary")
                 with gradio.Accordion("Prompts", open=False):
                     templates = gradio.Textbox(
@@ -82,7 +87,7 @@ def _page(runs: Mapping[str, KeptModels]) -> Any:
             with gradio.Column(scale=3, min_width=320):
                 shown = gradio.HTML(message(GUIDE))
         gradio.on(
-            [ask.click, image.change],
+            [ask.click, names.submit, templates.submit, image.change],
             reply,
             [image, names, templates],
             shown,

@@ -19,7 +19,7 @@ STYLE = """
 .answers table, .answers tr, .answers th, .answers td {border: 0}
 .answers table {border-collapse: separate; border-spacing: 2px; font-variant-numeric: tabular-nums; margin: 0}
 .answers th {font-weight: 500; padding: 2px 6px}
-.answers thead th {vertical-align: bottom; padding: 2px}
+.answers thead th {vertical-align: bottom; padding: 2px; height: 8em}
 .answers thead th span {writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap}
 .answers tbody th {text-align: left; min-width: 5em; max-width: 16em; overflow-wrap: break-word; position: sticky;
   left: 0; background: var(--body-background-fill)}
@@ -29,7 +29,7 @@ STYLE = """
 .answers tbody td.strong {color: white}
 .answers tbody td.best {border-color: var(--body-text-color); font-weight: 700}
 .answers p, .message {max-width: 44em; margin: 6px 0}
-.answers figure p {max-width: 24em}
+.answers figure p {max-width: 18em}
 .answers .note {flex-basis: 100%; opacity: .8}
 .message.fault {border-left: 4px solid #dc2626; padding-left: 12px}
 @media (max-width: 640px) {
@@ -64,7 +64,7 @@ def tables(
     left = len(class_names) - len(rows)
     further = [f"Left out: {left} classes that no model has among its first {FIRST}."] if left else []
     tables = "".join(_table(run, models, said[run].tolist(), class_names, rows) for run, models in runs.items())
-    explained = "Probabilities in percent; a frame marks the first class of each model."
+    explained = "Probabilities in percent; a frame marks the answer of each model."
     lines = "".join(f"<p>{escape(note)}</p>" for note in [explained, *further, *notes])
     return f'<div class="answers">{tables}<div class="note">{lines}</div></div>'
 
