@@ -13,6 +13,7 @@ COMMANDS = {
     "report": "Show runs side by side: a table, one page with charts, or pictures.",
     "features": "Draw test images in the space of features of each model that a finished run has kept.",
     "export": "Write the final CLIP of a run for other programs.",
+    "demo": "Show in a browser how the models of finished runs classify an image of yours.",
 }
 """Description of each command, in its own help and in that of the program."""
 
@@ -21,8 +22,8 @@ USAGE = f"{PROGRAM} COMMAND --config FILE [--config OVERLAY] [--KEY VALUE ...] [
 
 DESCRIPTION = (
     "Continual learning of CLIP, from YAML files; every key is also a flag, as in --data.steps 200."
-    " 'report RUN [RUN ...]' and 'export --run RUN --out FILE' need no config. With --debug, bad input also shows its"
-    " traceback."
+    " 'report RUN [RUN ...]', 'features RUN', 'export --run RUN --out FILE' and 'demo --runs RUN [RUN ...]' need no"
+    " config. With --debug, bad input also shows its traceback."
 )
 """What the program is, above the list of commands."""
 

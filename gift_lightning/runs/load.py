@@ -38,13 +38,24 @@ def load(run: str | Path) -> ContinualCLIP:
             ``callbacks`` or ``datamodules`` hides that of gift-lightning.
     """
     folder = RunFolder.at(run)
-    clip = final_clip(folder)
-    settings = from_environment(folder.read_config(), "model")
-    settings["init_args"]["clip"] = vars(clip)
-    model = _made(settings, folder.config)
+    model = _method(folder, final_clip(folder))
     if folder.knowledge.is_file():
         model.load_knowledge(load_tensors(folder.knowledge))
-    return model.eval()
+    return model
+
+
+def load_start(run: str | Path) -> ContinualCLIP:
+    """The model that a finished run began with, whose accuracies are the zero-shot row; as ``load`` otherwise."""
+    folder = RunFolder.at(run)
+    return _method(folder, _first_clip(folder, _finished(folder)))
+
+
+def _method(folder: RunFolder, clip: CLIPSource) -> ContinualCLIP:
+    """The method of a run with a CLIP, in evaluation mode, as it is before the first task."""
+    settings = from_environment(folder.read_config(), "model")
+    settings["init_args"]["clip"] = vars(clip)
+    method: ContinualCLIP = _made(settings, folder.config)
+    return method.eval()
 
 
 def put_final_state(method: ContinualCLIP, folder: RunFolder) -> None:
@@ -130,19 +141,8 @@ def final_clip(folder: RunFolder) -> CLIPSource:
     Raises:
         InputError: there is no finished run in the folder, or its config or weights are missing.
     """
-    results = folder.read_results()
-    if results is None:
-        raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
-    if not results["complete"]:
-        remedy = advice("go on with fit and --ckpt_path last", "let fit go on with it")
-        raise InputError(f"{folder.path} holds an unfinished run: {remedy}.")
-    config = folder.read_config()
-    if config["model"]["class_path"].rpartition(".")[2] != results["method"]:
-        raise InputError(f"{folder.config} and {folder.results} are of different runs: restore them.")
-    try:
-        start = CLIPSource(**from_environment(config, "model")["init_args"]["clip"])
-    except TypeError as error:
-        raise InputError(f"{folder.config} is damaged ({error}): restore it, or delete {folder.path}.") from error
+    results = _finished(folder)
+    start = _first_clip(folder, results)
     if not results["learns"]:
         return start
     weights = folder.final_weights(len(results["R"]))
@@ -152,6 +152,28 @@ def final_clip(folder: RunFolder) -> CLIPSource:
         raise InputError(f"{weights} are not the weights with which this run ended: restore them, or run again.")
     # a method with knowledge leaves the CLIP as it was
     return start if weights == folder.knowledge else replace(start, weights=str(weights))
+
+
+def _finished(folder: RunFolder) -> dict[str, Any]:
+    """The results of a finished run."""
+    results = folder.read_results()
+    if results is None:
+        raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
+    if not results["complete"]:
+        remedy = advice("go on with fit and --ckpt_path last", "let fit go on with it")
+        raise InputError(f"{folder.path} holds an unfinished run: {remedy}.")
+    return results
+
+
+def _first_clip(folder: RunFolder, results: dict[str, Any]) -> CLIPSource:
+    """The CLIP that a run began with."""
+    config = folder.read_config()
+    if config["model"]["class_path"].rpartition(".")[2] != results["method"]:
+        raise InputError(f"{folder.config} and {folder.results} are of different runs: restore them.")
+    try:
+        return CLIPSource(**from_environment(config, "model")["init_args"]["clip"])
+    except TypeError as error:
+        raise InputError(f"{folder.config} is damaged ({error}): restore it, or delete {folder.path}.") from error
 
 
 def weights_to_test(path: str, folder: RunFolder) -> tuple[Path, dict[str, Tensor]]:

@@ -21,7 +21,7 @@ FEW = ["--data.replay.images_per_task", "12", "--data.replay.batch_size", "4"]
 SMALL_CLIP = ["--model.clip.name", "package:datamodules.mini.clip", "--model.clip.pretrained", "null"]
 ELSEWHERE = ("git ", "make ", "pip ", "#", "srun ")
 """Installing is tested where the repository is, clusters where there is one."""
-NEEDS = ("# needs the data", "# needs the network")
+NEEDS = ("# needs the data", "# needs the network", "# needs Gradio")
 
 
 def commands() -> list[list[str]]:

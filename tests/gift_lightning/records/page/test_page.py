@@ -4,8 +4,7 @@ import html
 import io
 import json
 import re
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import pytest
 from PIL import Image
 from rich.console import Console
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -171,21 +168,6 @@ def test_the_command_writes_the_page_or_pictures(runs: list[ReportedRun], tmp_pa
 def test_flags_that_do_not_go_together(runs: list[ReportedRun], flags: list[str], told: str) -> None:
     status, _, error = call("report", str(runs[0].folder), *flags)
     assert status != 0 and told in error
-
-
-@pytest.fixture
-def browser() -> Iterator[webdriver.Chrome]:
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("there is no chromium with its chromedriver: apt-get install chromium chromium-driver")
-    options = Options()
-    options.binary_location = program
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
 
 
 def test_the_page_in_a_browser(runs: list[ReportedRun], tmp_path: Path, browser: webdriver.Chrome) -> None:
