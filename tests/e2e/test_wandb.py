@@ -94,6 +94,38 @@ def test_metrics_of_the_sequence(parts: list[list[Record]], run: Path) -> None:
         assert summary[name] == pytest.approx(results["metrics"][name.lower()])
 
 
+def test_rows_of_both_parts_are_those_of_one_run(parts: list[list[Record]], run: Path) -> None:
+    rows: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        steps = [row["_step"] for row in histories([part])]
+        assert steps == list(range(steps[0], steps[0] + len(steps)))
+    for row in histories(parts):  # the second part repeats rows after the checkpoint, with the same numbers and values
+        logged = {key: value for key, value in row.items() if isinstance(value, float | int) and key[0] != "_"}
+        assert rows.setdefault(row["_step"], logged) == logged
+    assert sorted(rows) == list(range(len(rows)))
+    in_order = [rows[step] for step in sorted(rows)]
+    assert [row["cl/task"] for row in in_order if "cl/accuracy/Flags" in row] == [0, 1, 2, 3]
+    losses = [row["trainer/global_step"] for row in in_order if "loss/task" in row]
+    assert losses == sorted(set(losses))
+    table = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    at = table[0].index("loss/task")
+    assert losses == [int(line[0]) for line in table[1:] if line[at]]
+
+
+def test_charts_of_lines(parts: list[list[Record]], run: Path) -> None:
+    results = read_results(run)
+    charts = {}
+    for name in ("curves", "averages"):
+        tables = [json.loads(path.read_text()) for path in run.glob(f"wandb/*/files/media/table/cl/{name}_table_*.json")]
+        charts[name] = {(key, step): value for step, key, value in max((t["data"] for t in tables), key=len)}
+    for step, row in enumerate([results["zero_shot"], *results["R"]]):
+        assert [charts["curves"][name, step] for name in results["tasks"]] == pytest.approx(row)
+    assert charts["averages"]["Last", 3] == pytest.approx(results["metrics"]["last"])
+    assert charts["averages"]["Transfer", 1] == pytest.approx(sum(results["R"][0][1:]) / 2)
+    configs = [values(record.config.update) for record in parts[-1] if record.HasField("config")]
+    assert any("lineseries" in json.dumps(config) for config in configs)
+
+
 def test_losses_against_the_step(parts: list[list[Record]]) -> None:
     steps = [row["trainer/global_step"] for row in histories(parts) if "loss/image_distillation" in row]
     assert len(set(steps)) > 3
