@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
 from rich.console import RenderableType
 from rich.text import Text
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ from gift_lightning.records.run_folder import SCHEMA, RunFolder
 from gift_lightning.records.sequence_logger import SequenceLogger
 from gift_lightning.tensors import checksum_in
 
-_Logger = TypeVar("_Logger", bound=Logger)
+_Logger = TypeVar("_Logger")
 
 
 class RunRecord(TaskCallback):
@@ -96,7 +95,7 @@ class RunRecord(TaskCallback):
         sequence, replay = sequence_of(trainer), sequence_of(trainer).replay
         if replay is not None and sequence.replays_in(task):
             for logger in _loggers(trainer, SequenceLogger):
-                logger.log_replay(replay.pairs, replay.texts, task)
+                logger.log_replay(replay.pairs, replay.texts, task, trainer.global_step)
 
     def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence = sequence_of(trainer)
@@ -113,7 +112,7 @@ class RunRecord(TaskCallback):
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self.folder is not None:
             for logger in _loggers(trainer, SequenceLogger):
-                logger.log_results(results, self.folder.matrix_png)
+                logger.log_results(results, self.folder.matrix_png, trainer.global_step)
         if trainer.is_global_zero and method.learning != "none" and task < sequence_of(trainer).num_tasks - 1:
             _show(accuracy_table(results), task_time(results))
 

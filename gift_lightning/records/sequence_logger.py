@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
 
-
-class SequenceLogger(Logger):
-    """A logger that shows the matrix and the replayed images of a run, and goes on where a checkpoint was written.
+class SequenceLogger:
+    """A base beside Lightning's: shows matrix and replayed images of a run, and goes on at a checkpoint's place.
 
     ``RunRecord`` calls it beside the methods of every logger: ``begin`` before anything is logged, ``position`` for
     each checkpoint. Subclasses log on the first rank alone.
@@ -26,21 +24,23 @@ class SequenceLogger(Logger):
         """The place after all that is logged by now, for a checkpoint: plain values."""
         raise NotImplementedError
 
-    def log_results(self, results: Mapping[str, Any], picture: Path) -> None:
+    def log_results(self, results: Mapping[str, Any], picture: Path, step: int) -> None:
         """Log the accuracy matrix.
 
         Args:
             results: content of ``results.json``.
             picture: the file ``accuracy_matrix.png``.
+            step: of the optimiser.
         """
         raise NotImplementedError
 
-    def log_replay(self, pairs: Any, texts: Sequence[str], task: int) -> None:
+    def log_replay(self, pairs: Any, texts: Sequence[str], task: int, step: int) -> None:
         """Log some of the replayed images of ``task``.
 
         Args:
             pairs: map-style set of ``(PIL image, index into texts, or -1)``.
             texts: the distinct texts of the set.
             task: its number, from 0.
+            step: of the optimiser.
         """
         raise NotImplementedError

@@ -30,9 +30,9 @@ _LINES = {
 class SequenceTensorBoardLogger(SequenceLogger, TensorBoardLogger):
     """Event files in the folder ``tensorboard`` of the run: scalars, the accuracy matrix, its picture, replayed images.
 
-    Scalars have the optimiser step; matrix and pictures the number of learned tasks, replayed images the number of the
-    task, from 1. A run that was killed and resumed leaves the events of an uninterrupted one: each checkpoint holds the
-    sizes of the event files, and what was written after it is cut off.
+    The step of ``cl/...`` is the number of learned tasks, of replayed images the number of the task, from 1; that of
+    all else is the optimiser step. A run that was killed and resumed leaves the events of an uninterrupted one: each
+    checkpoint holds the sizes of the event files, and what was written after it is cut off.
 
     Args:
         save_dir: the run's folder, of this run alone.
@@ -46,6 +46,11 @@ class SequenceTensorBoardLogger(SequenceLogger, TensorBoardLogger):
             super().__init__(str(path_of(save_dir)), name="tensorboard", version="", default_hp_metric=False)
         except ModuleNotFoundError as error:
             raise InputError("TensorBoard is not installed: pip install tensorboard.") from error
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        values = dict(metrics)
+        super().log_metrics(values, int(values.pop("cl/task", step or 0)))
 
     @rank_zero_only
     def begin(self, position: dict[str, int] | None) -> None:
@@ -65,7 +70,7 @@ class SequenceTensorBoardLogger(SequenceLogger, TensorBoardLogger):
         return {path.name: path.stat().st_size for path in self._files()}
 
     @rank_zero_only
-    def log_results(self, results: Mapping[str, Any], picture: Path) -> None:
+    def log_results(self, results: Mapping[str, Any], picture: Path, step: int) -> None:
         rows = [("zero-shot", results["zero_shot"]), *zip(results["tasks"], results["R"], strict=False)]
         cells = [[markdown(name), *map(percent, row)] for name, row in rows]
         table = markdown_table(["after", *map(markdown, results["tasks"])], cells)
@@ -73,7 +78,7 @@ class SequenceTensorBoardLogger(SequenceLogger, TensorBoardLogger):
         self._add_picture("cl/heatmap", picture, len(results["R"]))
 
     @rank_zero_only
-    def log_replay(self, pairs: Any, texts: Sequence[str], task: int) -> None:
+    def log_replay(self, pairs: Any, texts: Sequence[str], task: int, step: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             picture = Path(folder) / "replay.png"
             plot_replay_grid(picture, pairs, texts, f"Replayed while learning task {task + 1}")

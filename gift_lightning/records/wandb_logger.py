@@ -106,23 +106,23 @@ class SequenceWandbLogger(SequenceLogger, WandbLogger):
         return int(self.experiment.step) if self._repeated is None else self._repeated
 
     @rank_zero_only
-    def log_results(self, results: Mapping[str, Any], picture: Path) -> None:
+    def log_results(self, results: Mapping[str, Any], picture: Path, step: int) -> None:
         import wandb
 
         rows = [["zero-shot", results["zero_shot"]], *zip(results["tasks"], results["R"], strict=False)]
         table = wandb.Table(columns=["after", *results["tasks"]], data=[[name, *row] for name, row in rows])
         pictures = {"cl/accuracy_matrix": table, "cl/heatmap": wandb.Image(str(picture))}
-        self._log_task(len(results["R"]), pictures | _charts(results))
+        self._log_task(len(results["R"]), pictures | _charts(results), step)
         figures = {name.capitalize(): metrics_of(results)[name] for name in _MEANS}
         self.experiment.summary.update(figures)
 
     @rank_zero_only
-    def log_replay(self, pairs: Any, texts: Sequence[str], task: int) -> None:
+    def log_replay(self, pairs: Any, texts: Sequence[str], task: int, step: int) -> None:
         import wandb
 
         chosen = [pairs[index] for index in spread(len(pairs), _IMAGES)]
         images = [wandb.Image(image, caption=texts[text] if text >= 0 else None) for image, text in chosen]
-        self._log_task(task + 1, {"cl/replay": images})
+        self._log_task(task + 1, {"cl/replay": images}, step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -132,10 +132,10 @@ class SequenceWandbLogger(SequenceLogger, WandbLogger):
             self._experiment = None
             self._on_task_axis.clear()
 
-    def _log_task(self, learned: int, values: dict[str, Any]) -> None:
+    def _log_task(self, learned: int, values: dict[str, Any], step: int) -> None:
         # the table of a chart is logged under a name of its own
         self._put_on_task_axis({**values, **{f"{name}_table": None for name in values if name in _CHARTS}})
-        self._log({_AXIS: learned, **values})
+        self._log({_AXIS: learned, "trainer/global_step": step, **values})
 
     def _log(self, values: dict[str, Any]) -> None:
         run = self.experiment

@@ -1,4 +1,4 @@
-"""TensorBoard: the event files of a run that was killed and resumed, read back; and what is said without the package."""
+"""TensorBoard: the event files of a run that was killed and resumed, read back; and a sentence without the package."""
 
 import io
 import os
@@ -41,8 +41,8 @@ def events(run: Path) -> Any:
 def test_scalars_are_those_of_the_csv(events: Any, run: Path) -> None:
     lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
     for name in events.Tags()["scalars"]:
-        column = lines[0].index(name)
-        rows = [(int(line[0]), float(line[column])) for line in lines[1:] if line[column]]
+        column, axis = lines[0].index(name), lines[0].index("cl/task" if name.startswith("cl/") else "step")
+        rows = [(int(float(line[axis])), float(line[column])) for line in lines[1:] if line[column]]
         logged = [(event.step, event.value) for event in events.Scalars(name)]
         assert [step for step, _ in logged] == [step for step, _ in rows], name
         assert [value for _, value in logged] == pytest.approx([value for _, value in rows], rel=1e-6), name
@@ -59,9 +59,17 @@ def test_matrix_and_pictures_once_for_each_task(events: Any, run: Path) -> None:
     for entries in (matrix, heatmap, replay):
         assert [entry.step for entry in entries] == [1, 2, 3]
     text = matrix[-1].tensor_proto.string_val[0].decode()
-    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == ["| zero-shot", "| Flags", "| Shapes", "| Counting"]
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
+        "| zero-shot",
+        "| Flags",
+        "| Shapes",
+        "| Counting",
+    ]
     assert f"{results['R'][-1][-1]:.1f} |" in text.splitlines()[-1]
-    with Image.open(run / "accuracy_matrix.png") as file, Image.open(io.BytesIO(heatmap[-1].encoded_image_string)) as shown:
+    with (
+        Image.open(run / "accuracy_matrix.png") as file,
+        Image.open(io.BytesIO(heatmap[-1].encoded_image_string)) as shown,
+    ):
         assert np.array_equal(np.asarray(file.convert("RGB")), np.asarray(shown))
 
 

@@ -116,7 +116,9 @@ def test_charts_of_lines(parts: list[list[Record]], run: Path) -> None:
     results = read_results(run)
     charts = {}
     for name in ("curves", "averages"):
-        tables = [json.loads(path.read_text()) for path in run.glob(f"wandb/*/files/media/table/cl/{name}_table_*.json")]
+        tables = [
+            json.loads(path.read_text()) for path in run.glob(f"wandb/*/files/media/table/cl/{name}_table_*.json")
+        ]
         charts[name] = {(key, step): value for step, key, value in max((t["data"] for t in tables), key=len)}
     for step, row in enumerate([results["zero_shot"], *results["R"]]):
         assert [charts["curves"][name, step] for name in results["tasks"]] == pytest.approx(row)
