@@ -19,6 +19,7 @@ from gift_lightning.records.report.words import metrics_of, row_weights
 from gift_lightning.records.sequence_logger import SequenceLogger
 
 _AXIS = "cl/task"
+_FLUSH_INTERVAL = "x_transaction_log_flush_interval"  # seconds of rows that SIGKILL loses; 15 by default
 _IMAGES = 32
 _MEANS = ("transfer", "avg", "last")
 _CHARTS = ("cl/curves", "cl/averages")
@@ -74,6 +75,8 @@ class SequenceWandbLogger(SequenceLogger, WandbLogger):
 
             try:
                 self._wandb_init |= {"id": _run_id(Path(str(self.save_dir))), "mode": self._mode()}
+                if _FLUSH_INTERVAL in wandb.Settings.model_fields:  # its versions may drop it
+                    self._wandb_init["settings"] = wandb.Settings(**{_FLUSH_INTERVAL: 0.1})
                 super().experiment.define_metric(_AXIS)
             except (wandb.errors.Error, OSError) as error:
                 raise InputError(

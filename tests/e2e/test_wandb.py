@@ -1,6 +1,7 @@
 """Weights & Biases offline: one run for a sequence that was killed and resumed, read back from its files."""
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,15 @@ from typing import Any
 
 import pytest
 import wandb
+import yaml
 from wandb.proto.wandb_internal_pb2 import Record
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from gift_lightning.records.wandb_logger import SequenceWandbLogger
 from tests.e2e.conftest import CONFIG, kill_at, read_results, run_command
 
 HERE, CONF = Path(__file__).parent, Path(__file__).parents[2] / "conf"
+DOCS = CONF.parent / "docs" / "logging.md"
 GIFT = [f"--config={path}" for path in (CONFIG, HERE / "gift.yaml", CONF / "logger" / "wandb.yaml")]
 
 
@@ -34,6 +38,11 @@ def records(path: Path) -> Iterator[Record]:
             yield record
 
 
+def sweep(text: str) -> str:
+    """The configuration of a sweep in the documentation."""
+    return text.partition("```yaml\n")[2].partition("```")[0]
+
+
 def values(items: Any) -> dict[str, Any]:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
 
@@ -43,8 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed in its second task and resumed."""
     root = tmp_path_factory.mktemp("wandb")
     argv, log = ["fit", *GIFT, "--run.root", str(root)], root / "log.txt"
-    # as by Ctrl-C: what W&B has on disk after SIGKILL is a matter of chance
-    assert run_command([*argv, *kill_at("step", 8), "--trainer.callbacks.signal_number", "2"], log) != 0
+    assert run_command([*argv, *kill_at("step", 14)], log) == -9
     assert run_command([*argv, "--ckpt_path", "last"], log) == 0, log.read_text()
     return next(root.glob("*/results.json")).parent
 
@@ -126,6 +134,28 @@ def test_charts_of_lines(parts: list[list[Record]], run: Path) -> None:
     assert charts["averages"]["Transfer", 1] == pytest.approx(sum(results["R"][0][1:]) / 2)
     configs = [values(record.config.update) for record in parts[-1] if record.HasField("config")]
     assert any("lineseries" in json.dumps(config) for config in configs)
+
+
+def test_names_of_the_documentation(parts: list[list[Record]]) -> None:
+    text = DOCS.read_text()
+    logged = {name for row in histories(parts) for name in row if name.startswith(("cl/", "loss/", "lr", "fisher/"))}
+    documented = set(re.findall(r"`(cl/\w+|lr)(?:/<task>)?`", text))
+    stems = {"/".join(name.split("/")[:2]).removesuffix("_table") for name in logged}
+    assert {name for name in stems if name.startswith(("cl/", "lr"))} == documented
+    assert yaml.safe_load(sweep(text))["metric"]["name"] in logged
+
+
+def test_command_of_a_sweep(tmp_path: Path) -> None:
+    described = yaml.safe_load(sweep(DOCS.read_text()))
+    (name, choices), *_ = described["parameters"].items()
+    flags = create_sweep_command_args({"args": {name: {"value": choices["values"][0]}}})["args"]
+    argv = [flag for part in described["command"][3:] for flag in (flags if part == "${args}" else [part])]
+    argv = [flag.replace("=conf/", f"={CONF}/") for flag in argv]
+    log = tmp_path / "log.txt"
+    assert run_command([*argv, "--print_config"], log, WANDB_RUN_ID="abc123") == 0, log.read_text()
+    printed = yaml.safe_load(log.read_text())
+    assert printed["model"]["init_args"]["consolidation_weight"] == choices["values"][0]
+    assert "WANDB_RUN_ID" in printed["run"]["name"] or printed["run"]["name"] == "sweep_abc123"
 
 
 def test_losses_against_the_step(parts: list[list[Record]]) -> None:
