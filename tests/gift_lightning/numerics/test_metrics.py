@@ -124,7 +124,7 @@ def test_figures_of_the_documentation():
     docs = Path(__file__).parents[3] / "docs"
     drawing = ElementTree.parse(docs / "matrix.svg").getroot()
     cells = [float(text.text) for text in drawing.iter(f"{SVG}text") if "cell" in text.get("class", "").split()]
-    assert cells[3:] == sum(R, [])
+    assert cells[3:] == [cell for row in R for cell in row]
     shown = "".join(drawing.itertext())
     assert all(f"{name.capitalize()} {summary(R)[name]:.1f}" in shown for name in ("transfer", "avg", "last"))
     rows = [line.strip("| ").split(" | ") for line in (docs / "metrics.md").read_text().splitlines() if line[:1] == "|"]
