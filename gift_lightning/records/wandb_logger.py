@@ -19,7 +19,7 @@ from gift_lightning.records.report.words import metrics_of, row_weights
 from gift_lightning.records.sequence_logger import SequenceLogger
 
 _AXIS = "cl/task"
-_FLUSH_INTERVAL = "x_transaction_log_flush_interval"  # seconds of rows that SIGKILL loses; 15 by default
+_FLUSH: dict[str, Any] = {"x_transaction_log_flush_interval": 0.1}  # seconds of rows that SIGKILL loses; else 15
 _IMAGES = 32
 _MEANS = ("transfer", "avg", "last")
 _CHARTS = ("cl/curves", "cl/averages")
@@ -75,8 +75,8 @@ class SequenceWandbLogger(SequenceLogger, WandbLogger):
 
             try:
                 self._wandb_init |= {"id": _run_id(Path(str(self.save_dir))), "mode": self._mode()}
-                if _FLUSH_INTERVAL in wandb.Settings.model_fields:  # its versions may drop it
-                    self._wandb_init["settings"] = wandb.Settings(**{_FLUSH_INTERVAL: 0.1})
+                if _FLUSH.keys() <= wandb.Settings.model_fields.keys():  # its versions may drop it
+                    self._wandb_init["settings"] = wandb.Settings(**_FLUSH)
                 super().experiment.define_metric(_AXIS)
             except (wandb.errors.Error, OSError) as error:
                 raise InputError(
