@@ -19,6 +19,7 @@ quickstart: $(BASE)  ## install, take a small CLIP through six tasks by fine-tun
 	$(RUN) -m gift_lightning fit --config conf/mini/finetune.yaml --run.name quickstart_finetune --ckpt_path last
 	$(RUN) -m gift_lightning fit --config conf/quickstart.yaml --ckpt_path last
 	$(RUN) -m gift_lightning report runs/quickstart_finetune runs/quickstart
+	$(RUN) -m gift_lightning report runs/quickstart_finetune runs/quickstart --out runs/report.html
 
 # a test computes on one thread; the tests of a file share a process, and what is made for all of them
 test: $(DEV) lint  ## install with the tools for development, then lint and run all tests

@@ -3,6 +3,7 @@
 from callbacks.accuracy_matrix import AccuracyMatrix
 from callbacks.exemplar_selection import ExemplarSelection
 from callbacks.fisher_estimate import FisherEstimate, FisherShares
+from callbacks.held_out_pairs import HeldOutPairs
 from callbacks.prototypes import Prototypes
 from callbacks.run_record import RunRecord
 from callbacks.run_time import RunTime
@@ -19,6 +20,7 @@ __all__ = [
     "ExemplarSelection",
     "FisherEstimate",
     "FisherShares",
+    "HeldOutPairs",
     "Prototypes",
     "RunRecord",
     "RunTime",

@@ -1,6 +1,6 @@
 """Features of whole sets of images, and of the class prompts of a step, by all ranks together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -48,6 +48,32 @@ def encode_images(
         share = share.to(features.device)
         encoded[share], all_labels[share] = features, torch.cat([labels for _, labels in batches]).to(features.device)
     return _sum_over_ranks(trainer, encoded), _sum_over_ranks(trainer, all_labels)
+
+
+@torch.no_grad()
+def likeliest_texts(
+    trainer: Trainer, clip: CLIP, images: ReplayImages, rows: Sequence[int], texts: Sequence[str], most: int = 3
+) -> list[list[tuple[str, float]]]:
+    """The ``most`` likeliest of ``texts`` for each of some images, with probabilities in percent; by one rank alone.
+
+    Args:
+        trainer: of the run.
+        clip: frozen, which says so.
+        images: a set.
+        rows: numbers of the images in the set, few enough for one forward pass.
+        texts: at least one, distinct.
+        most: texts for each image.
+    """
+    with trainer.precision_plugin.val_step_context():
+        (batch, _), *_ = images.batches(torch.tensor(rows), len(rows))
+        features = clip.encode_image(batch.to(trainer.strategy.root_device, clip.logit_scale.dtype))
+        logits = clip.logit_scale * features @ clip.encode_texts(texts).T
+    numbers = logits.topk(min(most, len(texts))).indices  # of logits: small probabilities are all 0
+    probabilities = 100 * logits.float().softmax(1).gather(1, numbers)
+    return [
+        [(texts[number], value) for number, value in zip(*row, strict=True)]
+        for row in zip(numbers.tolist(), probabilities.tolist(), strict=True)
+    ]
 
 
 @contextmanager

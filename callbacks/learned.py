@@ -50,9 +50,10 @@ class Learned:
             return
         knowledge = method.knowledge()
         contents = {(tensor.numel(), crc32_of(tensor)) for tensor in knowledge.values()}
+        endings = {ending for key in knowledge for ending in _endings(key)}
         for name, tensor in _tensors(method):
             checksum = crc32_of(tensor)
-            if self.start.get(name) == checksum or _is_named(name, knowledge):
+            if self.start.get(name) == checksum or name in endings or not knowledge.keys().isdisjoint(_places(name)):
                 continue
             if (tensor.numel(), checksum) in contents:
                 continue
@@ -79,9 +80,17 @@ def check_trained(method: Method) -> None:
             raise _lost(method, name, "learns")
 
 
-def _is_named(name: str, knowledge: Mapping[str, Tensor]) -> bool:
-    """Whether a tensor, or the list or module that it is in, is in ``knowledge`` by its name."""
-    return any(key == name or key.endswith(f".{name}") or name.startswith(f"{key}.") for key in knowledge)
+def _endings(name: str) -> Iterator[str]:
+    """``a.b.c``, ``b.c`` and ``c``: names of a tensor in modules around it."""
+    yield name
+    while "." in name:
+        yield (name := name.partition(".")[2])
+
+
+def _places(name: str) -> Iterator[str]:
+    """``a.b`` and ``a``: the lists and modules that the tensor ``a.b.c`` is in."""
+    while "." in name:
+        yield (name := name.rpartition(".")[0])
 
 
 def _tensors(method: Method) -> Iterator[tuple[str, Tensor]]:

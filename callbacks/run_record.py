@@ -1,8 +1,10 @@
 """The files of a run: results, matrix, picture, costs."""
 
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any, TypeVar
 
+import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import RenderableType
@@ -10,19 +12,23 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from callbacks.accuracy_matrix import AccuracyMatrix
+from callbacks.encoding import likeliest_texts
 from callbacks.method import Method
 from callbacks.run_time import RunTime
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import TaskCallback, callback_of, method_of, sequence_of
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
 from gift_lightning.console import note, plain_console, warn
 from gift_lightning.errors import InputError
 from gift_lightning.files import remove_unfinished, write_json, write_text
 from gift_lightning.numerics import metrics
 from gift_lightning.records.environment import environment, peak_memory, versions
 from gift_lightning.records.metrics_csv import MetricsCSV
+from gift_lightning.records.page.growing import GrowingPage
 from gift_lightning.records.report import accuracy_table, run_time, task_time, write_accuracy_csv
 from gift_lightning.records.report.heatmap import plot_accuracy_matrix
-from gift_lightning.records.report.replay_grid import plot_replay_grid
+from gift_lightning.records.report.replay_grid import SHOWN, plot_replay_grid, spread
 from gift_lightning.records.run_folder import SCHEMA, RunFolder
 from gift_lightning.records.sequence_logger import SequenceLogger
 from gift_lightning.tensors import checksum_in
@@ -33,7 +39,8 @@ _Logger = TypeVar("_Logger")
 class RunRecord(TaskCallback):
     """Writes ``results.json``, the matrix as CSV and picture, and shows the table after each task.
 
-    Rank 0 writes and prints; the memory is that of rank 0. All files are written anew after each task, whole.
+    Rank 0 writes and prints; the memory is that of rank 0. All files are written anew after each task, whole; the page
+    of a run not more often than ``GrowingPage`` says.
 
     Args:
         folder: where to write; ``None`` shows the table and writes nothing.
@@ -44,6 +51,7 @@ class RunRecord(TaskCallback):
         self.folder, self.config = folder, config
         self.peak_memory = 0
         self._positions: list[Any] = []
+        self._page: GrowingPage | None = None
         self._complete = False
         self._warned_of: dict[str, int] = {}
 
@@ -69,6 +77,7 @@ class RunRecord(TaskCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.folder is not None and trainer.is_global_zero:
+            self._page = GrowingPage(self.folder)
             for folder in (self.folder.path, self.folder.checkpoints):
                 remove_unfinished(folder)
             write_text(self.folder.config, self.config)
@@ -103,13 +112,18 @@ class RunRecord(TaskCallback):
         if self.folder is not None and trainer.is_global_zero and replay is not None:
             title = f"Replayed while learning {sequence.names[task]} (task {task + 1} of {sequence.num_tasks})"
             with callback_of(trainer, RunTime).outside("train"):
-                plot_replay_grid(self.folder.replay_png, replay.pairs, replay.texts, title)
+                answers = _answers_of_teacher(trainer, method, len(replay.pairs), replay.texts)
+                if answers:
+                    title += "; below each image, what the teacher says"
+                plot_replay_grid(self.folder.replay_png, replay.pairs, replay.texts, title, answers)
 
     def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
         results = self._write(trainer, method)
         if trainer.is_global_zero:
             _warn_of_skipped(results, results["tasks"][task])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
+        if self._page is not None:
+            self._page.update()
         if self.folder is not None:
             for logger in _loggers(trainer, SequenceLogger):
                 logger.log_results(results, self.folder.matrix_png, trainer.global_step)
@@ -121,6 +135,8 @@ class RunRecord(TaskCallback):
         for logger in _loggers(trainer, MetricsCSV):
             logger.finalize("success")  # nothing is written after results that are complete: no process would mend it
         results = self._write(trainer, method, matrix=False)  # it is that of the last task's report
+        if self._page is not None:
+            self._page.finish()
         if trainer.is_global_zero:
             _show(accuracy_table(results), task_time(results), run_time(results))
 
@@ -197,6 +213,7 @@ class RunRecord(TaskCallback):
             "images_per_second": timing.images_per_second,
             "shares": timing.shares,
             "peak_memory_bytes": self.peak_memory,
+            "total_parameters": sum(map(Tensor.numel, [*clip, *beside])),  # in memory
             "trainable_parameters": sum(map(Tensor.numel, trained)),
             # in memory beside the CLIP
             "frozen_parameters": sum(map(Tensor.numel, beside)) - sum(map(Tensor.numel, trained_beside)),
@@ -213,6 +230,23 @@ def _show(*parts: RenderableType) -> None:
 def _notes(trainer: Trainer, method: Method) -> list[str]:
     """What a user should know of this run, the model first; on rank 0, because the files of tasks are read for it."""
     return [] if not trainer.is_global_zero else [*method.notes(), *sequence_of(trainer).notes()]
+
+
+def _answers_of_teacher(
+    trainer: Trainer, method: Method, count: int, texts: Sequence[str]
+) -> list[list[tuple[str, float]]]:
+    """For each image of the replay picture, the texts in the picture that the teacher finds likeliest.
+
+    Empty without a teacher or texts. The images are encoded here, those of the picture together: the features that
+    training needs are encoded in other batches after a resume, and the picture would not be the same.
+    """
+    teacher, images = getattr(method, "teacher", None), sequence_of(trainer).replay_images
+    if not isinstance(teacher, FrozenCopy) or not isinstance(teacher.module, CLIP) or len(images) != count:
+        return []
+    rows = spread(count, SHOWN)
+    (_, labels), *_ = images.batches(torch.tensor(rows), len(rows))
+    shown = list(dict.fromkeys(texts[label] for label in labels.tolist() if label >= 0))
+    return likeliest_texts(trainer, teacher.module, images, rows, shown) if shown else []
 
 
 def _warn_of_skipped(results: dict[str, Any], task: str) -> None:

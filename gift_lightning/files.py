@@ -247,7 +247,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def _indented(value: Any, newline: str) -> str:
     """JSON with a line for each item, but for lists of plain values, which Python's fast encoder writes."""
     items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
-    if not items or not (isinstance(value, dict) or any(isinstance(item, (dict, list, tuple)) for item in items)):
+    if not items or not (isinstance(value, dict) or {dict, list, tuple} & set(map(type, items))):
         return json.dumps(value)
     inner = newline + " "
     texts = [_indented(item, inner) for item in items]

@@ -35,12 +35,14 @@ class Drawing:
         generator: draws them.
         prompts: the prompt of each image.
         key: identifies this set of images, e.g. ``(seed of the sequence, task)``.
+        stream: tells sets of one key apart.
     """
 
     folder: ReplayFolder
     generator: ImageGenerator
     prompts: list[str]
     key: tuple[int, int]
+    stream: str = "image"
 
     @property
     def rows(self) -> list[tuple[Path, str]]:
@@ -49,7 +51,7 @@ class Drawing:
 
     def seed(self, index: int, attempt: int) -> int:
         """The seed of image ``index``; further attempts follow one that came out black."""
-        return stream_seed(self.key[0], "image", self.key[1], index, attempt)
+        return stream_seed(self.key[0], self.stream, self.key[1], index, attempt)
 
     def make(self, split: Split) -> Generator[int, None, None]:
         """Make the missing and broken images of this process's share; yields the number of new images after each batch.

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -141,10 +142,29 @@ class SyntheticReplay(Replay):
         else:
             self._draw_together(drawing, self.sequence.names[task], trainer)
             rows = drawing.rows
-        self.texts = list(dict.fromkeys(prompt for _, prompt in rows))
-        numbers = {prompt: number for number, prompt in enumerate(self.texts)}
-        samples = [(os.fspath(file), numbers[prompt]) for file, prompt in rows]
-        self.pairs = ImageFiles(Path(), samples, remedy=RESTORE)
+        self.texts, self.pairs = _pairs(rows)
+
+    def held_out(self, task: int, count: int) -> tuple[list[str], ImageFiles]:
+        """``count`` pairs of the kind of the replay set of ``task`` that no step replays, as ``texts`` and ``pairs``.
+
+        Other draws of the same prompts, by the same generator. Their images are beside those of the replay set, in
+        ``<name>_HeldOut<count>``, and missing ones are drawn by all ranks together. A function of the same things.
+
+        Raises:
+            InputError: the images of the task are only read, so that no generator is known to have drawn them.
+        """
+        drawing, name = self.drawing(task), self.sequence.names[task]
+        if drawing is None:
+            raise InputError(
+                f"The replay images of task '{name}' are only read, and pairs that are held out are drawn by the same"
+                " generator: set `data.replay.generator` and another `data.replay.folder`, or hold none out."
+            )
+        folder = ReplayFolder(self.root / f"{name}_HeldOut{count}")
+        rng = Random(stream_seed(self.sequence.seed, "held-out prompts", task))
+        prompts = rng.choices(self.pool(task), k=count)
+        held_out = replace(drawing, folder=folder, prompts=prompts, stream="held-out image")
+        self._draw_together(held_out, f"{name}, held out", self.sequence.trainer)
+        return _pairs(held_out.rows)
 
     def _draw_together(self, drawing: Drawing, name: str, trainer: Trainer | None) -> None:
         """Draw with all ranks of the run; returns when every image is drawn."""
@@ -174,6 +194,14 @@ class SyntheticReplay(Replay):
         for _ in few.make(Split()):
             pass
         return few.rows
+
+
+def _pairs(rows: list[tuple[Path, str]]) -> tuple[list[str], ImageFiles]:
+    """The distinct texts of ``(image file, text)`` rows, and the images with the index of their text."""
+    texts = list(dict.fromkeys(text for _, text in rows))
+    numbers = {text: number for number, text in enumerate(texts)}
+    samples = [(os.fspath(file), numbers[text]) for file, text in rows]
+    return texts, ImageFiles(Path(), samples, remedy=RESTORE)
 
 
 def _read_prompts(setting: str | list[str]) -> list[str]:

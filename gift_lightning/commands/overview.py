@@ -10,7 +10,7 @@ COMMANDS = {
     "test": "Evaluate a run's checkpoint (--ckpt_path FILE) or weights (--weights FILE) on all tasks of a sequence.",
     "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
     "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
-    "report": "Show finished runs side by side.",
+    "report": "Show runs side by side: a table, one page with charts, or pictures.",
     "export": "Write the final CLIP of a run for other programs.",
 }
 """Description of each command, in its own help and in that of the program."""

@@ -8,43 +8,93 @@ from typing import Any
 from gift_lightning.commands.overview import COMMANDS, PROGRAM
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
-from gift_lightning.files import path_of
+from gift_lightning.files import path_of, write_text
 from gift_lightning.records import published
-from gift_lightning.records.report.side_by_side import latex_tabular, markdown, side_by_side, terminal
+from gift_lightning.records.report.side_by_side import (
+    check_comparable,
+    csv_text,
+    latex_tabular,
+    markdown,
+    side_by_side,
+    terminal,
+)
 from gift_lightning.records.run_folder import RunFolder
+
+_TEXTS = {"markdown": markdown, "latex": latex_tabular, "csv": csv_text}
+_FORMATS = ("terminal", *_TEXTS, "png")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the table of the run folders named in ``argv``.
+    """Print the table of the run folders named in ``argv``, or write their page or pictures.
 
     Raises:
-        InputError: a folder holds no finished run, or the runs cannot be compared.
+        InputError: a folder holds no finished run (for a page or pictures: no finished task), or the runs cannot be
+            compared.
     """
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} report", description=COMMANDS["report"])
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, as in runs/quickstart")
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
-    formats = ("terminal", "markdown", "latex")
-    parser.add_argument("--format", default=formats[0], help=f"one of {', '.join(formats)}")
+    parser.add_argument("--format", default=_FORMATS[0], help=f"one of {', '.join(_FORMATS)}; png needs --out FOLDER")
+    parser.add_argument("--out", metavar="FILE", help="write one page with tables and charts, as in report.html")
+    parser.add_argument("--baseline", metavar="LABEL", help="on the page, show differences to this row")
     options = parser.parse_args(argv)
-    if options.format not in formats:
-        hint = nearest(options.format, formats)
-        raise InputError(f"--format {options.format} is none of {', '.join(formats)}{hint}: give one of them.")
+    if options.format not in _FORMATS:
+        hint = nearest(options.format, _FORMATS)
+        raise InputError(f"--format {options.format} is none of {', '.join(_FORMATS)}{hint}: give one of them.")
     # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
-    finished = [_finished(path_of(run)) for run in options.runs]
-    comparison, console = side_by_side(finished, options.published), plain_console()
+    folders = [path_of(run) for run in options.runs]
+    out = None if options.out is None else path_of(options.out)
+    if options.format == "png" and (out is None or out.suffix == ".html"):
+        raise InputError("--format png writes pictures: give their folder too, as in --out pictures.")
+    if options.format == "terminal" and out is not None and out.suffix != ".html":
+        raise InputError(f"--out {out} is no page: give a name that ends in .html, or add --format png.")
+    if options.format in _TEXTS and out is not None:
+        raise InputError(f"--format {options.format} is printed: leave out --out, or redirect it into a file.")
+    if options.baseline is not None and (out is None or options.format == "png"):
+        raise InputError("--baseline is for the page: give --out report.html too.")
+    found, console = [_results(folder, is_table=out is None) for folder in folders], plain_console()
+    if out is not None:
+        for path in _write(out, folders, found, options.published, options.baseline):
+            console.print(path, soft_wrap=True, markup=False)
+        return
+    comparison = side_by_side(found, options.published)
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
-        text = markdown(comparison) if options.format == "markdown" else latex_tabular(comparison)
-        console.print(text, soft_wrap=True)
+        console.print(_TEXTS[options.format](comparison), soft_wrap=True)
 
 
-def _finished(folder: Path) -> dict[str, Any]:
+def _write(
+    out: Path, folders: list[Path], found: list[dict[str, Any]], benchmark: str | None, baseline: str | None
+) -> list[Path]:
+    """Write the page, or the pictures into a folder; the paths of the files."""
+    # Altair and SciPy take a second to import, which a table does not need
+    from gift_lightning.records.page.pictures import write_pictures
+    from gift_lightning.records.page.section import ReportedRun
+    from gift_lightning.records.page.write import page
+
+    names = [results["folder"] for results in found]
+    labels = names if len({*names}) == len(names) else list(map(str, folders))
+    if len({*labels}) < len(labels):
+        raise InputError("A run is named twice: name each run once.")
+    runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, strict=True)]
+    theirs: list[published.Published] = []
+    if benchmark is not None:
+        theirs = [*published.rows(benchmark, list(found[0]["tasks"])), *published.further_rows(benchmark)]
+        for results in found:
+            check_comparable(results["protocol"])
+    if out.suffix != ".html":
+        return write_pictures(out, runs, theirs)
+    write_text(out, page(runs, theirs, baseline))
+    return [out]
+
+
+def _results(folder: Path, is_table: bool) -> dict[str, Any]:
     results = RunFolder.at(folder).read_results()
     if results is None:
         raise InputError(f"{folder} holds no run: name the folder with its results.json.")
-    if not results["complete"]:
+    if not results["complete"] and (is_table or not results["R"]):
         progress = f"{len(results['R'])} of {len(results['tasks'])} tasks"
         raise InputError(f"{folder} has finished {progress}: wait for its end, or go on with --ckpt_path last.")
     return results | {"folder": RunFolder.at(folder).path.name}

@@ -29,6 +29,8 @@ class MetricsCSV(Logger):
         super().__init__()
         self._folder = path_of(save_dir)
         self._rows: list[dict[str, Any]] = []
+        self._texts: list[str] = []  # of the rows that do not grow any more, with the columns of the text
+        self._text_columns: list[str] = []
         self._columns: list[str] = []  # of the file
         self._whole = 0  # rows of the file that do not grow any more
         self._end = self._size = 0  # bytes of these rows, and of the file
@@ -66,7 +68,13 @@ class MetricsCSV(Logger):
     @property
     def text(self) -> str:
         """The content of the file with all rows so far; empty before the first row."""
-        return _csv(self._rows, _columns_of(self._rows), head=True) if self._rows else ""
+        if not self._rows:
+            return ""
+        if not {*_columns_of(self._rows[len(self._texts) :])} <= {*self._text_columns}:
+            self._texts, self._text_columns = [], _columns_of(self._rows)
+        columns = self._text_columns
+        self._texts += [_csv([row], columns) for row in self._rows[len(self._texts) : -1]]
+        return _csv([], columns, head=True) + "".join(self._texts) + _csv(self._rows[-1:], columns)
 
     def restore(self, text: str) -> None:
         """Restore the rows from ``text``, the content of the file at the time of a checkpoint."""
@@ -74,6 +82,7 @@ class MetricsCSV(Logger):
         self._rows = [{key: value for key, value in row.items() if value != ""} for row in rows]
         for row in self._rows:
             row["step"] = int(row["step"])
+        self._texts, self._text_columns = [], []
         self._columns, self._is_final = [], False  # the file has rows of steps that are made again
 
     @rank_zero_only

@@ -155,6 +155,11 @@ class RunFolder:
         return self.path / "replay.png"
 
     @property
+    def page(self) -> Path:
+        """Tables and charts of the run, see ``gift_lightning.records.page``."""
+        return self.path / "report.html"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints and weights."""
         return self.path / "checkpoints"

@@ -97,7 +97,16 @@ def _store(trainer: Trainer) -> Store | None:
         return None
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
     # as init_process_group will, which then shares the server of this store: no group, which would start NCCL
-    store, _, _ = next(rendezvous("env://", trainer.global_rank, trainer.world_size))
+    try:
+        store, _, _ = next(rendezvous("env://", trainer.global_rank, trainer.world_size))
+    except torch.distributed.DistError as error:
+        if not trainer.is_global_zero:
+            raise
+        reason = str(error).rpartition("message: ")[2]
+        raise InputError(
+            f"No ranks can meet at {environment.main_address}:{environment.main_port}: {reason}. Set MASTER_ADDR to the"
+            " machine of the first rank, and MASTER_PORT to a port that no program uses there."
+        ) from error
     _store_of_process[:] = [store]
     return store
 

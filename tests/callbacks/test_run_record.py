@@ -6,15 +6,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning import LightningModule, Trainer
+from PIL import Image
 
 from callbacks import RunRecord, RunTime, StepCheckpoint
+from callbacks.encoding import likeliest_texts
 from callbacks.run_record import _notes
 from callbacks.task_callback import TaskCallback
 from datamodules import Task, TaskSequence
 from datamodules.mini import Counting, Flags, GeneralReference, Shapes
-from gift_lightning.methods import ZSCL, Finetune
+from datamodules.shard import TestShard
+from gift_lightning.methods import ZSCL, Finetune, ZeroShot
 from gift_lightning.records.report.comparison import total_seconds
+from gift_lightning.records.report.replay_grid import plot_replay_grid
 from gift_lightning.records.run_folder import RunFolder
 from tests.callbacks.test_task_boundary import MINI, trainer_with
 
@@ -53,6 +58,29 @@ def test_the_preparation_of_replay_is_a_cost_of_the_tasks_that_have_it() -> None
     first, *others = record.results(trainer, trainer.lightning_module)["cost"]["replay_seconds"]
     assert first == 0 and len(others) == 2 and min(others) >= 0.2
     assert record.results(trainer, trainer.lightning_module)["cost"]["replay_seconds"][0] == 0
+
+
+def test_the_teacher_names_the_texts_that_it_finds_likeliest(tmp_path: Path) -> None:
+    """Below the images of the replay picture: the logits of the model before the task, on the texts of the picture."""
+    clip, task, trainer = ZeroShot(clip=MINI).clip.eval(), Flags(8, 40), trainer_with()
+    task.setup()
+    shard = TestShard(task.test_set, clip.test_geometry, clip.normalize)
+    texts = [f"a photo of the flag of {name}" for name in task.class_names]
+    said = likeliest_texts(trainer, clip, shard, range(40), texts)
+    with torch.no_grad():
+        logits = clip.logit_scale * clip.encode_image(shard[:]) @ clip.encode_texts(texts).T
+    assert [answers[0][0] for answers in said] == [texts[index] for index in logits.argmax(1)]
+    assert sum(answers[0][0] == texts[label] for answers, label in zip(said, shard.labels, strict=True)) > 20
+    for answers in said:
+        values = [value for _, value in answers]
+        assert values == sorted(values, reverse=True) and len(values) == 3 and 30 < sum(values) < 100.001
+    pairs = [task.test_set[index] for index in range(40)]
+    sizes = []
+    for answers in ((), said):
+        plot_replay_grid(tmp_path / "replay.png", pairs, texts, "Flags", answers)
+        with Image.open(tmp_path / "replay.png") as picture:
+            sizes.append(picture.height)
+    assert sizes[1] > sizes[0]
 
 
 class Stop(TaskCallback):

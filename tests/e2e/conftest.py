@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -62,6 +63,19 @@ def start_process(function: Callable[..., None], *arguments: Any) -> multiproces
     return process
 
 
+def free_port() -> str:
+    """A port of this machine that nobody listens at, from those that the system gives to no outgoing connection."""
+    for number in _port_numbers:
+        port = 16000 + (101 * os.getpid() + number) % 16000  # processes beside this one begin elsewhere
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return str(port)
+    raise AssertionError
+
+
+_port_numbers = itertools.count()
+
+
 def run_command(argv: Sequence[str], log: Path, largest_file: int | None = None, **environment: str) -> int:
     """Run a command in a new process; returns its exit status, negative after a signal.
 
@@ -78,9 +92,7 @@ def start_ranks(
     count: int, argv: Sequence[str], log: Path, slurm: bool = False, **environment: str
 ) -> list[multiprocessing.process.BaseProcess]:
     """Start a command in ``count`` new processes, as a cluster's launcher does: SLURM's, or any other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     flags = [*argv, "--trainer.devices", str(count), "--trainer.strategy", "ddp"]
     ranks: list[multiprocessing.process.BaseProcess] = []
     for rank in map(str, range(count)):

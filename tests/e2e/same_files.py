@@ -22,8 +22,8 @@ def assert_same_files(folder: Path, reference: Path) -> None:
 def differences(ours: Path, theirs: Path, roots: tuple[Path, Path]) -> list[str]:
     """What differs between the files below two folders, temporary and hidden ones included; empty if nothing does.
 
-    Left out are the times and the memory of a run, its command line, and the place of ``run.root``. Of ``last.ckpt``,
-    in which times are, the content is compared; of all other files, each byte.
+    Left out are the times and the memory of a run, its command line, its page, and the place of ``run.root``. Of
+    ``last.ckpt``, in which times are, the content is compared; of all other files, each byte.
     """
     mine, other = contents(ours, roots[0]), contents(theirs, roots[1])
     missing = [f"{name} is missing" for name in other if name not in mine]
@@ -34,7 +34,8 @@ def differences(ours: Path, theirs: Path, roots: tuple[Path, Path]) -> list[str]
 
 def contents(folder: Path, root: Path) -> dict[str, Any]:
     """The content of each file below ``folder`` by its path there; ``root`` is the ``run.root`` that they name."""
-    files = [file for file in sorted(folder.rglob("*")) if not file.is_dir()]
+    # the page shows the other files, and a clock says when it is written
+    files = [file for file in sorted(folder.rglob("*")) if not file.is_dir() and file.name != "report.html"]
     return {file.relative_to(folder).as_posix(): _content(file, str(root)) for file in files}
 
 

@@ -2,14 +2,13 @@
 
 import os
 import re
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CONFIG, run_command
+from tests.e2e.conftest import CONFIG, free_port, run_command
 from tests.e2e.test_command_line import call
 
 FLAGS = ["--config", CONFIG, "--config", str(Path(__file__).parent / "gift.yaml"), "--run.root"]
@@ -27,11 +26,13 @@ def files(root: Path) -> dict[str, bytes]:
 
 def together(*commands: list[str], log: Path) -> list[int]:
     """Run commands as the ranks that torchrun would start; returns their exit statuses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    common = {"WORLD_SIZE": str(len(commands)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": "0"}
-    common |= {"LOCAL_WORLD_SIZE": str(len(commands)), "TORCHELASTIC_RUN_ID": "test"}
+    common = {
+        "WORLD_SIZE": str(len(commands)),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+        "GROUP_RANK": "0",
+    }
+    common |= {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": str(len(commands)), "TORCHELASTIC_RUN_ID": "test"}
 
     def run(rank: int) -> int:
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}

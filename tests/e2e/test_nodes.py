@@ -15,6 +15,7 @@ from datamodules.mini import Flags
 from tests.e2e.conftest import (
     CONFIG,
     _command,
+    free_port,
     kill_at,
     read_results,
     run_command,
@@ -41,9 +42,7 @@ def start_ranks(
     argv: list[str], log: Path, places: Sequence[dict[str, str]], folders: Sequence[Path] = (ROOT, ROOT)
 ) -> list[BaseProcess]:
     """Start a command in a new process for each rank, whose environment says its place."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     return [
         start_process(in_folder, folder, argv, str(log), None, {**meeting, **place})
         for place, folder in zip(places, folders, strict=True)
@@ -124,3 +123,14 @@ def test_the_script_for_slurm_runs_on_two_nodes(tmp_path: Path) -> None:
     statuses = statuses_of(start_ranks(words[start + 3 :], tmp_path / "log.txt", places))
     assert statuses == [0, 0], (tmp_path / "log.txt").read_text()
     assert read_results(tmp_path / "three_tasks")["complete"]
+
+
+def test_a_port_of_another_program_is_told_in_one_sentence(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        place = {"WORLD_SIZE": "2", "MASTER_PORT": port, "RANK": "0", "LOCAL_RANK": "0", "NODE_RANK": "0"}
+        flags = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--run.root", str(tmp_path)]
+        assert run_command(["fit", "--config", CONFIG, *flags], log, MASTER_ADDR="127.0.0.1", **place) == 2
+    (told,) = [line for line in log.read_text().splitlines() if line.startswith("error:")]
+    assert told.startswith(f"error: No ranks can meet at 127.0.0.1:{port}: address already in use. Set MASTER_ADDR")

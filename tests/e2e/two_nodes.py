@@ -16,7 +16,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.e2e.conftest import CONFIG, assert_same_run, read_results
+from tests.e2e.conftest import CONFIG, assert_same_run, free_port, read_results
 
 GIFT = str(Path(__file__).with_name("gift.yaml"))
 GONE = re.compile(r"rank \d+ on \S+ has ended without a word")
@@ -230,9 +229,7 @@ def main() -> None:
     parser.add_argument("--loopback", action="store_true", help="no networks of their own")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = int(free_port())
     say = Console().out
     with contextlib.ExitStack() as stack:
         nodes = [Node(), Node()] if arguments.loopback else stack.enter_context(two_nodes())

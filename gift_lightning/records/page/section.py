@@ -1,9 +1,12 @@
-"""What a section of the page is made of: charts, pictures and tables, and a sentence on where their numbers are."""
+"""What a section of the page is made of: charts, pictures and tables, and a sentence on where their numbers are.
+
+Each part has a ``title`` above it and a ``caption`` below it, both of which may be empty.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import altair
 
@@ -23,12 +26,27 @@ class ReportedRun:
     results: Mapping[str, Any]
 
 
+class Key(NamedTuple):
+    """An entry of a legend: what a line of this colour and pattern shows."""
+
+    label: str
+    colour: str
+    pattern: int = 0
+    """Of the line: 0 solid, 1 dashed, 2 dotted."""
+
+
 @dataclass(frozen=True)
 class Chart:
-    """An interactive chart; ``caption`` is a sentence below it."""
+    """An interactive chart: of Altair, or a specification of Vega.
 
-    chart: altair.TopLevelMixin
+    A chart as wide as ``"container"`` fits the page. ``title`` and ``legend`` are text of the page: they break into
+    lines where those of Vega would be cut.
+    """
+
+    chart: altair.TopLevelMixin | Mapping[str, Any]
     caption: str = ""
+    title: str = ""
+    legend: Sequence[Key] = ()
 
 
 @dataclass(frozen=True)
@@ -38,15 +56,62 @@ class Picture:
     data: bytes
     alt: str
     caption: str = ""
+    title: str = ""
+
+
+Tone = Literal["", "best", "soft", "up", "down", "below", "mark", "ours"]
+"""How a piece of a cell looks: the best of its column, aside, a gain, a loss, on a line of its own, a mark, a run's."""
+
+Pieces = Sequence[tuple[str, Tone]]
+"""A cell of several pieces ``(text, tone)``; tables are sorted by the number with which the first one begins."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A table that the reader can sort: plain texts, which the page escapes; the first column is to the left."""
+    """A table that the reader can sort: plain texts, which the page escapes; the first column is to the left.
+
+    ``colours`` are those of dots before the rows, as in a legend; an empty one is none.
+    """
 
     heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Pieces]]
     caption: str = ""
+    title: str = ""
+    colours: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Percentages in cells as dark as they are high; ``title`` is above them.
+
+    Attributes:
+        heads: of the columns.
+        rows: ``(head, percentages)``; ``None`` is an empty cell.
+        framed: the column of the framed cell of each row, or ``None``.
+    """
+
+    heads: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[float | None]]]
+    title: str = ""
+    framed: Sequence[int | None] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Parts side by side, as many in a row as fit.
+
+    Attributes:
+        parts: charts, matrices or pictures.
+        legend: of all parts.
+        width: least width of a part in pixels.
+        shown: number of parts before the reader asks for more.
+    """
+
+    parts: Sequence[Chart | Matrix | Picture]
+    legend: Sequence[Key] = ()
+    width: int = 310
+    shown: int = 12
 
 
 @dataclass(frozen=True)
@@ -55,10 +120,10 @@ class Section:
 
     Attributes:
         title: its heading.
-        note: what the reader sees, and which files hold the numbers.
+        note: what the reader sees, and which files hold the numbers; names of files stand between backquotes.
         parts: in the order of the page.
     """
 
     title: str
     note: str
-    parts: Sequence[Chart | Picture | Cells] = field(default_factory=tuple)
+    parts: Sequence[Chart | Picture | Cells | Matrix | Grid] = field(default_factory=tuple)

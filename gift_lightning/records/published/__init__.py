@@ -41,6 +41,8 @@ class Published(NamedTuple):
     last: float
     learns: bool
     """Whether the method learns; the pre-trained model does not."""
+    source: str = ""
+    """A mark that is shown with the numbers: where they were read, if not in the publication."""
 
 
 def tables() -> dict[str, Any]:
@@ -101,4 +103,17 @@ def rows(benchmark: str, tasks: list[str]) -> list[Published]:
             learns=row.get("learns", True),
         )
         for method, row in tables()[f"MTIL Order {order}"].items()
+    ]
+
+
+def further_rows(benchmark: str) -> list[Published]:
+    """Published rows of ``benchmark`` not read in the paper itself: each has a ``source`` to show beside it.
+
+    >>> further_rows("mtil_order_1")[0].source
+    'third-party summary, unverified'
+    """
+    content = json.loads(resources.files(__name__).joinpath("further.json").read_text(encoding="utf-8"))
+    return [
+        Published(method, None, row["Transfer"], row["Avg"], row["Last"], learns=True, source=row["source"])
+        for method, row in content[f"MTIL Order {BENCHMARKS[benchmark]}"].items()
     ]

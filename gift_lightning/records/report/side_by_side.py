@@ -1,5 +1,7 @@
 """Finished runs on the same tasks, one row each: ``python -m gift_lightning report runs/a runs/b``."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -80,7 +82,7 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
             )
     tasks: list[str] = list(first["tasks"])
     if benchmark:
-        _check_comparable(first["protocol"])
+        check_comparable(first["protocol"])
     theirs, ours = [], []
     for row in published.rows(benchmark, tasks) if benchmark is not None else []:
         cells = row.last_row or [None] * len(tasks)
@@ -109,8 +111,12 @@ def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]
     return names if len(set(names)) == len(names) else [str(run.get("folder", run_name(run))) for run in runs]
 
 
-def _check_comparable(protocol: Mapping[str, Any]) -> None:
-    """Raise an ``InputError`` if the runs' label space or number of training images is not the published one."""
+def check_comparable(protocol: Mapping[str, Any]) -> None:
+    """Check that runs of this protocol may stand beside the published results.
+
+    Raises:
+        InputError: their label space or number of training images is not the published one.
+    """
     space, shots = protocol.get("label_space", "task"), [*protocol.get("shots", {}).values()]
     if space != "task" or shots:
         difference = f"data.label_space {space}" if space != "task" else f"{shots[0]} shots"
@@ -164,3 +170,19 @@ def latex_tabular(comparison: SideBySide) -> str:
         for section in comparison.sections
     ]
     return latex_table(["Method", *map(latex, comparison.heads)], sections)
+
+
+def csv_text(comparison: SideBySide) -> str:
+    """The table as CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["Method", *map(_no_formula, comparison.heads)])
+    for section in comparison.sections:
+        for row in section:
+            numbers = ("" if cell is None else f"{cell:.4f}" for cell in row.cells)
+            writer.writerow([_no_formula(row.label), *numbers])
+    return buffer.getvalue().removesuffix("\n")
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

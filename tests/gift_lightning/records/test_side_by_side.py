@@ -188,7 +188,10 @@ def test_published_metrics_are_those_of_the_published_matrices() -> None:
             "The runs are not on the tasks of mtil_order_2, which are StanfordCars, Food,",
         ),
         (["--published", "mtil"], "No benchmark 'mtil' is published: name mtil_order_1 or mtil_order_2."),
-        (["--format", "tex"], "--format tex is none of terminal, markdown, latex (did you mean 'latex'?): give one of"),
+        (
+            ["--format", "tex"],
+            "--format tex is none of terminal, markdown, latex, csv, png (did you mean 'latex'?)",
+        ),
     ],
 )
 def test_what_cannot_be_shown(flags: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,162 @@
+"""Overfitting of distillation: its loss on replayed pairs, and on pairs that no step replays."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.encoding import evaluation_mode
+from callbacks.method import Method
+from callbacks.task_callback import TaskCallback, is_trial, method_of, sequence_of
+from datamodules.replay.synthetic import SyntheticReplay
+from datamodules.shard import ReplayImages, replay_images
+from gift_lightning.clip.frozen_copy import FrozenCopy
+from gift_lightning.clip.model import CLIP
+from gift_lightning.errors import InputError
+from gift_lightning.numerics.losses import Pairs
+
+REPLAYED, HELD_OUT = "distillation/replayed", "distillation/held_out"
+"""Names of the two losses among the metrics."""
+
+_TERMS = ("image_distillation", "text_distillation")
+
+
+@runtime_checkable
+class DistilsPairs(Protocol):
+    """A method that distils a teacher on image-text pairs, as GIFT does."""
+
+    teacher: FrozenCopy[CLIP]
+    distillation_weight: float
+
+    def pair_loss(self, teacher: Pairs, student: Pairs, text_index: Tensor) -> dict[str, Tensor]:
+        """Named losses of ``B`` pairs from their features ``[B, D]`` and the texts' indices ``[B]``."""
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Pairs on which the loss is measured: the images ``rows`` ``[n]`` of a set, their texts, the teacher's view."""
+
+    images: ReplayImages
+    rows: Tensor
+    text_index: Tensor
+    texts: list[str]
+    teacher: Pairs
+
+
+class HeldOutPairs(TaskCallback):
+    """Logs how far the model is from its teacher on replayed pairs, and on held-out pairs that no step replays.
+
+    Both are the method's distillation loss, less the loss of the teacher itself (its entropy): 0 where a task begins,
+    if the teacher is the model before the task. It is the mean over batches as in training, of as many pairs of either
+    kind, without gradient and as in testing, after every ``every`` steps of a task and after its last one. If it rises
+    on held-out pairs while it falls on replayed ones, distillation overfits the few pairs that it has.
+
+    Nothing of the training changes. The held-out pairs are drawn before a task from the prompts of its replay set, with
+    other seeds, see ``SyntheticReplay.held_out``; ``generate`` does not draw them ahead. The first rank measures, and
+    the others wait for it at the next step.
+
+    Args:
+        pairs: held out for each task, and about as many of the replayed ones: whole batches of
+            ``data.replay.batch_size``, if they are more than one, and no more than the steps of the task draw.
+        every: optimiser steps from one measurement to the next.
+
+    Raises:
+        InputError: an argument is below 1, and when the run starts: the method distils on no drawn pairs.
+    """
+
+    INDIFFERENT = frozenset({"*"})
+    """See ``gift_lightning.runs.same_run``: the run is the same without it."""
+
+    def __init__(self, pairs: int = 128, every: int = 20) -> None:
+        for name, value in {"pairs": pairs, "every": every}.items():
+            if value < 1:
+                raise InputError(f"`{name}` of HeldOutPairs is {value}: give at least 1.")
+        self.pairs, self.every = pairs, every
+        self._sets: dict[str, _Set] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._sets = {}
+        method, replay = method_of(trainer), sequence_of(trainer).replay
+        is_drawn = isinstance(method, DistilsPairs) and isinstance(replay, SyntheticReplay)
+        if stage != "fit" or (is_drawn and method.distillation_weight):
+            return
+        raise InputError(
+            f"HeldOutPairs measures a distillation on pairs that are drawn, and {type(method).__name__} has none: take"
+            " it out of `trainer.callbacks`, or choose GIFT with datamodules.SyntheticReplay and a"
+            " `model.distillation_weight`."
+        )
+
+    @torch.no_grad()
+    def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
+        """Draw the held-out pairs of the task, and see both kinds through the teacher's eyes."""
+        if is_trial(trainer):
+            return
+        sequence = sequence_of(trainer)
+        replay, model = sequence.replay, sequence.preprocessing
+        assert isinstance(replay, SyntheticReplay)
+        texts, pairs = replay.held_out(task, self.pairs)
+        if not trainer.is_global_zero:
+            return
+        device = trainer.strategy.root_device
+        held_out = replay_images(pairs, model.test_geometry, model.normalize, sequence.num_workers, device)
+        drawn = torch.tensor(sorted(sequence.replayed(task)))  # others are no replayed pairs
+        count = min(self.pairs, len(drawn))
+        count -= count % replay.batch_size if count > replay.batch_size else 0
+        self._sets = {
+            REPLAYED: _seen(trainer, method, sequence.replay_images, drawn[:count], replay.texts),
+            HELD_OUT: _seen(trainer, method, held_out, torch.arange(count), texts),
+        }
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self._sets or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        method, sequence = method_of(trainer), sequence_of(trainer)
+        step = trainer.global_step - sequence.first_step(method.task)
+        if step % self.every == 0 or step == sequence.steps(method.task):
+            losses = {name: _loss(trainer, method, measured) for name, measured in self._sets.items()}
+            for logger in trainer.loggers:
+                logger.log_metrics(losses, trainer.global_step - 1)  # Lightning counts the steps of losses from 0
+
+
+def _seen(trainer: Trainer, method: Method, images: ReplayImages, rows: Tensor, texts: list[str]) -> _Set:
+    """The images ``rows`` of a set with their texts, and the teacher's features of both."""
+    assert isinstance(method, DistilsPairs)
+    text_index = torch.cat([labels for _, labels in images.batches(rows, method.eval_batch_size)]).cpu()
+    blind = _Set(images, rows, text_index, texts, Pairs(torch.empty(0), torch.empty(0)))
+    features = _features(trainer, method.teacher.module, blind, method.eval_batch_size)
+    return _Set(images, rows, text_index, texts, features)
+
+
+def _features(trainer: Trainer, clip: CLIP, pairs: _Set, batch_size: int) -> Pairs:
+    """Unit features ``[n, D]`` of the images of pairs, and of their texts."""
+    device, dtype = trainer.strategy.root_device, clip.logit_scale.dtype
+    distinct, row = pairs.text_index.unique(return_inverse=True)
+    with evaluation_mode(clip), trainer.precision_plugin.val_step_context():
+        batches = pairs.images.batches(pairs.rows, batch_size)
+        image = torch.cat([clip.encode_image(images.to(device, dtype)) for images, _ in batches])
+        text = clip.encode_texts([pairs.texts[index] for index in distinct.tolist()])
+    return Pairs(image, text[row.to(text.device)])
+
+
+@torch.no_grad()
+def _loss(trainer: Trainer, method: Method, pairs: _Set) -> float:
+    """The distillation loss of the model on pairs, less that of the teacher."""
+    assert isinstance(method, DistilsPairs)
+    replay = sequence_of(trainer).replay
+    assert replay is not None
+    student, teacher = _features(trainer, method.clip, pairs, method.eval_batch_size), pairs.teacher
+    excess = []
+    for rows in torch.arange(len(pairs.rows)).split(replay.batch_size):
+        theirs, ours = (Pairs(seen.image[rows], seen.text[rows]) for seen in (teacher, student))
+        index = pairs.text_index[rows].to(ours.image.device)
+        excess.append(_distilled(method, theirs, ours, index) - _distilled(method, theirs, theirs, index))
+    return float(torch.stack(excess).mean())
+
+
+def _distilled(method: DistilsPairs, teacher: Pairs, student: Pairs, text_index: Tensor) -> Tensor:
+    losses = method.pair_loss(teacher, student, text_index)
+    return torch.stack([losses[name] for name in _TERMS]).sum()

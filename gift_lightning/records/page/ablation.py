@@ -1,0 +1,185 @@
+"""Curves of an ablation: Transfer, Avg and Last against a numeric setting in which runs differ."""
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import altair
+
+from gift_lightning.records.page.groups import COLOURS, settings
+from gift_lightning.records.page.section import Cells, Chart, Grid, Key, ReportedRun, Section
+from gift_lightning.records.report.words import NO_NUMBER, metrics_of
+
+METRICS = ("Transfer", "Avg", "Last")
+"""The charts of a setting."""
+
+
+class _Line(NamedTuple):
+    """Runs that differ in one number and in the seed: the metrics of those with each value of it, in rising order."""
+
+    name: str
+    values: dict[float, list[Mapping[str, float | None]]]
+
+
+class _Sweep(NamedTuple):
+    """A numeric setting, and a point of each line, value and metric."""
+
+    setting: str
+    points: list[dict[str, Any]]
+
+    @property
+    def keys(self) -> list[Key]:
+        """The colour of each line."""
+        names = dict.fromkeys(point["line"] for point in self.points)
+        return [Key(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(names)]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those that the runs have."""
+        return [metric for metric in METRICS if any(point["metric"] == metric for point in self.points)]
+
+
+def ablations(runs: Sequence[ReportedRun]) -> Section | None:
+    """For each numeric setting in which alone some runs differ, Transfer, Avg and Last against it, over their seeds.
+
+    The setting is found: runs belong to one line if all else is equal that can change a number, the data of their tasks
+    too; the seed is no setting. A setting may have several lines, of methods or of the values of another setting.
+    ``None`` if there is no such setting, among runs that are finished.
+
+    Raises:
+        InputError: the ``config.yaml`` of a run is damaged.
+    """
+    parts: list[Grid | Cells] = []
+    for sweep in _sweeps(runs):
+        charts = [_chart(sweep, metric).properties(width="container", height=200) for metric in sweep.metrics]
+        shown = [Chart(chart, title=metric) for chart, metric in zip(charts, sweep.metrics, strict=True)]
+        parts += [Grid(shown, sweep.keys), _table(sweep)]
+    note = (
+        "Runs that differ in one number, beside the seed: means over seeds, with one standard deviation to each side."
+        " Accuracies are `metrics` in `results.json` of the runs, the setting is in `config.yaml`."
+    )
+    return Section("Ablations", note, parts) if parts else None
+
+
+def ablation_pictures(runs: Sequence[ReportedRun], width: int) -> list[Any]:
+    """The charts of each setting side by side, ``width`` pixels each, with the legend that a picture needs."""
+    pictures = []
+    for sweep in _sweeps(runs):
+        several = len(sweep.keys) > 1
+        legend = altair.Legend(orient="bottom", direction="vertical", title=None, labelLimit=0) if several else None
+        charts = [_chart(sweep, m, legend).properties(width=width, height=200, title=m) for m in sweep.metrics]
+        pictures.append(altair.concat(*charts, columns=len(charts), bounds="flush", spacing=70))
+    return pictures
+
+
+def _sweeps(runs: Sequence[ReportedRun]) -> Iterator[_Sweep]:
+    finished = [run for run in runs if run.results["complete"]]
+    described = [_settings(run) for run in finished]
+    for key in sorted({key for each in described for key, text in each.items() if _number(text) is not None}):
+        if lines := _lines(key, described, finished):
+            yield _Sweep(key.replace(".init_args", ""), [*_points(lines)])
+
+
+def _settings(run: ReportedRun) -> dict[str, str]:
+    """The settings of ``model`` and ``data`` that change numbers, the method, and the data."""
+    protocol = run.results["protocol"]
+    data = [run.results["tasks"], protocol.get("fingerprints"), protocol.get("weights")]
+    found = {key: text for key, text in settings(run).items() if key.startswith(("model.", "data."))}
+    return {**found, "method": run.results["method"], "protocol": json.dumps(data, sort_keys=True)}
+
+
+def _number(text: str | None) -> float | None:
+    """The number of a setting; ``None`` for any other."""
+    return float(text) if text is not None and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text) else None
+
+
+def _lines(key: str, described: Sequence[Mapping[str, str]], runs: Sequence[ReportedRun]) -> list[_Line]:
+    """The runs with equal settings beside ``key``, as far as there are two values of it or more."""
+    families: dict[str, dict[float, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for number, each in enumerate(described):
+        value = _number(each.get(key))
+        if value is not None:
+            rest = {name: text for name, text in each.items() if name != key}
+            families[json.dumps(rest, sort_keys=True)][value].append(number)
+    swept = {min(map(min, family.values())): family for family in families.values() if len(family) > 1}
+    first = sorted(swept, key=lambda number: [_rank(text) for text in described[number].values()])
+    names = _names([described[number] for number in first], [runs[number].label for number in first])
+    return [
+        _Line(name, {value: [metrics_of(runs[n].results) for n in family[value]] for value in sorted(family)})
+        for name, family in zip(names, (swept[number] for number in first), strict=True)
+    ]
+
+
+def _rank(text: str) -> tuple[bool, float, str]:
+    """Numbers by their size, before other texts."""
+    number = _number(text)
+    return number is None, number or 0.0, text
+
+
+def _names(described: Sequence[Mapping[str, str]], labels: Sequence[str]) -> list[str]:
+    """Distinct names of lines: the method, and what else differs; at last the label of a run."""
+    keys = dict.fromkeys(
+        key for each in described for key in each if key.split(".")[-1] not in ("class_path", "method")
+    )
+    odd = [key for key in keys if key != "protocol" and len({each.get(key) for each in described}) > 1]
+    names = [
+        ", ".join([each["method"], *(f"{key.split('.')[-1]} {each[key]}" for key in odd if key in each)])
+        for each in described
+    ]
+    return [name if names.count(name) == 1 else f"{name} ({label})" for name, label in zip(names, labels, strict=True)]
+
+
+def _points(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
+    """Mean and standard deviation of each metric over the runs of a line with one value of the setting."""
+    for line in lines:
+        for value, group in line.values.items():
+            for metric in METRICS:
+                numbers = [number for run in group if (number := run.get(metric.lower())) is not None]
+                if numbers:
+                    mean, spread = statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+                    facts = {"mean": mean, "spread": spread, "low": mean - spread, "high": mean + spread}
+                    yield {"line": line.name, "setting": value, "metric": metric, "runs": len(numbers), **facts}
+
+
+def _chart(sweep: _Sweep, metric: str, legend: altair.Legend | None = None) -> Any:
+    """A metric against the setting, a line for each line of runs."""
+    points = [point for point in sweep.points if point["metric"] == metric]
+    values = sorted({point["setting"] for point in points})
+    is_wide = values[0] > 0 and values[-1] >= 8 * values[0]
+    ticks = altair.Axis(values=values, grid=False, labelExpr="datum.value", labelOverlap=True)
+    x = altair.X("setting:Q", title=sweep.setting, axis=ticks)
+    x = x.scale(type="log", nice=False, padding=16) if is_wide else x.scale(zero=False, nice=False, padding=16)
+    scale = altair.Scale(zero=False, padding=8)
+    y = altair.Y("mean:Q", title="accuracy (%)", scale=scale, axis=altair.Axis(tickCount=5))
+    labels, colours = [key.label for key in sweep.keys], [key.colour for key in sweep.keys]
+    colour = altair.Color("line:N", scale=altair.Scale(domain=labels, range=colours), legend=legend)
+    shown = [
+        altair.Tooltip("line:N", title="Runs"),
+        altair.Tooltip("setting:Q", title=sweep.setting),
+        altair.Tooltip("mean:Q", title=f"{metric}, mean (%)", format=".1f"),
+        altair.Tooltip("spread:Q", title="Standard deviation", format=".1f"),
+        altair.Tooltip("runs:Q", title="Seeds"),
+    ]
+    base = altair.Chart(altair.Data(values=points)).encode(x=x, color=colour)
+    bars = base.mark_rule(strokeWidth=1.5).encode(y=altair.Y("low:Q", title="accuracy (%)"), y2="high:Q")
+    lines = base.mark_line(strokeWidth=2).encode(y=y)
+    marks = base.mark_point(filled=True, opacity=1, size=45).encode(y=y, tooltip=shown)
+    return altair.layer(bars, lines, marks)
+
+
+def _table(sweep: _Sweep) -> Cells:
+    rows, dots = [], []
+    colours = {key.label: key.colour for key in sweep.keys}
+    for line, value in dict.fromkeys((point["line"], point["setting"]) for point in sweep.points):
+        found = {p["metric"]: p for p in sweep.points if (p["line"], p["setting"]) == (line, value)}
+        cells = [_cell(found[metric]) if metric in found else NO_NUMBER for metric in METRICS]
+        rows.append([line, f"{value:g}", *cells, str(max(point["runs"] for point in found.values()))])
+        dots.append(colours[line])
+    return Cells(["Runs", sweep.setting, *METRICS, "Seeds"], rows, colours=dots)
+
+
+def _cell(point: Mapping[str, Any]) -> str:
+    return f"{point['mean']:.1f}" + (f" ± {point['spread']:.1f}" if point["runs"] > 1 else "")

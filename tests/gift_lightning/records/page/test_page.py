@@ -1,0 +1,220 @@
+"""The page of runs: its numbers, hostile names, its size, and its looks in a browser."""
+
+import html
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from gift_lightning.errors import InputError
+from gift_lightning.records.page.groups import interval, spread
+from gift_lightning.records.page.section import ReportedRun
+from gift_lightning.records.page.write import page
+from gift_lightning.records.published import further_rows, matrix, rows
+from gift_lightning.records.report.side_by_side import csv_text, latex_tabular, markdown, side_by_side, terminal
+from tests.e2e.conftest import call
+from tests.e2e.same_files import MEASURED
+
+HOSTILE = ["<script>alert(1)</script>", "=cmd()", r"\input{x}", "a|b"]
+
+
+def write_run(folder: Path, method: str, seed: int, tasks: Sequence[str], **more: Any) -> ReportedRun:
+    """A run folder with the files that the page reads."""
+    count = len(tasks)
+    R = [[round(90 - 3 * abs(i - j) + seed, 2) for j in range(count)] for i in range(count)]
+    results = {
+        "method": method, "seed": seed, "tasks": [*tasks], "R": R, "zero_shot": [50.0] * count, "learns": True,
+        "protocol": {"id": "one", "label_space": "task", "shots": {}}, "complete": True,
+        "cost": {"train_seconds": [1.5] * count, "peak_memory_bytes": 5_000_000, "trainable_parameters": 10}, **more,
+    }  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    settings = {"seed_everything": seed, "data": {"steps": 10}, "model": {"class_path": method}}
+    config = {"trainer": {}, **settings, "model": {"class_path": method, "init_args": {"clip": {"name": "x"}}}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    logged = "".join(f"{step},{1 / (step + 1)},{2.0}\n" for step in range(500))
+    (folder / "metrics.csv").write_text(f"step,loss/task,loss/distillation\n{logged}")
+    Image.new("RGB", (1200, 600), "teal").save(folder / "replay.png")
+    return ReportedRun(folder.name, folder, results)
+
+
+def tables(text: str) -> list[dict[str, list[str]]]:
+    """The texts of the cells of each table, by the text in front of a row."""
+
+    def plain(cell: str) -> str:
+        return html.unescape(" ".join(re.sub("<[^>]+>", " ", cell).split()))
+
+    found = []
+    for body in re.findall(r'<table class="cells">.*?<tbody>(.*?)</tbody>', text, re.DOTALL):
+        rows = [list(map(plain, re.findall(r"<td>(.*?)</td>", row, re.DOTALL))) for row in body.split("</tr>")]
+        found.append({row[0]: row[1:] for row in rows if row})
+    return found
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[ReportedRun]:
+    names = [(method, seed) for method in ("GIFT", "Finetune") for seed in range(3)]
+    return [write_run(tmp_path / f"{method}{seed}", method, seed, HOSTILE) for method, seed in names]
+
+
+def test_seeds_are_one_row_with_an_interval(runs: list[ReportedRun]) -> None:
+    text = page(runs, baseline="Finetune")
+    assert spread([84.0, 85.0, 86.0]) == [("85.0", ""), ("±\u00a01.0 [82.5,\u00a087.5]", "below")]
+    assert text.count(">3 runs<") == 2 and text.count('"soft delta">0.0<') == 6  # to Finetune, and of GIFT here
+    low, high = interval([float(number) for number in range(10)]) or (0, 0)
+    assert 2 < low < 4.5 < high < 7  # of the bootstrap
+    with pytest.raises(InputError, match="--baseline GFT names no row of the report"):
+        page(runs, baseline="GFT")
+
+
+def test_hostile_names_are_text_in_each_format(runs: list[ReportedRun]) -> None:
+    text = page(runs)
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    table = side_by_side([{**runs[0].results, "folder": "a"}])
+    assert ",'=cmd()," in csv_text(table)
+    assert r"\input" not in latex_tabular(table) and r"a\|b" in markdown(table) and "<script>" not in markdown(table)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(terminal(table, 200))
+    shown = console.export_text()
+    assert all(name in shown for name in HOSTILE), shown
+
+
+def test_published_triplets_are_printed_as_published(tmp_path: Path) -> None:
+    published = matrix("I", "zscl")
+    run = write_run(tmp_path / "zscl", "ZSCL", 0, published.tasks, R=published.R)
+    theirs = [*rows("mtil_order_1", published.tasks), *further_rows("mtil_order_1")]
+    text = page([run], theirs)
+    table = tables(text)[0]
+    for row in theirs:
+        cells = table[row.method + " third-party summary, unverified" * row.method.startswith("ConDU")]
+        assert [cell.split()[0] for cell in cells[:3]] == [f"{n:.1f}" for n in (row.transfer, row.avg, row.last)]
+    assert table["ZSCL, measured"][0].split() == table["ZSCL"][0].split() == ["68.1", "-1.3"]  # as in its paper
+
+
+def test_runs_that_may_not_be_compared_are_shown_with_a_warning(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", "GIFT", 0, ["A", "B"])
+    two = write_run(tmp_path / "two", "GIFT", 1, ["A", "B"], protocol={"id": "two", "label_space": "seen"})
+    assert 'class="warning"' not in page([one])
+    assert tables(page([one, two]))[0]["label space"] == ["one", "two"]
+
+
+def test_forty_runs_are_less_than_3_mb(tmp_path: Path) -> None:
+    names = [f"Task{number}" for number in range(11)]
+    runs = [write_run(tmp_path / str(number), f"M{number % 20}", number // 20, names) for number in range(40)]
+    text = page(runs)
+    assert len(text.encode()) < 3e6 and str(tmp_path) not in text
+    assert text.count('<table class="matrix">') == 40 and "<summary>Show 34 more</summary>" in text
+
+
+def test_of_many_tasks_the_page_holds_some_curves_and_the_picture_of_the_run(tmp_path: Path) -> None:
+    names = [f"Task{number}" for number in range(50)]
+    run = write_run(tmp_path / "long", "GIFT", 0, names)
+    Image.new("RGB", (2000, 2000), "teal").save(run.folder / "accuracy_matrix.png")
+    text = page([run])
+    assert "Of 50 tasks, 25 are shown" in text and text.count('class="chart"') == 1 + 25 + 1
+    assert '<table class="matrix">' not in text and 'alt="accuracy matrix of GIFT, seed 0 (long)"' in text
+
+
+def test_a_killed_and_resumed_run_has_the_same_page_but_for_its_costs(tmp_path: Path) -> None:
+    """The folders differ in measured costs alone (``tests.e2e.same_files``)."""
+    whole = write_run(tmp_path / "a" / "run", "GIFT", 0, ["A", "B"])
+    cost = {name: [9.0, 9.0] if name.endswith(MEASURED[0]) else value for name, value in whole.results["cost"].items()}
+    resumed = write_run(tmp_path / "b" / "run", "GIFT", 0, ["A", "B"], cost=cost | {"peak_memory_bytes": 7})
+    pages = [page([run]) for run in (whole, whole, resumed)]
+    assert pages[0] == pages[1] != pages[2]
+    without = [re.sub(r'<section id="cost">.*?</section>', "", text, flags=re.DOTALL) for text in pages]
+    assert without[0] == without[2] and "was killed and resumed" not in without[0]
+
+
+def test_each_section_names_the_files_of_its_numbers(runs: list[ReportedRun]) -> None:
+    notes = re.findall(r'<section id="([^"]+)">.*?<p>(.*?)</p>', page(runs), re.DOTALL)
+    assert len(notes) >= 7 and not [
+        name for name, note in notes if not re.search(r"\.(json|csv|png|yaml)</code>", note)
+    ]
+
+
+def test_the_command_writes_the_page_or_pictures(runs: list[ReportedRun], tmp_path: Path) -> None:
+    folders, out = [str(run.folder) for run in runs], tmp_path / "out"
+    for flags, names in (
+        (["report.html"], ["report.html"]),
+        ([".", "--format", "png"], ["curves.png", "transfer_last.png"]),
+    ):
+        status, printed, error = call("report", *folders, "--out", str(out / flags[0]), *flags[1:])
+        assert (status, error, printed.split()) == (0, "", [str(out / name) for name in names])
+    for name in ("curves.png", "transfer_last.png"):
+        with Image.open(out / name) as picture:
+            assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 20) or []) > 10
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--baseline", "GIFT"], "--baseline is for the page"),
+        (["--out", "report"], "report is no page: give a name that ends in .html"),
+        (["--format", "png"], "--format png writes pictures: give their folder too"),
+        (["--format", "csv", "--out", "report.html"], "--format csv is printed"),
+        (["--out", "report.html", "--published", "mtil_order_1"], "The runs are not on the tasks of mtil_order_1"),
+    ],
+)
+def test_flags_that_do_not_go_together(runs: list[ReportedRun], flags: list[str], told: str) -> None:
+    status, _, error = call("report", str(runs[0].folder), *flags)
+    assert status != 0 and told in error
+
+
+@pytest.fixture
+def browser() -> Iterator[webdriver.Chrome]:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("there is no chromium with its chromedriver: apt-get install chromium chromium-driver")
+    options = Options()
+    options.binary_location = program
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
+
+
+def test_the_page_in_a_browser(runs: list[ReportedRun], tmp_path: Path, browser: webdriver.Chrome) -> None:
+    """It draws without errors and requests, fits narrow and wide windows, has two themes, and its tables sort."""
+    file = tmp_path / "report.html"
+    file.write_text(page(runs), encoding="utf-8")
+    grounds = set()
+    for theme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": theme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        for width in (400, 1600):
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            browser.get(file.as_uri())
+            WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "body[data-drawn]"))
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width, (theme, width)
+            grounds.add(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
+            browser.get_screenshot_as_file(str(tmp_path / f"{theme}{width}.png"))
+    assert len(grounds) == 2
+    assert all(name in browser.find_element(By.CSS_SELECTOR, "header").text for name in HOSTILE)
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg")) >= 3
+
+    body = "return [...document.querySelector('table.cells').tBodies[0].rows].map(row => row.cells[1].textContent)"
+    browser.find_elements(By.CSS_SELECTOR, "th button")[1].click()
+    down = browser.execute_script(body)
+    browser.find_elements(By.CSS_SELECTOR, "th button")[1].click()
+    assert browser.execute_script(body) == down[::-1] and len(down) == 3
+
+    assert not browser.get_log("browser")
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert all(url.startswith(("file:", "data:")) for url in asked), asked
