@@ -5,10 +5,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
-from callbacks.encoding import evaluation_mode
+from callbacks.encoding import evaluation_mode, sum_over_ranks
 from callbacks.method import Method
 from callbacks.task_callback import TaskCallback, is_trial, method_of, sequence_of
+from datamodules.base import Candidates
+from gift_lightning.records.predictions import TOP, Predictions, write_predictions
+from gift_lightning.records.run_folder import RunFolder
 
 
 class AccuracyMatrix(TaskCallback):
@@ -21,13 +25,17 @@ class AccuracyMatrix(TaskCallback):
     nor truncated. Prediction is the method's: ``method.evaluate(task, shard)`` gives the logits. The shards come
     from ``datamodules.evaluation``.
 
+    Args:
+        folder: of the run, which with ``predictions`` gets those of each row; ``None`` writes nothing.
+
     Attributes:
         rows: ``R`` so far, one list of percentages for each finished task.
         zero_shot: the row of the starting weights.
         seconds: how long the latest row took.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: RunFolder | None = None) -> None:
+        self.folder = folder if folder is not None and folder.predictions else None
         self.rows: list[list[float | None]] = []
         self.zero_shot: list[float | None] | None = None
         self.seconds = 0.0
@@ -51,7 +59,8 @@ class AccuracyMatrix(TaskCallback):
         if len(self.rows) != task:
             raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
         same = method.learning == "none" and sequence_of(trainer).label_space != "seen"
-        unchanged, self.seconds = self.zero_shot if same else None, 0.0
+        # predictions are those of each row
+        unchanged, self.seconds = self.zero_shot if same and self.folder is None else None, 0.0
         self.rows.append(unchanged or self.evaluate(trainer, method, learned=task + 1))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -85,8 +94,13 @@ class AccuracyMatrix(TaskCallback):
                 if logits.shape != (len(shard), len(task.class_names)):
                     wanted = f"{len(shard)} test images of task '{task.name}' over {len(task.class_names)} classes"
                     raise RuntimeError(f"evaluate gave logits {list(logits.shape)} for {wanted}.")
-                counts[index, 0] = task.right(logits.argmax(1).cpu(), shard.labels).sum()
+                best = logits.argmax(1)
+                counts[index, 0] = task.right(best.cpu(), shard.labels).sum()
                 counts[index, 1] = len(logits)
+                if self.folder is not None:
+                    predicted = self._gathered(trainer, index, task, shard.labels, logits, best)
+                    if trainer.is_global_zero:
+                        write_predictions(self.folder.predictions_csv(learned, index), predicted)
         sequence.faults.collect()
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
         for index, ((_, seen), task) in enumerate(zip(counts.tolist(), sequence.tasks, strict=True)):
@@ -95,3 +109,26 @@ class AccuracyMatrix(TaskCallback):
                 raise RuntimeError(f"{seen} of {expected} test images of task '{task.name}' were evaluated.")
         self.seconds = time.perf_counter() - began
         return [100.0 * right / seen if seen else None for right, seen in counts.tolist()]
+
+    def _gathered(
+        self, trainer: Trainer, index: int, task: Candidates, labels: Tensor, logits: Tensor, best: Tensor
+    ) -> Predictions:
+        """The predictions on all images of a test set, from the shards of the ranks, which have to call this."""
+        classes = _top(logits, best)
+        shares = logits.float().softmax(1).gather(1, classes)
+        numbers = torch.cat([(task.first_class + labels)[:, None].to(classes.device), classes], 1)
+        test_set: Any = sequence_of(trainer).tasks[index].test_set
+        # each image is one rank's, so that the sum is exact; so are the numbers of classes up to 16 million
+        table = torch.zeros(len(test_set), 2 * classes.shape[1] + 1, device=classes.device)
+        table[trainer.global_rank :: trainer.world_size] = torch.cat([numbers.float(), shares], 1)
+        table = sum_over_ranks(trainer, table).cpu()
+        merged = task.merged(table[:, : numbers.shape[1]].long()).numpy()
+        names = dict(enumerate(task.class_names))
+        paths = [path for path, _ in getattr(test_set, "samples", [])] or [""] * len(test_set)
+        return Predictions(paths, merged[:, 0], merged[:, 1:], table[:, numbers.shape[1] :].numpy(), names)
+
+
+def _top(logits: Tensor, best: Tensor) -> Tensor:
+    """The most probable classes ``[n, k]``, ``best`` ``[n]`` first: of equal logits, ``topk`` may take another."""
+    others = logits.scatter(1, best[:, None], float("-inf")).topk(min(TOP, logits.shape[1]) - 1).indices
+    return torch.cat([best[:, None], others], 1)

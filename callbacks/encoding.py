@@ -47,7 +47,7 @@ def encode_images(
     if trainer.global_rank < len(rows):
         share = share.to(features.device)
         encoded[share], all_labels[share] = features, torch.cat([labels for _, labels in batches]).to(features.device)
-    return _sum_over_ranks(trainer, encoded), _sum_over_ranks(trainer, all_labels)
+    return sum_over_ranks(trainer, encoded), sum_over_ranks(trainer, all_labels)
 
 
 @torch.no_grad()
@@ -122,7 +122,8 @@ def encode_shared(encode: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     return torch.cat(all_gather(encode(tokens[own]).contiguous()))[: len(tokens)]
 
 
-def _sum_over_ranks(trainer: Trainer, tensor: Tensor) -> Tensor:
+def sum_over_ranks(trainer: Trainer, tensor: Tensor) -> Tensor:
+    """The sum of the tensors ``[...]`` of all ranks, on each of them; all ranks have to call it."""
     total = trainer.strategy.reduce(tensor, reduce_op="sum")
     assert isinstance(total, Tensor)
     return total

@@ -27,6 +27,7 @@ from gift_lightning.records.environment import environment, peak_memory, version
 from gift_lightning.records.metrics_csv import MetricsCSV
 from gift_lightning.records.page.growing import GrowingPage
 from gift_lightning.records.report import accuracy_table, run_time, task_time, write_accuracy_csv
+from gift_lightning.records.report.forgotten import plot_forgotten
 from gift_lightning.records.report.heatmap import plot_accuracy_matrix
 from gift_lightning.records.report.replay_grid import SHOWN, plot_replay_grid, spread
 from gift_lightning.records.run_folder import SCHEMA, RunFolder
@@ -78,7 +79,7 @@ class RunRecord(TaskCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.folder is not None and trainer.is_global_zero:
             self._page = GrowingPage(self.folder)
-            for folder in (self.folder.path, self.folder.checkpoints):
+            for folder in self.folder.written_in:
                 remove_unfinished(folder)
             write_text(self.folder.config, self.config)
             where = environment(trainer.strategy.root_device, trainer.world_size, trainer.precision)
@@ -121,6 +122,9 @@ class RunRecord(TaskCallback):
         results = self._write(trainer, method)
         if trainer.is_global_zero:
             _warn_of_skipped(results, results["tasks"][task])
+            if self.folder is not None and self.folder.predictions:
+                learned = sequence_of(trainer).tasks[: task + 1]
+                plot_forgotten(self.folder, [each.name for each in learned], [each.test_set for each in learned])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
         if self._page is not None:
             self._page.update()

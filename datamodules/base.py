@@ -33,21 +33,27 @@ class Candidates:
 
     Attributes:
         name: of the task of the images.
-        class_names: the class with label ``i`` is ``class_names[i]``.
+        class_names: the class with label ``i`` is ``class_names[first_class + i]``.
         templates: prompts with one ``{}`` for the class name. The first is the training prompt; testing averages all.
+        first_class: number of the first class of that task.
     """
 
     name: str
     class_names: list[str]
     templates: list[str]
+    first_class: int = 0
 
     def class_prompts(self) -> list[list[str]]:
         """The prompts of each class, in all templates."""
         return [[template.format(name) for template in self.templates] for name in self.class_names]
 
+    def merged(self, classes: Tensor) -> Tensor:
+        """The first of the classes that count as one with each class, by their numbers ``[n]``: here each by itself."""
+        return classes
+
     def right(self, predicted: Tensor, labels: Tensor) -> Tensor:
         """Whether the predicted classes ``[n]`` are those of the labels ``[n]``: boolean ``[n]``."""
-        return predicted == labels
+        return self.merged(predicted) == self.merged(self.first_class + labels)
 
 
 class Task(Candidates, LightningDataModule, Configurable):

@@ -27,19 +27,16 @@ class AmongTasks(Candidates):
     def __init__(self, tasks: Sequence[Task], place: int) -> None:
         self.name, self._tasks = tasks[place].name, tasks
         self.class_names = [name for each in tasks for name in each.class_names]
-        self._first = sum(len(each.class_names) for each in tasks[:place])
+        self.first_class = sum(len(each.class_names) for each in tasks[:place])
 
     def class_prompts(self) -> list[list[str]]:
         return [prompts for task in self._tasks for prompts in task.class_prompts()]
 
-    def right(self, predicted: Tensor, labels: Tensor) -> Tensor:
-        """Whether each predicted class ``[n]`` has the name of the label ``[n]`` of the task: boolean ``[n]``.
-
-        By name, because two tasks may have the same class.
-        """
-        numbers = {name: number for number, name in enumerate(self.class_names)}
-        same = torch.tensor([numbers[name] for name in self.class_names])
-        return same[predicted] == same[self._first + labels]
+    def merged(self, classes: Tensor) -> Tensor:
+        """The first class of the same name as each class, by their numbers ``[n]``: two tasks may have one class."""
+        first: dict[str, int] = {}
+        numbers = [first.setdefault(name, number) for number, name in enumerate(self.class_names)]
+        return torch.tensor(numbers)[classes]
 
 
 def notes_on_names(tasks: Sequence[Task], label_space: LabelSpace) -> list[str]:

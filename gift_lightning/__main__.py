@@ -99,6 +99,12 @@ def _export(words: list[str], debug: bool) -> int:
     return _plain("export", export, words, debug)
 
 
+def _features(words: list[str], debug: bool) -> int:
+    from gift_lightning.commands.features import main as features
+
+    return _plain("features", features, words, debug)
+
+
 def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str], debug: bool) -> int:
     """A command that needs no trainer: it works on the folders of finished runs."""
     arguments = list(words)
@@ -113,7 +119,7 @@ def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str]
     return 0
 
 
-PLAIN = {"report": _report, "export": _export}
+PLAIN = {"report": _report, "features": _features, "export": _export}
 """The functions of the commands without a config. Each imports what it needs itself, after the cheap checks."""
 
 HELP = ("-h", "--help")

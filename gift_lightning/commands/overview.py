@@ -11,6 +11,7 @@ COMMANDS = {
     "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
     "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
     "report": "Show runs side by side: a table, one page with charts, or pictures.",
+    "features": "Draw test images in the space of features of each model that a finished run has kept.",
     "export": "Write the final CLIP of a run for other programs.",
 }
 """Description of each command, in its own help and in that of the program."""

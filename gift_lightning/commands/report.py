@@ -10,6 +10,8 @@ from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of, write_text
 from gift_lightning.records import published
+from gift_lightning.records.report.class_tables import classes_terminal, classes_text
+from gift_lightning.records.report.classes import class_report, has_predictions
 from gift_lightning.records.report.side_by_side import (
     check_comparable,
     csv_text,
@@ -38,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--format", default=_FORMATS[0], help=f"one of {', '.join(_FORMATS)}; png needs --out FOLDER")
     parser.add_argument("--out", metavar="FILE", help="write one page with tables and charts, as in report.html")
     parser.add_argument("--baseline", metavar="LABEL", help="on the page, show differences to this row")
+    parser.add_argument("--classes", action="store_true", help="results of each class, by run.predictions")
     options = parser.parse_args(argv)
     if options.format not in _FORMATS:
         hint = nearest(options.format, _FORMATS)
@@ -53,16 +56,37 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"--format {options.format} is printed: leave out --out, or redirect it into a file.")
     if options.baseline is not None and (out is None or options.format == "png"):
         raise InputError("--baseline is for the page: give --out report.html too.")
+    if options.classes and options.published is not None:
+        raise InputError("--classes is for runs alone, as published results have no classes: leave out --published.")
+    if options.classes and out is not None:
+        raise InputError("--classes prints tables, and a page has those of its runs by itself: leave out one of them.")
     found, console = [_results(folder, is_table=out is None) for folder in folders], plain_console()
     if out is not None:
         for path in _write(out, folders, found, options.published, options.baseline):
             console.print(path, soft_wrap=True, markup=False)
+        return
+    if options.classes:
+        _print_classes(folders, found, options.format)
         return
     comparison = side_by_side(found, options.published)
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
         console.print(_TEXTS[options.format](comparison), soft_wrap=True)
+
+
+def _print_classes(folders: Sequence[Path], finished: Sequence[dict[str, Any]], form: str) -> None:
+    """The results of each class, run after run."""
+    console = plain_console()
+    for folder, results in zip(folders, finished, strict=True):
+        if not has_predictions(folder, results):
+            raise InputError(f"{folder} lacks predictions on each image: make it anew with `run.predictions` true.")
+        report = class_report(results["folder"], folder, results)
+        if form == "terminal":
+            console.print(classes_terminal(report))
+            console.print(f"Forgotten images: {RunFolder.at(folder).forgotten_png}", soft_wrap=True)
+        else:
+            console.print(classes_text(report, form), soft_wrap=True)
 
 
 def _write(

@@ -84,6 +84,7 @@ class RunFolder:
         name: name of this run, a folder below ``root``.
         checkpoint_every: optimiser steps between two checkpoints within a task, whatever the time; ``None`` for none.
         checkpoint_minutes: from one checkpoint within a task to the next; a task's end always writes one.
+        predictions: write those on each test image after each task, see ``gift_lightning.records.predictions``.
 
     Raises:
         InputError: the name is empty or leads out of ``root``, ``checkpoint_every`` is below 1, or
@@ -91,13 +92,14 @@ class RunFolder:
     """
 
     INDIFFERENT: ClassVar[frozenset[str]] = frozenset(  # see same_run
-        {"root", "name", "checkpoint_every", "checkpoint_minutes"}
+        {"root", "name", "checkpoint_every", "checkpoint_minutes", "predictions"}
     )
 
     root: str = "runs"
     name: str = "run"
     checkpoint_every: int | None = None
     checkpoint_minutes: float = 10.0
+    predictions: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.strip("./ "):
@@ -148,6 +150,35 @@ class RunFolder:
     def matrix_png(self) -> Path:
         """The accuracy matrix as a picture."""
         return self.path / "accuracy_matrix.png"
+
+    def predictions_csv(self, learned: int, task: int) -> Path:
+        """The predictions on task number ``task`` (from 0) after ``learned`` tasks; files count from 1."""
+        return self._predictions / f"after{learned:02d}" / f"task{task + 1:02d}.csv"
+
+    @property
+    def written_in(self) -> list[Path]:
+        """The folders in which a killed process may have left temporary files."""
+        folders = [path for path in self._predictions.glob("**/*") if path.is_dir()]
+        return [self.path, self.checkpoints, *folders]
+
+    @property
+    def _predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def forgotten_png(self) -> Path:
+        """Some test images that were right after their task and are wrong now, of a run with ``predictions``."""
+        return self.path / "forgotten.png"
+
+    @property
+    def features_csv(self) -> Path:
+        """Test images in the space of features of each model, see ``gift_lightning.records.feature_map``."""
+        return self.path / "features.csv"
+
+    @property
+    def features_png(self) -> Path:
+        """The content of ``features_csv`` as a picture."""
+        return self.path / "features.png"
 
     @property
     def replay_png(self) -> Path:

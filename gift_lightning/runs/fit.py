@@ -122,7 +122,7 @@ class Run:
     def _callbacks(self, settings: dict[str, Any], users: list[Callback]) -> list[Any]:
         folder = self.folder if self.writes else None
         record = RunRecord(folder, self.config)
-        callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(), RunTime(), record]
+        callbacks: list[Any] = [TaskBoundary(folder, self.config), AccuracyMatrix(folder), RunTime(), record]
         has_bar = settings.get("enable_progress_bar") is not False
         if has_bar and not any(isinstance(callback, ProgressBar) for callback in users):
             callbacks.insert(0, SequenceProgress())  # it shows the work of the boundary at the start

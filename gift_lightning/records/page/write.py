@@ -11,7 +11,9 @@ import vl_convert
 
 from gift_lightning.records.page import course, differences
 from gift_lightning.records.page.ablation import ablations
+from gift_lightning.records.page.classes import classes_section
 from gift_lightning.records.page.comparison import comparison, tasks
+from gift_lightning.records.page.features import features_section
 from gift_lightning.records.page.groups import grouped
 from gift_lightning.records.page.looks import LOOKS, VL_VERSION, specification
 from gift_lightning.records.page.overfitting import overfitting
@@ -25,7 +27,9 @@ SECTIONS: tuple[Callable[[Sequence[ReportedRun]], Section | None], ...] = (
     course.losses,
     overfitting,
     course.costs,
+    classes_section,
     course.replayed,
+    features_section,
     differences.configs,
 )
 """The sections below the comparison, in the order of the page; one without content returns ``None``."""

@@ -1,4 +1,4 @@
-"""A table of texts in Markdown and in LaTeX."""
+"""A table of texts in Markdown and in LaTeX, and texts of a CSV file."""
 
 import re
 from collections.abc import Sequence
@@ -18,20 +18,22 @@ _LATEX = {
 }
 
 
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left, the others to the right; without a line end after the last row.
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
+    """A Markdown table, the first ``names`` columns to the left, the others to the right; without a final line end.
 
     >>> print(markdown_table(["Method", "Last"], [["GIFT", "86.0"]]))
     | Method | Last |
     | --- | ---: |
     | GIFT | 86.0 |
     """
-    lines = [heads, ("---", *["---:"] * (len(heads) - 1)), *rows]
+    lines = [heads, [*["---"] * names, *["---:"] * (len(heads) - names)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]]) -> str:
-    r"""A LaTeX table with the package booktabs and a rule between sections; cells are LaTeX already (see ``latex``).
+def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]], names: int = 1) -> str:
+    r"""A LaTeX table with the package booktabs and a rule between sections, the first ``names`` columns to the left.
+
+    Cells are LaTeX already (see ``latex``).
 
     >>> print(latex_table(["Method", "Last"], [[["GIFT", r"\textbf{86.0}"]]]))
     \begin{tabular}{lr}
@@ -42,7 +44,8 @@ def latex_table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]
     \bottomrule
     \end{tabular}
     """
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", rf"{' & '.join(heads)} \\"]
+    columns = "l" * names + "r" * (len(heads) - names)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rf"{' & '.join(heads)} \\"]
     for section in sections:
         lines += [r"\midrule", *(rf"{' & '.join(row)} \\" for row in section)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
@@ -67,3 +70,12 @@ def latex(text: str) -> str:
     # two dashes, quotes or commas would become another character
     matches = re.finditer(r"([-–](?=[-–])|'(?=')|,(?=,))|.", text)
     return "".join(_LATEX.get(match[0], match[0]) + ("{}" if match[1] else "") for match in matches)
+
+
+def no_formula(text: str) -> str:
+    """A text for a cell of a CSV file, with an apostrophe before what a spreadsheet would take for a formula.
+
+    >>> no_formula("=cmd()"), no_formula("GIFT")
+    ("'=cmd()", 'GIFT')
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

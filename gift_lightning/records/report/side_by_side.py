@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gift_lightning.errors import InputError
 from gift_lightning.records import published
-from gift_lightning.records.report.formats import latex, latex_table, markdown_table
+from gift_lightning.records.report.formats import latex, latex_table, markdown_table, no_formula
 from gift_lightning.records.report.formats import markdown as escaped
 from gift_lightning.records.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
 
@@ -176,13 +176,9 @@ def csv_text(comparison: SideBySide) -> str:
     """The table as CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["Method", *map(_no_formula, comparison.heads)])
+    writer.writerow(["Method", *map(no_formula, comparison.heads)])
     for section in comparison.sections:
         for row in section:
             numbers = ("" if cell is None else f"{cell:.4f}" for cell in row.cells)
-            writer.writerow([_no_formula(row.label), *numbers])
+            writer.writerow([no_formula(row.label), *numbers])
     return buffer.getvalue().removesuffix("\n")
-
-
-def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,0 +1,36 @@
+"""The command ``features``: the space of features of a finished run, under each of its models."""
+
+import argparse
+from collections.abc import Sequence
+
+from gift_lightning.commands.overview import COMMANDS, PROGRAM
+from gift_lightning.console import plain_console
+from gift_lightning.errors import InputError
+from gift_lightning.files import path_of
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write ``features.csv`` and ``features.png`` into the folder of a run, and say where.
+
+    Raises:
+        InputError: see ``feature_map``; or a file cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} features", description=COMMANDS["features"])
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, as in runs/quickstart")
+    parser.add_argument("--images", type=int, default=100, help="test images of each task (default: 100)")
+    options = parser.parse_args(arguments)
+    if options.images < 2:
+        raise InputError(f"--images is {options.images}: give at least 2 images of each task.")
+    # with the large libraries, which the help does without
+    from gift_lightning.records.feature_map import write_feature_map
+    from gift_lightning.records.report.feature_panels import plot_feature_map
+    from gift_lightning.records.run_folder import RunFolder
+    from gift_lightning.runs.features import feature_map
+
+    # path_of is no type of the parser: argparse has sentences of its own for what a type refuses
+    folder = RunFolder.at(path_of(options.run))
+    found = feature_map(folder, options.images)
+    write_feature_map(folder.features_csv, found)
+    title = f"{len(found.images)} test images in the space of features of each model of {folder.path.name} (one t-SNE)"
+    plot_feature_map(folder.features_png, found, title)
+    plain_console().print(f"Features: {folder.features_png}", soft_wrap=True)

@@ -1,0 +1,76 @@
+"""The space of features: test images in the plane, under several models, by one projection.
+
+::
+
+    model,task,image,class,x,y
+    0 pre-trained,1 Flags,12,3 austria,-4.1042,17.9310
+"""
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gift_lightning.console import visible
+from gift_lightning.files import write_text
+
+_SEED = 0
+
+
+class ImageOfTask(NamedTuple):
+    """A test image: numbers of its task, of itself in the test set and of its class (all from 0), and that class."""
+
+    task: int
+    image: int
+    label: int
+    name: str
+
+
+class FeatureMap(NamedTuple):
+    """The same images under each model.
+
+    Attributes:
+        models: their names.
+        tasks: names of the tasks.
+        images: the images, those of a task together.
+        points: places in the plane ``[models, images, 2]``.
+    """
+
+    models: list[str]
+    tasks: list[str]
+    images: list[ImageOfTask]
+    points: NDArray[np.float32]
+
+
+def projected(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features ``[models, images, D]`` in the plane, ``[models, images, 2]``, by one t-SNE of all of them.
+
+    It is fitted once, so that a place means the same under each model. The same features give the same places, on one
+    kind of machine.
+    """
+    from sklearn.manifold import TSNE
+
+    flat = features.reshape(-1, features.shape[-1])
+    perplexity = min(30.0, (len(flat) - 1) / 3)
+    points = TSNE(init="pca", random_state=_SEED, perplexity=perplexity, n_jobs=1).fit_transform(flat)
+    return np.asarray(points, dtype=np.float32).reshape(*features.shape[:2], 2)
+
+
+def write_feature_map(path: Path, found: FeatureMap) -> None:
+    """Write the places of all images as CSV, atomically; models and tasks count as the rows of R do.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["model", "task", "image", "class", "x", "y"])
+    for number, (model, points) in enumerate(zip(found.models, found.points.tolist(), strict=True)):
+        for image, (x, y) in zip(found.images, points, strict=True):
+            task = f"{image.task + 1} {visible(found.tasks[image.task])}"
+            name = f"{image.label} {visible(image.name)}"
+            writer.writerow([f"{number} {visible(model)}", task, image.image, name, f"{x:.4f}", f"{y:.4f}"])
+    write_text(path, buffer.getvalue())
