@@ -29,7 +29,7 @@ class SequenceLogger:
 
         Args:
             results: content of ``results.json``.
-            picture: the file ``accuracy_matrix.png``.
+            picture: the file ``accuracy_matrix.png`` in the run's folder.
             step: of the optimiser.
         """
         raise NotImplementedError

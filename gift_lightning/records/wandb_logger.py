@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import path_of, write_text
 from gift_lightning.numerics import metrics as numbers
+from gift_lightning.records.report.classes import ClassAccuracy, class_report, has_predictions
 from gift_lightning.records.report.replay_grid import spread
 from gift_lightning.records.report.words import metrics_of, row_weights
 from gift_lightning.records.sequence_logger import SequenceLogger
@@ -30,9 +31,9 @@ class SequenceWandbLogger(SequenceLogger, WandbLogger):
 
     Losses are drawn against the optimiser step, ``cl/...`` (Transfer, Avg, Last, the accuracy on each task) against the
     number of learned tasks, ``cl/task``. The accuracy matrix is logged as a table, as a picture and as charts of lines,
-    replayed images with their texts; the summary has the final figures under the papers' names. Rows of W&B that a
-    resumed run repeats have the numbers and the values that they had: each checkpoint holds the number of the next row,
-    and a row that W&B's server has is not sent again.
+    replayed images with their texts, of a run with predictions a table of classes; the summary has the final figures
+    under the papers' names. Rows of W&B that a resumed run repeats have the numbers and the values that they had: each
+    checkpoint holds the number of the next row, and a row that W&B's server has is not sent again.
 
     Args:
         save_dir: the run's folder. Without an account of W&B everything stays in it, for ``wandb sync`` later.
@@ -114,7 +115,11 @@ class SequenceWandbLogger(SequenceLogger, WandbLogger):
 
         rows = [["zero-shot", results["zero_shot"]], *zip(results["tasks"], results["R"], strict=False)]
         table = wandb.Table(columns=["after", *results["tasks"]], data=[[name, *row] for name, row in rows])
-        pictures = {"cl/accuracy_matrix": table, "cl/heatmap": wandb.Image(str(picture))}
+        pictures: dict[str, Any] = {"cl/accuracy_matrix": table, "cl/heatmap": wandb.Image(str(picture))}
+        if has_predictions(picture.parent, results):
+            classes = class_report("", picture.parent, results).classes
+            heads = [name.replace("_", "-") for name in ClassAccuracy._fields]
+            pictures["cl/classes"] = wandb.Table(columns=heads, data=[list(row) for row in classes])
         self._log_task(len(results["R"]), pictures | _charts(results), step)
         figures = {name.capitalize(): metrics_of(results)[name] for name in _MEANS}
         self.experiment.summary.update(figures)

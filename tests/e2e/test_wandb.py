@@ -51,7 +51,7 @@ def values(items: Any) -> dict[str, Any]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed in its second task and resumed."""
     root = tmp_path_factory.mktemp("wandb")
-    argv, log = ["fit", *GIFT, "--run.root", str(root)], root / "log.txt"
+    argv, log = ["fit", *GIFT, "--run.root", str(root), "--run.predictions", "true"], root / "log.txt"
     assert run_command([*argv, *kill_at("step", 14)], log) == -9
     assert run_command([*argv, "--ckpt_path", "last"], log) == 0, log.read_text()
     return next(root.glob("*/results.json")).parent
@@ -176,6 +176,18 @@ def test_matrix_and_images(parts: list[list[Record]], run: Path) -> None:
     assert all(caption.startswith(("a ", "an ")) for caption in captions[1])
     files = list(run.glob("wandb/offline-run-*/files/media/images/cl/replay_*.png"))
     assert len(files) >= len(captions[1])
+
+
+def test_table_of_classes(run: Path) -> None:
+    results = read_results(run)
+    tables = [json.loads(path.read_text()) for path in run.glob("wandb/*/files/media/table/cl/classes_*.json")]
+    table = max(tables, key=lambda each: len(each["data"]))
+    assert table["columns"] == ["task", "name", "images", "zero-shot", "learned", "end"]
+    for index, task in enumerate(results["tasks"]):
+        rows = [row[2:] for row in table["data"] if row[0] == task]
+        images = sum(row[0] for row in rows)
+        for at, accuracy in ((1, results["zero_shot"]), (2, results["R"][index]), (3, results["R"][-1])):
+            assert sum(row[0] * row[at] for row in rows) / images == pytest.approx(accuracy[index], rel=1e-5)
 
 
 def test_the_csv_is_written_too(run: Path) -> None:
