@@ -118,8 +118,8 @@ class SequenceWandbLogger(SequenceLogger, WandbLogger):
         pictures: dict[str, Any] = {"cl/accuracy_matrix": table, "cl/heatmap": wandb.Image(str(picture))}
         if has_predictions(picture.parent, results):
             classes = class_report("", picture.parent, results).classes
-            heads = [name.replace("_", "-") for name in ClassAccuracy._fields]
-            pictures["cl/classes"] = wandb.Table(columns=heads, data=[list(row) for row in classes])
+            heads = (name.replace("_", "-") for name in ClassAccuracy._fields)
+            pictures["cl/classes"] = wandb.Table(columns=[*heads], data=[[*row] for row in classes])
         self._log_task(len(results["R"]), pictures | _charts(results), step)
         figures = {name.capitalize(): metrics_of(results)[name] for name in _MEANS}
         self.experiment.summary.update(figures)
