@@ -1,12 +1,12 @@
 """The files of a run: results, matrix, picture, costs."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
 from rich.console import RenderableType
 from rich.text import Text
 from torch import Tensor, nn
@@ -31,10 +31,10 @@ from gift_lightning.records.report.forgotten import plot_forgotten
 from gift_lightning.records.report.heatmap import plot_accuracy_matrix
 from gift_lightning.records.report.replay_grid import SHOWN, plot_replay_grid, spread
 from gift_lightning.records.run_folder import SCHEMA, RunFolder
-from gift_lightning.records.wandb_logger import SequenceWandbLogger
+from gift_lightning.records.sequence_logger import SequenceLogger
 from gift_lightning.tensors import checksum_in
 
-_Logger = TypeVar("_Logger", bound=Logger)
+_Logger = TypeVar("_Logger")
 
 
 class RunRecord(TaskCallback):
@@ -51,6 +51,7 @@ class RunRecord(TaskCallback):
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
         self.folder, self.config = folder, config
         self.peak_memory = 0
+        self._positions: list[Any] = []
         self._page: GrowingPage | None = None
         self._complete = False
         self._warned_of: dict[str, int] = {}
@@ -62,8 +63,10 @@ class RunRecord(TaskCallback):
         self.peak_memory = state_dict["peak_memory"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the rows logged until now: a resumed run logs those after them."""
+        """Save the rows logged until now, and the places of other loggers: a resumed run logs what comes after."""
         checkpoint["metrics"] = [logger.text for logger in _loggers(trainer, MetricsCSV)]
+        if positions := [logger.position() for logger in _loggers(trainer, SequenceLogger)]:
+            checkpoint["positions"] = positions
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if "metrics" not in checkpoint:
@@ -71,6 +74,7 @@ class RunRecord(TaskCallback):
         # the logger of the run is the first; one that was added since starts here
         for logger, text in zip(_loggers(trainer, MetricsCSV), checkpoint["metrics"], strict=False):
             logger.restore(text)
+        self._positions = checkpoint.get("positions", [])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.folder is not None and trainer.is_global_zero:
@@ -81,6 +85,9 @@ class RunRecord(TaskCallback):
             where = environment(trainer.strategy.root_device, trainer.world_size, trainer.precision)
             write_json(self.folder.environment, where)
         self._print_notes(trainer, method_of(trainer))
+        followers = _loggers(trainer, SequenceLogger)
+        for follower, position in zip_longest(followers, self._positions[: len(followers)]):
+            follower.begin(position)
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.config) or {})
 
@@ -97,8 +104,8 @@ class RunRecord(TaskCallback):
     def on_task_start(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence, replay = sequence_of(trainer), sequence_of(trainer).replay
         if replay is not None and sequence.replays_in(task):
-            for logger in _loggers(trainer, SequenceWandbLogger):
-                logger.log_replay(replay.pairs, replay.texts, task)
+            for logger in _loggers(trainer, SequenceLogger):
+                logger.log_replay(replay.pairs, replay.texts, task, trainer.global_step)
 
     def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence = sequence_of(trainer)
@@ -122,8 +129,8 @@ class RunRecord(TaskCallback):
         if self._page is not None:
             self._page.update()
         if self.folder is not None:
-            for wandb_logger in _loggers(trainer, SequenceWandbLogger):
-                wandb_logger.log_results(results, self.folder.matrix_png)
+            for logger in _loggers(trainer, SequenceLogger):
+                logger.log_results(results, self.folder.matrix_png, trainer.global_step)
         if trainer.is_global_zero and method.learning != "none" and task < sequence_of(trainer).num_tasks - 1:
             _show(accuracy_table(results), task_time(results))
 

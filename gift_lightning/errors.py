@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -82,6 +83,18 @@ def first_line(error: BaseException) -> str:
     'no such model.'
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + "."
+
+
+def install_command(error: BaseException) -> str | None:
+    """The command that installs what an exception of a library asks for; ``None`` if it asks for nothing.
+
+    >>> install_command(ImportError("Requirement 'mlflow>=1.0' not met. HINT: Try `pip install -U 'mlflow>=1.0'`"))
+    "pip install 'mlflow>=1.0'"
+    """
+    if not isinstance(error, ImportError):
+        return None
+    packages = re.findall(r"pip install (?:-U )?'?([\w.\-\[\],<>=~!]+)", str(error))
+    return f"pip install {shlex.quote(packages[-1])}" if packages else None  # of several, one is enough
 
 
 def hidden_package() -> str | None:

@@ -27,7 +27,7 @@ from gift_lightning.config.class_paths import current_path, current_settings
 from gift_lightning.config.references import References, escaped, find_references, resolve
 from gift_lightning.config.sentences import UnknownClassError
 from gift_lightning.config.yaml_text import dump_yaml, load_yaml
-from gift_lightning.errors import InputError, advice, first_line
+from gift_lightning.errors import InputError, advice, first_line, install_command
 
 MODE = "omegaconf+"
 """Of the parser: ``${...}`` is replaced after all files and flags are read."""
@@ -258,9 +258,9 @@ def make(made: type, *args: Any, **kwargs: Any) -> Any:
         is_input = isinstance(error, OSError) or "unexpected keyword argument" in str(error)
         if made.__module__.partition(".")[0] in _OURS and not is_input:
             raise
-        raise Refused(
-            InputError(f"{made.__module__}.{made.__qualname__} cannot be made: {first_line(error)}")
-        ) from error
+        name, command = f"{made.__module__}.{made.__qualname__}", install_command(error)
+        sentence = f"cannot be made: {first_line(error)}" if command is None else f"needs a package: {command}."
+        raise Refused(InputError(f"{name} {sentence}")) from error
 
 
 def make_subclass(base: type[_Made], key: str, settings: Any) -> _Made:
@@ -289,5 +289,6 @@ def late_refusal(error: Exception) -> InputError | None:
     if isinstance(error, MisconfigurationException):
         return InputError(" ".join(str(error).split()))
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in _OURS:
-        return InputError(f"A package is missing that the run needs: {first_line(error)}")
+        command = install_command(error)
+        return InputError(f"A package is missing that the run needs: {f'{command}.' if command else first_line(error)}")
     return None

@@ -9,10 +9,11 @@ from typing import Any
 _CLASSES = {
     "AtomicCheckpointIO": "gift_lightning.records.checkpoint",
     "MetricsCSV": "gift_lightning.records.metrics_csv",
+    "SequenceTensorBoardLogger": "gift_lightning.records.tensorboard_logger",
     "SequenceWandbLogger": "gift_lightning.records.wandb_logger",
 }
 
-__all__ = ["AtomicCheckpointIO", "MetricsCSV", "SequenceWandbLogger"]
+__all__ = ["AtomicCheckpointIO", "MetricsCSV", "SequenceTensorBoardLogger", "SequenceWandbLogger"]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,7 +73,7 @@ BAD_CONFIG = {
     ),
     "a logger whose package is missing": (
         ["--trainer.logger", f"{LIGHTNING}loggers.CometLogger"],
-        "CometLogger cannot be made: Requirement 'comet-ml",
+        "CometLogger needs a package: pip install 'comet-ml>=",
     ),
     "a callback that its class refuses": (
         [

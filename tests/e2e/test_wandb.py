@@ -1,6 +1,7 @@
 """Weights & Biases offline: one run for a sequence that was killed and resumed, read back from its files."""
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,15 @@ from typing import Any
 
 import pytest
 import wandb
+import yaml
 from wandb.proto.wandb_internal_pb2 import Record
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from gift_lightning.records.wandb_logger import SequenceWandbLogger
 from tests.e2e.conftest import CONFIG, kill_at, read_results, run_command
 
 HERE, CONF = Path(__file__).parent, Path(__file__).parents[2] / "conf"
+DOCS = CONF.parent / "docs" / "logging.md"
 GIFT = [f"--config={path}" for path in (CONFIG, HERE / "gift.yaml", CONF / "logger" / "wandb.yaml")]
 
 
@@ -34,6 +38,11 @@ def records(path: Path) -> Iterator[Record]:
             yield record
 
 
+def sweep(text: str) -> str:
+    """The configuration of a sweep in the documentation."""
+    return text.partition("```yaml\n")[2].partition("```")[0]
+
+
 def values(items: Any) -> dict[str, Any]:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
 
@@ -42,9 +51,8 @@ def values(items: Any) -> dict[str, Any]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed in its second task and resumed."""
     root = tmp_path_factory.mktemp("wandb")
-    argv, log = ["fit", *GIFT, "--run.root", str(root)], root / "log.txt"
-    # as by Ctrl-C: what W&B has on disk after SIGKILL is a matter of chance
-    assert run_command([*argv, *kill_at("step", 8), "--trainer.callbacks.signal_number", "2"], log) != 0
+    argv, log = ["fit", *GIFT, "--run.root", str(root), "--run.predictions", "true"], root / "log.txt"
+    assert run_command([*argv, *kill_at("step", 14)], log) == -9
     assert run_command([*argv, "--ckpt_path", "last"], log) == 0, log.read_text()
     return next(root.glob("*/results.json")).parent
 
@@ -94,6 +102,62 @@ def test_metrics_of_the_sequence(parts: list[list[Record]], run: Path) -> None:
         assert summary[name] == pytest.approx(results["metrics"][name.lower()])
 
 
+def test_rows_of_both_parts_are_those_of_one_run(parts: list[list[Record]], run: Path) -> None:
+    rows: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        steps = [row["_step"] for row in histories([part])]
+        assert steps == list(range(steps[0], steps[0] + len(steps)))
+    for row in histories(parts):  # the second part repeats rows after the checkpoint, with the same numbers and values
+        logged = {key: value for key, value in row.items() if isinstance(value, float | int) and key[0] != "_"}
+        assert rows.setdefault(row["_step"], logged) == logged
+    assert sorted(rows) == list(range(len(rows)))
+    in_order = [rows[step] for step in sorted(rows)]
+    assert [row["cl/task"] for row in in_order if "cl/accuracy/Flags" in row] == [0, 1, 2, 3]
+    losses = [row["trainer/global_step"] for row in in_order if "loss/task" in row]
+    assert losses == sorted(set(losses))
+    table = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    at = table[0].index("loss/task")
+    assert losses == [int(line[0]) for line in table[1:] if line[at]]
+
+
+def test_charts_of_lines(parts: list[list[Record]], run: Path) -> None:
+    results = read_results(run)
+    charts = {}
+    for name in ("curves", "averages"):
+        tables = [
+            json.loads(path.read_text()) for path in run.glob(f"wandb/*/files/media/table/cl/{name}_table_*.json")
+        ]
+        charts[name] = {(key, step): value for step, key, value in max((t["data"] for t in tables), key=len)}
+    for step, row in enumerate([results["zero_shot"], *results["R"]]):
+        assert [charts["curves"][name, step] for name in results["tasks"]] == pytest.approx(row)
+    assert charts["averages"]["Last", 3] == pytest.approx(results["metrics"]["last"])
+    assert charts["averages"]["Transfer", 1] == pytest.approx(sum(results["R"][0][1:]) / 2)
+    configs = [values(record.config.update) for record in parts[-1] if record.HasField("config")]
+    assert any("lineseries" in json.dumps(config) for config in configs)
+
+
+def test_names_of_the_documentation(parts: list[list[Record]]) -> None:
+    text = DOCS.read_text()
+    logged = {name for row in histories(parts) for name in row if name.startswith(("cl/", "loss/", "lr", "fisher/"))}
+    documented = set(re.findall(r"`(cl/\w+|lr)(?:/<task>)?`", text))
+    stems = {"/".join(name.split("/")[:2]).removesuffix("_table") for name in logged}
+    assert {name for name in stems if name.startswith(("cl/", "lr"))} == documented
+    assert yaml.safe_load(sweep(text))["metric"]["name"] in logged
+
+
+def test_command_of_a_sweep(tmp_path: Path) -> None:
+    described = yaml.safe_load(sweep(DOCS.read_text()))
+    (name, choices), *_ = described["parameters"].items()
+    flags = create_sweep_command_args({"args": {name: {"value": choices["values"][0]}}})["args"]
+    argv = [flag for part in described["command"][3:] for flag in (flags if part == "${args}" else [part])]
+    argv = [flag.replace("=conf/", f"={CONF}/") for flag in argv]
+    log = tmp_path / "log.txt"
+    assert run_command([*argv, "--print_config"], log, WANDB_RUN_ID="abc123") == 0, log.read_text()
+    printed = yaml.safe_load(log.read_text())
+    assert printed["model"]["init_args"]["consolidation_weight"] == choices["values"][0]
+    assert "WANDB_RUN_ID" in printed["run"]["name"] or printed["run"]["name"] == "sweep_abc123"
+
+
 def test_losses_against_the_step(parts: list[list[Record]]) -> None:
     steps = [row["trainer/global_step"] for row in histories(parts) if "loss/image_distillation" in row]
     assert len(set(steps)) > 3
@@ -112,6 +176,18 @@ def test_matrix_and_images(parts: list[list[Record]], run: Path) -> None:
     assert all(caption.startswith(("a ", "an ")) for caption in captions[1])
     files = list(run.glob("wandb/offline-run-*/files/media/images/cl/replay_*.png"))
     assert len(files) >= len(captions[1])
+
+
+def test_table_of_classes(run: Path) -> None:
+    results = read_results(run)
+    tables = [json.loads(path.read_text()) for path in run.glob("wandb/*/files/media/table/cl/classes_*.json")]
+    table = max(tables, key=lambda each: len(each["data"]))
+    assert table["columns"] == ["task", "name", "images", "zero-shot", "learned", "end"]
+    for index, task in enumerate(results["tasks"]):
+        rows = [row[2:] for row in table["data"] if row[0] == task]
+        images = sum(row[0] for row in rows)
+        for at, accuracy in ((1, results["zero_shot"]), (2, results["R"][index]), (3, results["R"][-1])):
+            assert sum(row[0] * row[at] for row in rows) / images == pytest.approx(accuracy[index], rel=1e-5)
 
 
 def test_the_csv_is_written_too(run: Path) -> None:

@@ -44,9 +44,13 @@ def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
 
 def row_mean(results: Mapping[str, Any], row: Sequence[float | None]) -> float | None:
     """Mean accuracy of a row of the matrix: over tasks, or over images if the label space is ``seen``."""
-    sizes = results.get("test_sizes") if results.get("protocol", {}).get("label_space") == "seen" else None
-    mean = metrics.last([row], sizes)
+    mean = metrics.last([row], row_weights(results))
     return None if mean != mean else mean
+
+
+def row_weights(results: Mapping[str, Any]) -> Sequence[float] | None:
+    """By what the tasks of a row count: their numbers of test images in the label space ``seen``, else all alike."""
+    return results.get("test_sizes") if results.get("protocol", {}).get("label_space") == "seen" else None
 
 
 def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from gift_lightning.records import published
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "data" / "metrics.json").read_text(encoding="utf-8"))
 PUBLISHED = [(order, method) for order in published.ORDERS for method in published.TABLE_ROW]
+SVG = "{http://www.w3.org/2000/svg}"
 R = [[90.0, 60.0, 50.0], [80.0, 95.0, 40.0], [70.0, 85.0, 99.0]]
 
 
@@ -116,3 +118,16 @@ def test_what_is_no_matrix_is_refused_with_the_cause(wrong, cause):
     for function in (transfer, avg, last, forgetting, backward_transfer, summary):
         with pytest.raises(ValueError, match=cause):
             function(wrong)
+
+
+def test_figures_of_the_documentation():
+    docs = Path(__file__).parents[3] / "docs"
+    drawing = ElementTree.parse(docs / "matrix.svg").getroot()
+    cells = [float(text.text) for text in drawing.iter(f"{SVG}text") if "cell" in text.get("class", "").split()]
+    assert cells[3:] == [cell for row in R for cell in row]
+    shown = "".join(drawing.itertext())
+    assert all(f"{name.capitalize()} {summary(R)[name]:.1f}" in shown for name in ("transfer", "avg", "last"))
+    rows = [line.strip("| ").split(" | ") for line in (docs / "metrics.md").read_text().splitlines() if line[:1] == "|"]
+    assert {row[0].lower().replace(" ", "_"): row[-1] for row in rows[2:]} == {
+        name: f"{value:.1f}" for name, value in summary(R).items()
+    }
