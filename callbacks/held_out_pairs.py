@@ -1,7 +1,7 @@
 """Overfitting of distillation: its loss on replayed pairs, and on pairs that no step replays."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,9 +16,7 @@ from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.errors import InputError
 from gift_lightning.numerics.losses import Pairs
-
-REPLAYED, HELD_OUT = "distillation/replayed", "distillation/held_out"
-"""Names of the two losses among the metrics."""
+from gift_lightning.records.logged import HELD_OUT, REPLAYED
 
 _TERMS = ("image_distillation", "text_distillation")
 
@@ -36,12 +34,23 @@ class DistilsPairs(Protocol):
 
 @dataclass(frozen=True)
 class _Set:
-    """Pairs on which the loss is measured: the images ``rows`` ``[n]`` of a set, their texts, the teacher's view."""
+    """Pairs on which the loss is measured.
+
+    Attributes:
+        images, rows: the images of the pairs are ``rows`` ``[n]`` of ``images``.
+        texts, text_index: their texts are ``texts[text_index]``, ``text_index`` ``[n]``.
+    """
 
     images: ReplayImages
     rows: Tensor
-    text_index: Tensor
     texts: list[str]
+    text_index: Tensor
+
+
+class _Measured(NamedTuple):
+    """Pairs, and the features that the teacher gives them."""
+
+    pairs: _Set
     teacher: Pairs
 
 
@@ -74,10 +83,10 @@ class HeldOutPairs(TaskCallback):
             if value < 1:
                 raise InputError(f"`{name}` of HeldOutPairs is {value}: give at least 1.")
         self.pairs, self.every = pairs, every
-        self._sets: dict[str, _Set] = {}
+        self._measured: dict[str, _Measured] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._sets = {}
+        self._measured = {}
         method, replay = method_of(trainer), sequence_of(trainer).replay
         is_drawn = isinstance(method, DistilsPairs) and isinstance(replay, SyntheticReplay)
         if stage != "fit" or (is_drawn and method.distillation_weight):
@@ -90,7 +99,7 @@ class HeldOutPairs(TaskCallback):
 
     @torch.no_grad()
     def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
-        """Draw the held-out pairs of the task, and see both kinds through the teacher's eyes."""
+        """Draw the held-out pairs of the task, and compute the teacher's features of both kinds of pairs."""
         if is_trial(trainer):
             return
         sequence = sequence_of(trainer)
@@ -101,34 +110,33 @@ class HeldOutPairs(TaskCallback):
             return
         device = trainer.strategy.root_device
         held_out = replay_images(pairs, model.test_geometry, model.normalize, sequence.num_workers, device)
-        drawn = torch.tensor(sorted(sequence.replayed(task)))  # others are no replayed pairs
-        count = min(self.pairs, len(drawn))
+        replayed = torch.tensor(sorted(sequence.replayed(task)))  # the pairs that the steps of the task draw
+        count = min(self.pairs, len(replayed))
         count -= count % replay.batch_size if count > replay.batch_size else 0
-        self._sets = {
-            REPLAYED: _seen(trainer, method, sequence.replay_images, drawn[:count], replay.texts),
-            HELD_OUT: _seen(trainer, method, held_out, torch.arange(count), texts),
+        self._measured = {
+            REPLAYED: _with_teacher(trainer, method, sequence.replay_images, replayed[:count], replay.texts),
+            HELD_OUT: _with_teacher(trainer, method, held_out, torch.arange(count), texts),
         }
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self._sets or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if not self._measured or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         method, sequence = method_of(trainer), sequence_of(trainer)
         step = trainer.global_step - sequence.first_step(method.task)
         if step % self.every == 0 or step == sequence.steps(method.task):
-            losses = {name: _loss(trainer, method, measured) for name, measured in self._sets.items()}
+            losses = {name: _loss(trainer, method, measured) for name, measured in self._measured.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(losses, trainer.global_step - 1)  # Lightning counts the steps of losses from 0
 
 
-def _seen(trainer: Trainer, method: Method, images: ReplayImages, rows: Tensor, texts: list[str]) -> _Set:
+def _with_teacher(trainer: Trainer, method: Method, images: ReplayImages, rows: Tensor, texts: list[str]) -> _Measured:
     """The images ``rows`` of a set with their texts, and the teacher's features of both."""
     assert isinstance(method, DistilsPairs)
     text_index = torch.cat([labels for _, labels in images.batches(rows, method.eval_batch_size)]).cpu()
-    blind = _Set(images, rows, text_index, texts, Pairs(torch.empty(0), torch.empty(0)))
-    features = _features(trainer, method.teacher.module, blind, method.eval_batch_size)
-    return _Set(images, rows, text_index, texts, features)
+    pairs = _Set(images, rows, texts, text_index)
+    return _Measured(pairs, _features(trainer, method.teacher.module, pairs, method.eval_batch_size))
 
 
 def _features(trainer: Trainer, clip: CLIP, pairs: _Set, batch_size: int) -> Pairs:
@@ -143,15 +151,16 @@ def _features(trainer: Trainer, clip: CLIP, pairs: _Set, batch_size: int) -> Pai
 
 
 @torch.no_grad()
-def _loss(trainer: Trainer, method: Method, pairs: _Set) -> float:
+def _loss(trainer: Trainer, method: Method, measured: _Measured) -> float:
     """The distillation loss of the model on pairs, less that of the teacher."""
     assert isinstance(method, DistilsPairs)
     replay = sequence_of(trainer).replay
     assert replay is not None
-    student, teacher = _features(trainer, method.clip, pairs, method.eval_batch_size), pairs.teacher
+    pairs, teacher = measured
+    student = _features(trainer, method.clip, pairs, method.eval_batch_size)
     excess = []
     for rows in torch.arange(len(pairs.rows)).split(replay.batch_size):
-        theirs, ours = (Pairs(seen.image[rows], seen.text[rows]) for seen in (teacher, student))
+        theirs, ours = (Pairs(features.image[rows], features.text[rows]) for features in (teacher, student))
         index = pairs.text_index[rows].to(ours.image.device)
         excess.append(_distilled(method, theirs, ours, index) - _distilled(method, theirs, theirs, index))
     return float(torch.stack(excess).mean())

@@ -72,10 +72,10 @@ def _link(temporary: Path, path: Path) -> bool:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """The sentence for a file or folder of a run that the system refuses to write."""
+    """The sentence for a file or folder that the system refuses to write."""
+    again = advice("give the same command again, that of a run with --ckpt_path last", "resume the run, or call again")
     return InputError(
-        f"{path} cannot be written: {error.strerror or error}. Earlier files are whole: after a remedy, resume the run"
-        f"{advice(' with --ckpt_path last', '')}."
+        f"{path} cannot be written: {error.strerror or error}. Earlier files are whole: after a remedy, {again}."
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from callbacks.held_out_pairs import HELD_OUT, REPLAYED
+from gift_lightning.records.logged import HELD_OUT, REPLAYED
 from tests.e2e.conftest import CONFIG, final_weights, fit_here, kill_at, read_results, run_command
 from tests.e2e.same_files import assert_same_files
 from tests.e2e.test_ranks import FLOAT64, fit_on_two_ranks

@@ -23,7 +23,7 @@ def classes_section(runs: Sequence[ReportedRun]) -> Section | None:
     """The section, of the runs that have written their predictions; ``None`` without any.
 
     Raises:
-        InputError: a file with predictions is missing or damaged.
+        InputError: a file with predictions is missing or damaged, or a picture is damaged.
     """
     chosen = [run for run in runs if has_predictions(run.folder, run.results)]
     if not chosen:

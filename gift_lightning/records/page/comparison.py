@@ -10,26 +10,30 @@ from gift_lightning.records.page.section import Cells, Chart, Pieces, ReportedRu
 from gift_lightning.records.published import Published
 from gift_lightning.records.report.words import percent
 
+_NARROW, _FEW = 760, 8  # pixels of a scatter of few rows
+
 
 def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baseline: str | None) -> Section:
     """Transfer, Avg and Last of each method, and their differences to ``baseline``, a label of the table.
 
-    Without ``baseline``, differences are to the first row that does not learn, as in the papers.
+    Without ``baseline``, differences are to the first row that does not learn, as in the papers; of several measured
+    models, to the row of the same model.
 
     Raises:
         InputError: no row is named ``baseline``.
     """
     found = rows(runs, theirs)
-    base = _base(found, baseline)
+    bases, base_name = _bases(found, baseline)
     best = _best([row.metrics for row in found if row.learns], len(METRICS))
     table: list[list[str | Pieces]] = []
-    for row in found:
+    for row, base in zip(found, bases, strict=True):
         others = base.metrics if base else [[] for _ in METRICS]
-        cells = [_with_difference(*cell) for cell in zip(row.metrics, best, others, strict=True)]
+        bests = best if row.learns else [""] * len(METRICS)
+        cells = [_with_difference(*cell) for cell in zip(row.metrics, bests, others, strict=True)]
         table.append([_name(row), *cells, [(row.origin, "soft")]])
     note = "Accuracy in percent; of several seeds the mean ± standard deviation, and the 95 % interval of the mean"
     note += " (Student's t from 3 seeds, bootstrap from 10)."
-    note += f" In colour: the difference to {base.label}, of the printed numbers." if base else ""
+    note += f" In colour: the difference to {base_name}, of the printed numbers." if base_name else ""
     note += " Measured numbers: `metrics` and `zero_shot` in the `results.json` of each run."
     note += " Published ones: `tables.json` and `further.json` in `gift_lightning/records/published`." if theirs else ""
     caption = "Transfer against Last: above and to the right is better. Hollow marks are published, full ones measured."
@@ -37,7 +41,7 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
     points = scatter(runs, theirs)
     parts: list[Cells | Chart] = [Cells(["Method", *METRICS, "From"], table, colours=_colours(found))]
     if points:
-        parts.append(Chart(points, caption))
+        parts.append(Chart(points, caption, widest=_NARROW if len(found) <= _FEW else 0))
     return Section("Transfer, Avg, Last", note, parts)
 
 
@@ -46,21 +50,31 @@ def tasks(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> Section:
     names: list[str] = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
     found = [row for row in rows(runs, theirs) if row.tasks]
     best = _best([[row.tasks.get(name, []) for name in names] for row in found if row.learns], len(names))
-    table = [
-        [
-            _name(row),
-            *(_marked(spread(row.tasks.get(name, []), False), text) for name, text in zip(names, best, strict=True)),
-        ]
-        for row in found
-    ]
+    table = []
+    for row in found:
+        cells = [spread(row.tasks.get(name, []), False) for name in names]
+        bests = best if row.learns else [""] * len(names)
+        table.append([_name(row), *map(_marked, cells, bests)])
     note = "Accuracy in percent on each task after the last one: last row of `R`, or `zero_shot`, in `results.json`."
     note += " Published ones: last rows of `mtil_order_*.csv` in `gift_lightning/records/published`." if theirs else ""
     return Section("Each task at the end", note, [Cells(["Method", *names], table, colours=_colours(found))])
 
 
-def _base(found: Sequence[Row], baseline: str | None) -> Row | None:
-    if baseline is None:
-        return next((row for row in found if not row.learns), None)
+def _bases(found: Sequence[Row], baseline: str | None) -> tuple[list[Row | None], str]:
+    """The row from which the differences of each row are counted, and a name for it; empty without one."""
+    if baseline is not None:
+        base = _named(found, baseline)
+        return [base] * len(found), base.label
+    unchanged = [row for row in found if not row.learns]
+    if not unchanged:
+        return [None] * len(found), ""
+    models = {row.start: row for row in reversed(unchanged)}
+    if unchanged[0].is_published or len(models) == 1:
+        return [unchanged[0]] * len(found), unchanged[0].label
+    return [models.get(row.start) for row in found], "the same model before learning"
+
+
+def _named(found: Sequence[Row], baseline: str) -> Row:
     for row in found:
         if row.label == baseline:
             return row

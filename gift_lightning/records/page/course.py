@@ -1,23 +1,34 @@
 """The sections that follow a run: accuracy after each task, the matrix, losses, cost, replayed images."""
 
-import csv
-import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import altair
-from PIL import Image
 
+from gift_lightning.records.logged import PARTS, Logged, logged
 from gift_lightning.records.page.groups import COLOURS, GREY, Group, grouped, keys, mean, title_of
-from gift_lightning.records.page.section import Cells, Chart, Grid, Key, Matrix, Picture, ReportedRun, Section
+from gift_lightning.records.page.section import (
+    Cells,
+    Chart,
+    Grid,
+    Key,
+    Matrix,
+    Picture,
+    ReportedRun,
+    Section,
+    first_of,
+)
+from gift_lightning.records.page.shrunk import shrunk
+from gift_lightning.records.page.thinned import thinned
 from gift_lightning.records.report.words import NO_NUMBER
 from gift_lightning.records.run_folder import RunFolder
 
 _MOST = 40  # tasks with a curve, and with cells that hold numbers
+_ACCURACIES = 25_000  # of all curves together: a page draws that many in a second
+_CELLS = 12_000  # of all matrices together, of 40 bytes each
 _POINTS = 60  # of a curve of a loss
 _CURVES = 8  # methods whose losses are shown
-_PICTURES = 600_000  # bytes of all replayed images together
+_PICTURES = 600_000  # bytes of all replayed images together, and of all matrices of many tasks
 _WIDEST = 1500  # pixels of a picture
 
 PATTERNS = ((1, 0), (6, 3), (2, 2))
@@ -26,8 +37,7 @@ PATTERNS = ((1, 0), (6, 3), (2, 2))
 
 def curves(runs: Sequence[ReportedRun]) -> Section:
     """Accuracy of every task against the number of learned tasks, the methods overlaid."""
-    names = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
-    shown = names[:: -(-len(names) // _MOST)]
+    names, shown = tasks_of(runs), drawn_tasks(runs)
     charts = [Chart(curve(runs, task).properties(width="container", height=150), title=task) for task in shown]
     note = "Before the dotted line a task is predicted zero-shot, at the line it was learned last, behind it a falling"
     note += " line is forgetting. Means over seeds of `zero_shot` (0 tasks learned) and `R` in `results.json`."
@@ -36,25 +46,37 @@ def curves(runs: Sequence[ReportedRun]) -> Section:
     return Section("Accuracy of every task along the sequence", note, [Grid(charts, keys(runs))])
 
 
+def tasks_of(runs: Sequence[ReportedRun]) -> list[str]:
+    """The names of the tasks of all runs."""
+    return list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
+
+
+def drawn_tasks(runs: Sequence[ReportedRun]) -> Sequence[str]:
+    """Some of these tasks, evenly spread, as many as a page or a picture can show curves of."""
+    of_a_task = sum(len(group.runs[0].results["R"]) + 1 for group in grouped(runs))
+    return thinned(tasks_of(runs), max(1, min(_MOST, _ACCURACIES // of_a_task)))
+
+
 def curve(runs: Sequence[ReportedRun], task: str, legend: altair.Legend | None = None) -> Any:
     """Accuracy of ``task`` against the number of learned tasks, as a chart: a line for each method."""
-    points: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     learned: dict[int, None] = {}
     for group in grouped(runs):
         order = list(group.runs[0].results["tasks"])
         if task in order:
             learned[order.index(task) + 1] = None
-            for step in range(len(order) + 1):
-                value = mean(_cells(group, step, order.index(task)))
-                if value is not None:
-                    points.append({"method": group.label, "learned": step, "accuracy": round(value, 3)})
+            means = [mean(_cells(group, step, order.index(task))) for step in range(len(order) + 1)]
+            points = [(step, round(value, 3)) for step, value in enumerate(means) if value is not None]
+            steps, accuracies = [step for step, _ in points], [value for _, value in points]
+            lines.append({"method": group.label, "learned": steps, "accuracy": accuracies})
     entries = keys(runs)
     labels, colours = [key.label for key in entries], [key.colour for key in entries]
     dashes = [PATTERNS[key.pattern] for key in entries]
     y = altair.Scale(zero=False, nice=True)
     x = altair.Axis(tickMinStep=1, format="d", grid=False)
-    lines = (
-        altair.Chart(altair.Data(values=points))
+    drawn = (
+        altair.Chart(altair.Data(values=lines))
+        .transform_flatten(["learned", "accuracy"])
         .mark_line(point=altair.OverlayMarkDef(size=22), strokeWidth=2)
         .encode(
             x=altair.X("learned:Q", title="tasks learned", axis=x),
@@ -64,7 +86,7 @@ def curve(runs: Sequence[ReportedRun], task: str, legend: altair.Legend | None =
             tooltip=["method:N", "learned:Q", altair.Tooltip("accuracy:Q", format=".1f")],
         )
     )
-    return _with_rules([*learned], lines)
+    return _with_rules([*learned], drawn)
 
 
 def _with_rules(places: Sequence[int], lines: altair.Chart) -> Any:
@@ -81,33 +103,50 @@ def _cells(group: Group, step: int, column: int) -> list[float]:
 
 
 def matrices(runs: Sequence[ReportedRun]) -> Section:
-    """The accuracy matrix of each run as a heatmap; of many tasks the run's picture."""
+    """The accuracy matrix of each run as a heatmap, of many tasks the run's picture; of as many runs as fit.
+
+    Raises:
+        InputError: such a picture is damaged.
+    """
     parts: list[Matrix | Picture] = []
+    cells = size = shown = 0
     for run in runs:
-        order = list(run.results["tasks"])
-        picture = RunFolder.at(run.folder).matrix_png
-        if len(order) > _MOST:
-            if picture.is_file():
-                parts.append(Picture(_small(picture), f"accuracy matrix of {title_of(run)}", title=title_of(run)))
-            continue
-        rows = list(zip(order, run.results["R"], strict=False))
-        zero_shot = run.results.get("zero_shot")
-        framed: list[int | None] = [None] * bool(zero_shot)
-        framed += range(len(rows))
-        parts.append(Matrix(order, [("zero-shot", zero_shot), *rows] if zero_shot else rows, title_of(run), framed))
+        part = _matrix(run)
+        cells += len(part.heads) * len(part.rows) if isinstance(part, Matrix) else 0
+        size += len(part.data) if isinstance(part, Picture) else 0
+        if cells > _CELLS or size > _PICTURES:
+            break
+        shown += 1
+        parts += [part] if part else []
     note = "Accuracy in percent after each task (rows) on each task (columns): right of the frame zero-shot, in it what"
     note += " was learned last, left of it what is kept. `R` and `zero_shot` in `results.json`."
+    note += first_of(shown, len(runs), "runs")
     width = 80 + 44 * max(min(len(run.results["tasks"]), _MOST) for run in runs)
     return Section("Accuracy matrix of each run", note, [Grid(parts, width=min(width, 900), shown=6)])
 
 
+def _matrix(run: ReportedRun) -> Matrix | Picture | None:
+    """The matrix of a run, or its picture; ``None`` if that is needed and missing."""
+    order, zero_shot = list(run.results["tasks"]), run.results.get("zero_shot")
+    if len(order) > _MOST:
+        path = RunFolder.at(run.folder).matrix_png
+        return shrunk(path, f"accuracy matrix of {title_of(run)}", title_of(run), _WIDEST)
+    rows = list(zip(order, run.results["R"], strict=False))
+    framed = [*[None] * bool(zero_shot), *range(len(rows))]
+    return Matrix(order, [("zero-shot", zero_shot), *rows] if zero_shot else rows, title_of(run), framed)
+
+
 def losses(runs: Sequence[ReportedRun]) -> Section | None:
-    """The parts of the loss over steps, of the first run of each method; ``None`` where nothing is logged."""
+    """The parts of the loss over steps, of the first run of each method; ``None`` where nothing is logged.
+
+    Raises:
+        InputError: a ``metrics.csv`` is damaged.
+    """
+    groups = grouped(runs)
     parts = []
-    for group in grouped(runs)[:_CURVES]:
-        run = group.runs[0]
-        path = RunFolder.at(run.folder).path / "metrics.csv"
-        points, ends = _losses(path.read_text(encoding="utf-8")) if path.is_file() else ([], [])
+    for run in (group.runs[0] for group in groups[:_CURVES]):
+        read = logged(run.folder)
+        points = list(_points(read))
         if points:
             names = list(dict.fromkeys(point["part"] for point in points))
             entries = [Key(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(names)]
@@ -122,28 +161,21 @@ def losses(runs: Sequence[ReportedRun]) -> Section | None:
                     tooltip=["part:N", "step:Q", altair.Tooltip("value:Q", format=".4g")],
                 )
             )
-            chart = _with_rules(ends, lines).properties(width="container", height=200)
+            chart = _with_rules(read.ends, lines).properties(width="container", height=200)
             parts.append(Chart(chart, title=title_of(run), legend=entries))
     note = "Of the first run of each method; dotted lines are the ends of tasks. Columns `loss/…` and `cl/task` of"
-    note += f" `metrics.csv`, about {_POINTS} points of each."
+    note += f" `metrics.csv`, at most {_POINTS} points of each." + first_of(_CURVES, len(groups), "methods")
     return Section("Parts of the loss", note, [Grid(parts, width=420, shown=6)]) if parts else None
 
 
-def _losses(text: str) -> tuple[list[dict[str, Any]], list[int]]:
-    """The points of the curves, and the steps at which tasks end."""
-    whole = text[: text.rfind("\n") + 1]  # a run that goes on may be adding a row
-    rows = list(csv.DictReader(io.StringIO(whole)))
-    ends = [int(row["step"]) for row in rows if row.get("cl/task") and float(row["cl/task"]) > 0]
-    points: list[dict[str, Any]] = []
-    for column in rows[0] if rows else []:
-        if column.startswith("loss/"):
-            logged = [row for row in rows if row[column]]
-            for row in logged[:: max(1, len(logged) // _POINTS)]:
-                value = float(row[column])
-                if value - value == 0:  # JSON has no infinity
-                    name = column.removeprefix("loss/").replace("_", " ")
-                    points.append({"part": name, "step": int(row["step"]), "value": float(f"{value:.5g}")})
-    return points, ends
+def _points(read: Logged) -> Iterator[dict[str, Any]]:
+    """The points of the curves, thinned out; JSON has no infinity."""
+    for column, values in read.losses.items():
+        if column.startswith(PARTS):
+            name = column.removeprefix(PARTS).replace("_", " ")
+            for step, value in thinned(values, _POINTS):
+                if value is not None:
+                    yield {"part": name, "step": step, "value": float(f"{value:.5g}")}
 
 
 def costs(runs: Sequence[ReportedRun]) -> Section:
@@ -154,12 +186,14 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
     rows = []
     for run in runs:
         cost = run.results.get("cost") or {}
-        seconds = [sum(value or 0.0 for value in cost.get(f"{phase}_seconds") or []) for phase in phases]
+        seconds = [_sum(cost.get(f"{phase}_seconds")) for phase in phases]
+        seconds.append(_sum(seconds))
         memory = cost.get("peak_memory_bytes")
         sizes = [cost.get(f"{kind}_parameters") for kind in ("trainable", "frozen", "total", "stored")]
         numbers = [NO_NUMBER if size is None else f"{size:,}" for size in sizes]
         megabytes = NO_NUMBER if memory is None else f"{memory / 1e6:,.0f}"
-        rows.append([title_of(run), *(f"{value:,.1f}" for value in [*seconds, sum(seconds)]), megabytes, *numbers])
+        times = [NO_NUMBER if value is None else f"{value:,.1f}" for value in seconds]
+        rows.append([title_of(run), *times, megabytes, *numbers])
     note = (
         "`cost` in `results.json`. Seconds are sums over tasks, memory is the peak. Both are measured: a run that was"
     )
@@ -170,30 +204,29 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
     return Section("Cost", note, [Cells(heads, rows, caption)])
 
 
+def _sum(seconds: Sequence[float | None] | None) -> float | None:
+    """The sum of seconds; ``None`` if they, or a part of them, are not known: an earlier version measured less."""
+    known = [value for value in seconds or [] if value is not None]
+    return None if seconds is None or len(known) < len(seconds) else sum(known)
+
+
 def replayed(runs: Sequence[ReportedRun]) -> Section | None:
-    """The replayed images of the latest task of each run, made small; ``None`` without any."""
+    """The replayed images of the latest task of each run, made small; ``None`` without any.
+
+    Raises:
+        InputError: such a picture is damaged.
+    """
     files = [(run, RunFolder.at(run.folder).replay_png) for run in runs]
     files = [(run, path) for run, path in files if path.is_file()]
     parts: list[Picture] = []
     size = 0
     for run, path in files:
-        data = _small(path)
-        size += len(data)
+        picture = shrunk(path, f"replayed images of {title_of(run)}", title_of(run), _WIDEST)
+        size += len(picture.data) if picture else 0
         if size > _PICTURES:
             break
-        parts.append(Picture(data, f"replayed images of {title_of(run)}", title=title_of(run)))
+        parts += [picture] if picture else []
     note = "While the latest task was learned, with their texts; below an image, the likeliest of these texts for the"
     note += " teacher, in green if the first one is the image's own. `replay.png` of each run, smaller."
-    if len(parts) < len(files):
-        note += f" Those of {len(files) - len(parts)} more runs would make the page too large."
-    return Section("Replayed images", note, [Grid(parts, width=560, shown=4)]) if files else None
-
-
-def _small(path: Path) -> bytes:
-    """A picture as WebP, at most ``_WIDEST`` pixels wide."""
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-    small.thumbnail((_WIDEST, 4 * _WIDEST))
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=70)
-    return buffer.getvalue()
+    note += first_of(len(parts), len(files), "runs")
+    return Section("Replayed images", note, [Grid(parts, width=560, shown=4)]) if parts else None

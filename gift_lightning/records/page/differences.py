@@ -17,17 +17,19 @@ def warnings(runs: Sequence[ReportedRun]) -> Section | None:
         ("starting weights", [_protocol(run, "weights") for run in runs]),
         ("label space", [_protocol(run, "label_space") for run in runs]),
         ("shots", [_protocol(run, "shots") for run in runs]),
-        ("protocol", [_protocol(run, "id") for run in runs]),
-        ("steps", [settings(run).get("data.steps", "") for run in runs]),
-        ("learned tasks", [run.results["complete"] or len(run.results["R"]) for run in runs]),
+        ("protocol (its id: all of the above, classes, templates)", [_protocol(run, "id") for run in runs]),
+        ("steps of each task", [settings(run).get("data.steps", "") for run in runs]),
+        ("number of learned tasks", [run.results["complete"] or len(run.results["R"]) for run in runs]),
     ):
         texts = list(map(repr, values))
         odd = [run.label for run, text in zip(runs, texts, strict=True) if text != texts[0]]
         if odd:
-            rows.append([words, runs[0].label, ", ".join(odd)])
-    note = "These runs differ in more than the method: compare with care. From `protocol` in `results.json`"
-    note += " and `data.steps` in `config.yaml`."
-    return Section("Warnings", note, [Cells(["Different", "in", "from"], rows)]) if rows else None
+            rows.append([words, ", ".join(odd)])
+    note = (
+        f"Runs that differ from the first one, {runs[0].label}, in more than the method: compare with care. They have"
+    )
+    note += " other values of `tasks`, `R` or `protocol` in `results.json`, or of `data.steps` in `config.yaml`."
+    return Section("Warnings", note, [Cells(["Differs", "Runs"], rows)]) if rows else None
 
 
 def _protocol(run: ReportedRun, name: str) -> Any:

@@ -68,7 +68,7 @@ def with_names(chart: altair.TopLevelMixin, field: str) -> dict[str, Any]:
             "size": {"signal": "[max(width, 100), height]"},
             "anchor": places,
             "offset": [5],
-            "padding": 24,
+            "padding": 0,
         }
     ]
     return spec

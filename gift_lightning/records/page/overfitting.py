@@ -1,77 +1,94 @@
 """Overfitting of distillation: its loss on replayed pairs and on held-out pairs of the same generator, over steps."""
 
 import bisect
-import csv
-import io
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair
 
-from gift_lightning.records.page.groups import COLOURS, GREY
-from gift_lightning.records.page.section import Cells, Chart, Key, ReportedRun, Section
-from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.records.logged import HELD_OUT, REPLAYED, Logged, logged
+from gift_lightning.records.page.groups import COLOURS, GREY, mean
+from gift_lightning.records.page.section import Cells, Chart, Key, ReportedRun, Section, first_of
+from gift_lightning.records.page.thinned import thinned
+from gift_lightning.records.report.words import NO_NUMBER
 
-KINDS = {"distillation/replayed": "replayed pairs", "distillation/held_out": "held-out pairs"}
-"""Columns of ``metrics.csv``, which the callback ``HeldOutPairs`` logs."""
-
+_KINDS = {REPLAYED: "replayed pairs", HELD_OUT: "held-out pairs"}
 _RUNS = 6
 _POINTS = 150  # of a line
 
 
+class _Measured(NamedTuple):
+    """A run with both losses in its ``metrics.csv``."""
+
+    label: str
+    tasks: Sequence[str]
+    logged: Logged
+
+
 def overfitting(runs: Sequence[ReportedRun]) -> Section | None:
-    """The distillation loss of runs with the callback ``HeldOutPairs``; ``None`` if there are none."""
-    points, spans = _measured(runs)
-    if not points:
+    """The distillation loss of runs with the callback ``HeldOutPairs``; ``None`` if there are none.
+
+    Raises:
+        InputError: a ``metrics.csv`` is damaged.
+    """
+    found = _measured(runs)
+    if not found:
         return None
+    shown = found[:_RUNS]
     note = (
         "How far the model is from its teacher on the pairs that it replays, and on held-out pairs that the same"
         " generator drew: the distillation loss less the teacher's entropy. A held-out loss above the replayed one is"
-        f" overfitting. Columns `distillation/…` of `metrics.csv` of each run, at most {_RUNS} of them."
-    )
-    runs_drawn = [Key(run, colour) for run, colour in _colours(points).items()]
-    kinds = [Key(kind, GREY, pattern) for pattern, kind in enumerate(KINDS.values())]
+        " overfitting. Columns `distillation/…` of `metrics.csv` of each run."
+    ) + first_of(len(shown), len(found), "runs")
+    points, spans = _points(shown), _spans(shown)
+    legend = [*(Key(run, colour) for run, colour in _colours(points).items())]
+    legend += [Key(kind, GREY, pattern) for pattern, kind in enumerate(_KINDS.values())]
     chart = _chart(points, spans).properties(width="container", height=280)
-    caption = "Dotted lines are the ends of tasks." if spans else ""
-    shown = Chart(chart, caption, legend=[*runs_drawn, *kinds])
-    return Section("Overfitting of distillation", note, (shown, _table(points)))
+    drawn = [Chart(chart, "Dotted lines are the ends of tasks." if spans else "", legend=legend)] if points else []
+    return Section("Overfitting of distillation", note, (*drawn, _table(shown)))
 
 
 def overfitting_picture(runs: Sequence[ReportedRun], width: int) -> Any:
-    """The chart, ``width`` pixels wide and with the legend that a picture needs; ``None`` if there is none."""
-    points, spans = _measured(runs)
+    """The chart, ``width`` pixels wide and with the legend that a picture needs; ``None`` if there is none.
+
+    Raises:
+        InputError: a ``metrics.csv`` is damaged.
+    """
+    shown = _measured(runs)[:_RUNS]
+    points = _points(shown)
     legend = altair.Legend(orient="top", direction="vertical", labelLimit=0, title=None, symbolSize=300, offset=26)
-    return _chart(points, spans, legend).properties(width=width, height=280) if points else None
+    return _chart(points, _spans(shown), legend).properties(width=width, height=280) if points else None
 
 
-def _measured(runs: Sequence[ReportedRun]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The points of the lines, and where each task begins and ends; nothing of that if runs differ in it."""
-    points, spans = list[dict[str, Any]](), list[list[dict[str, Any]]]()
-    for run in runs:
-        path = RunFolder.at(run.folder).path / "metrics.csv"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if len(spans) < _RUNS and all(kind in text.partition("\n")[0].split(",") for kind in KINDS):
-            rows, tasks = list(csv.DictReader(io.StringIO(text))), run.results["tasks"]
-            ends = [int(row["step"]) for row in rows if row.get("cl/task") and float(row["cl/task"]) > 0]
-            points += [{"run": run.label, **point} for point in _points(rows, ends, tasks)]
-            starts = [0, *ends]
-            spans.append([{"task": t, "start": a, "end": b} for t, a, b in zip(tasks, starts, ends, strict=False)])
-    return points, spans[0] if spans and all(each == spans[0] for each in spans) else []
+def _measured(runs: Sequence[ReportedRun]) -> list[_Measured]:
+    read = [_Measured(run.label, run.results["tasks"], logged(run.folder)) for run in runs]
+    return [run for run in read if all(run.logged.losses.get(column) for column in _KINDS)]
 
 
-def _points(rows: Sequence[Mapping[str, str]], ends: Sequence[int], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """The measurements of a run, thinned out; the last one of each task stays."""
+def _spans(runs: Sequence[_Measured]) -> list[dict[str, Any]]:
+    """Where each finished task begins and ends; nothing if runs differ in it."""
+    spans = [
+        [
+            {"task": task, "start": start, "end": end}
+            for task, start, end in zip(run.tasks, [0, *run.logged.ends], run.logged.ends, strict=False)
+        ]
+        for run in runs
+    ]
+    return spans[0] if spans and all(each == spans[0] for each in spans) else []
+
+
+def _points(runs: Sequence[_Measured]) -> list[dict[str, Any]]:
+    """The measurements of the runs, thinned out; the last one of each task stays. JSON has no infinity."""
     points: list[dict[str, Any]] = []
-    for column, kind in KINDS.items():
-        measured = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
-        stride = max(1, math.ceil(len(measured) / _POINTS))
-        last = {bisect.bisect_right(ends, step): step for step, _ in measured}
-        for place, (step, loss) in enumerate(measured):
-            task = bisect.bisect_right(ends, step)
-            if math.isfinite(loss) and (place % stride == 0 or last[task] == step):  # JSON has no infinity
-                points.append({"kind": kind, "task": tasks[task], "step": step + 1, "loss": float(f"{loss:.5g}")})
+    for run in runs:
+        for column, kind in _KINDS.items():
+            measured = run.logged.losses[column]
+            at_ends = (pair for pair in measured if pair[0] in run.logged.ends)
+            kept = {*thinned(measured, _POINTS), *at_ends, *measured[-1:]}
+            for step, loss in sorted((step, loss) for step, loss in kept if loss is not None):
+                task = run.tasks[min(bisect.bisect_left(run.logged.ends, step), len(run.tasks) - 1)]
+                value = float(f"{loss:.5g}")
+                points.append({"run": run.label, "kind": kind, "task": task, "step": step, "loss": value})
     return points
 
 
@@ -84,7 +101,7 @@ def _chart(
 ) -> Any:
     step = altair.X("step:Q", title="optimiser step", scale=altair.Scale(nice=False))
     colours = altair.Scale(domain=[*_colours(points)], range=[*_colours(points).values()])
-    dashes = altair.Scale(domain=[*KINDS.values()], range=[[1, 0], [6, 3]])
+    dashes = altair.Scale(domain=[*_KINDS.values()], range=[[1, 0], [6, 3]])
     lines = (
         altair.Chart(altair.Data(values=[dict(point) for point in points]))
         .mark_line(strokeWidth=2)
@@ -109,15 +126,24 @@ def _chart(
     return altair.layer(rules, named, lines)
 
 
-def _table(points: Sequence[Mapping[str, Any]]) -> Cells:
+def _table(runs: Sequence[_Measured]) -> Cells:
     """The two losses of each run at the ends of tasks, their means, and how far apart they are."""
     rows = []
-    for run in dict.fromkeys(point["run"] for point in points):
-        last = {(p["kind"], p["task"]): p["loss"] for p in points if p["run"] == run}  # later steps replace earlier
-        replayed, held_out = (
-            statistics.fmean(loss for (kind, _), loss in last.items() if kind == name) for name in KINDS.values()
-        )
-        ratio = f"{held_out / replayed:.2f}" if replayed > 0 else "–"
-        rows.append([run, f"{replayed:.3f}", f"{held_out:.3f}", f"{held_out - replayed:+.3f}", ratio])
+    for run in runs:
+        replayed, held_out = (_mean_at_ends(run.logged, column) for column in _KINDS)
+        texts = [NO_NUMBER if value is None else f"{value:.3f}" for value in (replayed, held_out)]
+        if replayed is None or held_out is None:
+            texts += [NO_NUMBER, NO_NUMBER]
+        else:
+            texts += [f"{held_out - replayed:+.3f}", f"{held_out / replayed:.2f}" if replayed > 0 else NO_NUMBER]
+        rows.append([run.label, *texts])
     heads = ["Run", "replayed pairs", "held-out pairs", "difference", "ratio"]
-    return Cells(heads, rows, "Losses after the last step of a task, the mean over tasks.")
+    caption = "Losses after the last step of a task, the mean over finished tasks; none if one of them is not finite."
+    return Cells(heads, rows, caption)
+
+
+def _mean_at_ends(read: Logged, column: str) -> float | None:
+    """The mean of the measurements after the last steps of tasks; ``None`` without one, or if one is not finite."""
+    last = [value for step, value in read.losses[column] if step in read.ends]
+    finite = [value for value in last if value is not None]
+    return mean(finite) if len(finite) == len(last) else None

@@ -7,8 +7,8 @@ import altair
 import vl_convert
 
 from gift_lightning.files import atomic_write
+from gift_lightning.records.page import course
 from gift_lightning.records.page.ablation import ablation_pictures
-from gift_lightning.records.page.course import curve
 from gift_lightning.records.page.groups import keys
 from gift_lightning.records.page.looks import LOOKS, VL_VERSION, specification
 from gift_lightning.records.page.overfitting import overfitting_picture
@@ -24,17 +24,19 @@ _WIDTH = 250  # pixels of a task's chart
 def write_pictures(folder: Path, runs: Sequence[ReportedRun], theirs: Sequence[Published] = ()) -> list[Path]:
     """Write ``curves.png``, and ``transfer_last.png`` if there is a Transfer, into ``folder``; their paths.
 
-    Also ``ablation.png`` and ``overfitting.png`` if the page has these sections; further settings are numbered.
+    Also ``ablation.png`` and ``overfitting.png`` if the page has these sections; further settings are numbered. Of very
+    many tasks, some are drawn, evenly spread, and the picture says how many.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: a file cannot be written, or a ``metrics.csv`` is damaged.
     """
-    tasks = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
+    tasks, drawn_tasks = course.tasks_of(runs), course.drawn_tasks(runs)
+    title = f"{len(drawn_tasks)} of {len(tasks)} tasks" if len(drawn_tasks) < len(tasks) else ""
     # as many entries of the legend side by side as fit: it is never cut
     longest = max(len(key.label) for key in keys(runs))
     legend = altair.Legend(orient="bottom", title=None, labelLimit=0, columns=max(1, 3 * _WIDTH // (7 * longest + 40)))
-    charts = [curve(runs, task, legend).properties(width=_WIDTH, height=150, title=task) for task in tasks]
-    drawn = {"curves.png": _png(altair.concat(*charts, columns=_ROW))}
+    charts = [course.curve(runs, task, legend).properties(width=_WIDTH, height=150, title=task) for task in drawn_tasks]
+    drawn = {"curves.png": _png(altair.concat(*charts, columns=_ROW, title=title))}
     points = scatter_of_width(runs, theirs, 3 * _WIDTH)
     if points is not None:
         drawn["transfer_last.png"] = _png(points)

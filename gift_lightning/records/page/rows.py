@@ -25,6 +25,7 @@ class Row:
         learns: whether it competes for the best.
         is_published: not measured.
         mark: to be shown beside the name.
+        start: the zero-shot accuracies of the model before learning, which tell models apart; empty if not known.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Row:
     learns: bool = True
     is_published: bool = False
     mark: str = ""
+    start: Sequence[float | None] = ()
 
 
 def rows(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[Row]:
@@ -62,21 +64,23 @@ def _measured(group: Group, key: Key) -> Row:
     origin = f"{count} run{'s' * (count > 1)}"
     if not results["complete"]:
         origin += f", after task {len(results['R'])} of {len(results['tasks'])}"
-    return Row(group.label, origin, metrics, named, key, results.get("learns", True))
+    learns, start = results.get("learns", True), tuple(results.get("zero_shot") or ())
+    return Row(group.label, origin, metrics, named, key, learns, start=start)
 
 
 def _before_learning(runs: Sequence[ReportedRun]) -> list[Row]:
-    """One row for each pre-trained model, unless a method that does not learn has it."""
-    found: dict[str, Row] = {}
+    """One row for each pre-trained model, unless a run that does not learn has it."""
+    unchanged = [run.results.get("zero_shot") for run in runs if not run.results.get("learns", True)]
+    found: dict[tuple[float | None, ...], Row] = {}
     for run in runs:
         cells = run.results.get("zero_shot")
-        if cells and not any(run.results.get("learns", True) is False for run in runs):
+        if cells and cells not in unchanged and tuple(cells) not in found:
             last = row_mean(run.results, cells)
             # no Avg: the mean over rows would need the zero-shot accuracy on the classes seen after each task
             avg = None if run.results["protocol"].get("label_space") == "seen" else last
             metrics = [[] if value is None else [value] for value in (zero_shot_transfer(run.results), avg, last)]
             named = {task: [cell] for task, cell in zip(run.results["tasks"], cells, strict=True) if cell is not None}
-            label = f"Zero-shot ({run.label})" if found else "Zero-shot"
-            row = Row(label, "before learning", metrics, named, Key(label, GREY), learns=False)
-            found.setdefault(repr(cells), row)
+            label = f"Zero-shot ({run.label})" if found or unchanged else "Zero-shot"
+            start, key = tuple(cells), Key(label, GREY)
+            found[start] = Row(label, "before learning", metrics, named, key, learns=False, start=start)
     return list(found.values())

@@ -12,7 +12,7 @@ from gift_lightning.records.page.rows import rows
 from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.published import Published
 
-_HEIGHT, _MARGIN = 360, 48  # pixels, of the chart and between its edge and the outer marks
+_HEIGHT, _MARGIN = 420, 48  # pixels, of the chart and between its edge and the outer marks
 _LETTER = 6.6  # pixels
 
 # places of a name beside its mark: alignment, and the middle of the line in pixels; the far ones have a leader
@@ -30,15 +30,22 @@ def scatter(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> dict[st
     ``None`` without a point: a sequence of one task has no Transfer.
     """
     points = _points(runs, theirs)
+    if not points:
+        return None
     base = _base(points)
     names = base.mark_text(style="name").encode(text="method:N")
     chart = altair.layer(_marks(base), names).properties(width="container", height=_HEIGHT).configure_view(stroke=None)
-    return with_names(chart, "method") if points else None
+    return with_names(chart, "method")
 
 
 def scatter_of_width(runs: Sequence[ReportedRun], theirs: Sequence[Published], width: int) -> Any:
-    """The same chart ``width`` pixels wide, for a picture; its names are placed here, for that needs a browser."""
+    """The same chart ``width`` pixels wide, for a picture; its names are placed here, for that needs a browser.
+
+    ``None`` without a point.
+    """
     points = _points(runs, theirs)
+    if not points:
+        return None
     _place(points, width)
     base = _base(points)
     names = []
@@ -48,7 +55,7 @@ def scatter_of_width(runs: Sequence[ReportedRun], theirs: Sequence[Published], w
             leader = here.mark_rule(color=GREY, x2Offset=dx * 0.8, y2Offset=dy - math.copysign(8, dy))
             names.append(leader.encode(x2="transfer:Q", y2="last:Q"))
         names.append(here.mark_text(style="name", align=align, dx=dx, dy=dy, baseline="middle").encode(text="method:N"))
-    return altair.layer(*names, _marks(base)).properties(width=width, height=_HEIGHT) if points else None
+    return altair.layer(*names, _marks(base)).properties(width=width, height=_HEIGHT)
 
 
 def _points(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[dict[str, Any]]:

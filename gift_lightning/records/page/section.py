@@ -39,19 +39,20 @@ class Key(NamedTuple):
 class Chart:
     """An interactive chart: of Altair, or a specification of Vega.
 
-    A chart as wide as ``"container"`` fits the page. ``title`` and ``legend`` are text of the page: they break into
-    lines where those of Vega would be cut.
+    A chart as wide as ``"container"`` fits the page, and is at most ``widest`` pixels wide, if that is not 0. ``title``
+    and ``legend`` are text of the page: they break into lines where those of Vega would be cut.
     """
 
     chart: altair.TopLevelMixin | Mapping[str, Any]
     caption: str = ""
     title: str = ""
     legend: Sequence[Key] = ()
+    widest: int = 0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image: ``data`` are the bytes of a PNG, JPEG or WebP file, ``alt`` says what it shows."""
+    """An image: ``data`` are the bytes of a WebP file, ``alt`` says what it shows."""
 
     data: bytes
     alt: str
@@ -127,3 +128,14 @@ class Section:
     title: str
     note: str
     parts: Sequence[Chart | Picture | Cells | Matrix | Grid] = field(default_factory=tuple)
+
+
+def first_of(shown: int, total: int, what: str) -> str:
+    """A sentence for the note of a section that shows the first of several runs; empty if it shows all.
+
+    >>> first_of(6, 40, "runs")
+    ' The first 6 of 40 runs are shown: a report of fewer runs shows others.'
+    >>> first_of(2, 2, "runs")
+    ''
+    """
+    return f" The first {shown} of {total} {what} are shown: a report of fewer runs shows others." * (shown < total)

@@ -34,8 +34,6 @@ SECTIONS: tuple[Callable[[Sequence[ReportedRun]], Section | None], ...] = (
 )
 """The sections below the comparison, in the order of the page; one without content returns ``None``."""
 
-_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
-
 
 def page(runs: Sequence[ReportedRun], theirs: Sequence[Published] = (), baseline: str | None = None) -> str:
     """The page of ``runs`` beside published rows: HTML that loads nothing; the same runs give the same text.
@@ -90,8 +88,7 @@ def _part(part: Chart | Picture | Cells | Matrix | Grid, specs: list[Any]) -> di
         # with its axis, so that the page does not move while it is drawn
         view |= {"number": len(specs) - 1, "height": specs[-1].get("height", 0) + 50}
     elif isinstance(part, Picture):
-        kind = next(kind for start, kind in _MAGIC.items() if part.data.startswith(start))
-        view["url"] = f"data:{kind};base64,{base64.b64encode(part.data).decode()}"
+        view["url"] = f"data:image/webp;base64,{base64.b64encode(part.data).decode()}"
     elif isinstance(part, Grid):
         view["parts"] = [_part(inner, specs) for inner in part.parts]
     return view

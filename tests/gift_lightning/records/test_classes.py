@@ -129,3 +129,6 @@ def test_the_section_of_the_page(run: ReportedRun) -> None:
         assert image.format == "WEBP" and image.width == 1000
     assert classes_section([ReportedRun("other", run.folder.parent / "other", run.results)]) is None
     assert "<script>alert" not in page([run])
+    RunFolder.at(run.folder).forgotten_png.write_bytes(b"")
+    with pytest.raises(InputError, match=r"forgotten.png is damaged"):
+        page([run])

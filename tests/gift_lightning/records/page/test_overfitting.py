@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from gift_lightning.records.page.looks import specification
@@ -33,6 +34,22 @@ def test_both_losses_of_each_task(tmp_path: Path) -> None:
     points = specification(chart.chart)["layer"][-1]["data"]["values"]
     held_out = [(p["task"], p["step"], p["loss"]) for p in points if p["kind"] == "held-out pairs"]
     assert held_out == [("A", 2, 0.2), ("A", 4, 0.5), ("B", 8, 0.7)]  # no nan, which is no JSON
+
+
+@pytest.mark.parametrize(
+    ("rows", "cells"),
+    [
+        ("1,,0.2,0.1,\n3,,inf,0.2,\n4,1,,,\n", ["0.200", "–", "–", "–"]),  # not the 0.2 before
+        ("1,,inf,inf,\n3,,nan,inf,\n4,1,,,\n", ["–"] * 4),
+        ("1,,0.2,0.1,\n3,,0.5,0.2,\n", ["–"] * 4),  # no task is finished
+        ("3,,0.5,0.2,\n4,1,,,\n5,,0.7,0.6,\n", ["0.200", "0.500", "+0.300", "2.50"]),
+        ("3,,0.5,0.2,\n4,1,,,\n7,,0.7,1e-", ["0.200", "0.500", "+0.300", "2.50"]),
+    ],
+)
+def test_a_mean_is_of_finite_losses_after_the_last_steps(tmp_path: Path, rows: str, cells: list[str]) -> None:
+    section = overfitting([a_run(tmp_path, "a", HEAD + rows)])
+    assert section is not None and isinstance(section.parts[-1], Cells)
+    assert section.parts[-1].rows == [["a", *cells]]
 
 
 def test_without_the_metrics_there_is_nothing(tmp_path: Path) -> None:

@@ -16,8 +16,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from gift_lightning.errors import InputError
+from gift_lightning.records.page.comparison import comparison, tasks
+from gift_lightning.records.page.course import costs, drawn_tasks
 from gift_lightning.records.page.groups import interval, spread
-from gift_lightning.records.page.section import ReportedRun
+from gift_lightning.records.page.pictures import write_pictures
+from gift_lightning.records.page.scatter import scatter
+from gift_lightning.records.page.section import Cells, ReportedRun
 from gift_lightning.records.page.write import page
 from gift_lightning.records.published import further_rows, matrix, rows
 from gift_lightning.records.report.side_by_side import csv_text, latex_tabular, markdown, side_by_side, terminal
@@ -104,7 +108,7 @@ def test_runs_that_may_not_be_compared_are_shown_with_a_warning(tmp_path: Path) 
     one = write_run(tmp_path / "one", "GIFT", 0, ["A", "B"])
     two = write_run(tmp_path / "two", "GIFT", 1, ["A", "B"], protocol={"id": "two", "label_space": "seen"})
     assert 'class="warning"' not in page([one])
-    assert tables(page([one, two]))[0]["label space"] == ["one", "two"]
+    assert tables(page([one, two]))[0]["label space"] == ["two"]
 
 
 def test_forty_runs_are_less_than_3_mb(tmp_path: Path) -> None:
@@ -115,6 +119,19 @@ def test_forty_runs_are_less_than_3_mb(tmp_path: Path) -> None:
     assert text.count('<table class="matrix">') == 40 and "<summary>Show 34 more</summary>" in text
 
 
+def test_forty_runs_of_forty_tasks_are_less_than_3_mb(tmp_path: Path) -> None:
+    names = [f"Task{number}" for number in range(40)]
+    runs = [write_run(tmp_path / str(number), f"M{number}", 0, names) for number in range(40)]
+    text = page(runs)
+    told = ["The first 7 of 40 runs are shown", "Of 40 tasks, 14 are shown", "The first 8 of 40 methods are shown"]
+    assert len(text.encode()) < 3e6 and not [sentence for sentence in told if sentence not in text]
+
+
+def test_pictures_of_many_tasks_show_some_of_them(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(n), f"M{n}", 0, [f"Task{number}" for number in range(200)]) for n in range(3)]
+    assert drawn_tasks(runs[:1]) == drawn_tasks(runs) == [f"Task{number}" for number in range(0, 200, 5)]
+
+
 def test_of_many_tasks_the_page_holds_some_curves_and_the_picture_of_the_run(tmp_path: Path) -> None:
     names = [f"Task{number}" for number in range(50)]
     run = write_run(tmp_path / "long", "GIFT", 0, names)
@@ -122,6 +139,69 @@ def test_of_many_tasks_the_page_holds_some_curves_and_the_picture_of_the_run(tmp
     text = page([run])
     assert "Of 50 tasks, 25 are shown" in text and text.count('class="chart"') == 1 + 25 + 1
     assert '<table class="matrix">' not in text and 'alt="accuracy matrix of GIFT, seed 0 (long)"' in text
+
+
+@pytest.mark.parametrize("name", ["replay.png", "features.png", "accuracy_matrix.png"])
+@pytest.mark.parametrize("content", [b"", b"text", b"half"])
+def test_a_damaged_picture_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    run = write_run(tmp_path / "run", "GIFT", 0, [f"Task{number}" for number in range(50)])
+    whole = (run.folder / "replay.png").read_bytes()
+    (run.folder / name).write_bytes(whole[: len(whole) // 2] if content == b"half" else content)
+    with pytest.raises(InputError, match=f"{name} is damaged"):
+        page([run])
+
+
+@pytest.mark.parametrize(
+    ("cost", "seconds"),  # of replay, train, evaluate, zero-shot, other, and in all
+    [
+        (None, ["–"] * 6),
+        ({}, ["–"] * 6),
+        ({"replay_seconds": [], "train_seconds": [1.0, 0.5]}, ["0.0", "1.5", *["–"] * 4]),
+        ({"train_seconds": [1.0, None]}, ["–"] * 6),
+        (
+            {f"{phase}_seconds": [0.5] for phase in ("replay", "train", "evaluate", "zero_shot", "other")},
+            [*["0.5"] * 5, "2.5"],
+        ),
+    ],
+)
+def test_a_cost_that_is_not_known_is_no_zero(tmp_path: Path, cost: Any, seconds: list[str]) -> None:
+    run = write_run(tmp_path / "run", "GIFT", 0, ["A", "B"], cost=cost)
+    (table,) = costs([run]).parts
+    assert isinstance(table, Cells) and list(table.rows[0][1:]) == [*seconds, *["–"] * 5]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "more"),
+    [
+        (["A"], {"R": [[80.0]]}),
+        (["A", "B"], {"R": [[80.0, None], [70.0, 60.0]], "zero_shot": [None, None]}),
+    ],
+)
+def test_without_a_transfer_there_is_no_scatter(tmp_path: Path, tasks: list[str], more: dict[str, Any]) -> None:
+    protocol = {"id": "one", "label_space": "seen" if len(tasks) > 1 else "task"}
+    run = write_run(tmp_path / "run", "GIFT", 0, tasks, protocol=protocol, **more)
+    assert scatter([run], []) is None and '<section id="cost">' in page([run])
+    assert [path.name for path in write_pictures(tmp_path / "png", [run])] == ["curves.png"]
+
+
+def test_each_model_before_learning_is_a_row_and_the_base_of_its_runs(tmp_path: Path) -> None:
+    small = write_run(tmp_path / "z", "ZeroShot", 0, ["A", "B"], learns=False, R=[[50.0] * 2] * 2)
+    large = write_run(tmp_path / "l", "LwF", 0, ["A", "B"], zero_shot=[70.0, 80.0])
+    table = tables(page([small, write_run(tmp_path / "g", "GIFT", 0, ["A", "B"]), large]))[0]
+    assert [*table] == ["Zero-shot (l)", "ZeroShot", "GIFT", "LwF"]
+    assert table["Zero-shot (l)"][0] == "80.0 0.0" and table["ZeroShot"][0] == "50.0 0.0"
+    assert table["GIFT"][0] == "87.0 +37.0" and table["LwF"][0] == "87.0 +7.0"
+
+
+def test_what_does_not_learn_is_not_the_best(tmp_path: Path) -> None:
+    learned = write_run(tmp_path / "g", "GIFT", 0, ["A", "B"])
+    still = write_run(tmp_path / "z", "ZeroShot", 0, ["A", "B"], learns=False, R=learned.results["R"])
+    other = write_run(tmp_path / "l", "LwF", 0, ["A", "B"], R=[[10.0, 10.0], [10.0, 10.0]])
+    for section in (comparison([still, learned, other], [], None), tasks([still, learned, other], [])):
+        table = section.parts[0]
+        assert isinstance(table, Cells)
+        best = {row[0][0][0]: [cell[0][1] == "best" for cell in row[1:3]] for row in table.rows}
+        assert best == {"ZeroShot": [False, False], "GIFT": [True, True], "LwF": [False, False]}
 
 
 def test_a_killed_and_resumed_run_has_the_same_page_but_for_its_costs(tmp_path: Path) -> None:
@@ -162,6 +242,10 @@ def test_the_command_writes_the_page_or_pictures(runs: list[ReportedRun], tmp_pa
         (["--out", "report"], "report is no page: give a name that ends in .html"),
         (["--format", "png"], "--format png writes pictures: give their folder too"),
         (["--format", "csv", "--out", "report.html"], "--format csv is printed"),
+        (
+            ["--format", "png", "--out", f"{__file__}/x"],
+            "cannot be written: Not a directory. Earlier files are whole: after a remedy, give the same",
+        ),
         (["--out", "report.html", "--published", "mtil_order_1"], "The runs are not on the tasks of mtil_order_1"),
     ],
 )
