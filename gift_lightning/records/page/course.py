@@ -28,7 +28,7 @@ _ACCURACIES = 25_000  # of all curves together: a page draws that many in a seco
 _CELLS = 12_000  # of all matrices together, of 40 bytes each
 _POINTS = 60  # of a curve of a loss
 _CURVES = 8  # methods whose losses are shown
-_PICTURES = 600_000  # bytes of all replayed images together, and of all matrices of many tasks
+_PICTURES = 450_000  # bytes of all replayed images together, and of all matrices of many tasks
 _WIDEST = 1500  # pixels of a picture
 
 PATTERNS = ((1, 0), (6, 3), (2, 2))
@@ -102,8 +102,10 @@ def _cells(group: Group, step: int, column: int) -> list[float]:
     return [row[0][column] for row in rows if row and row[0] and row[0][column] is not None]
 
 
-def matrices(runs: Sequence[ReportedRun]) -> Section:
+def matrices(runs: Sequence[ReportedRun]) -> Section | None:
     """The accuracy matrix of each run as a heatmap, of many tasks the run's picture; of as many runs as fit.
+
+    ``None`` if the pictures are missing.
 
     Raises:
         InputError: such a picture is damaged.
@@ -122,7 +124,9 @@ def matrices(runs: Sequence[ReportedRun]) -> Section:
     note += " was learned last, left of it what is kept. `R` and `zero_shot` in `results.json`."
     note += first_of(shown, len(runs), "runs")
     width = 80 + 44 * max(min(len(run.results["tasks"]), _MOST) for run in runs)
-    return Section("Accuracy matrix of each run", note, [Grid(parts, width=min(width, 900), shown=6)])
+    return (
+        Section("Accuracy matrix of each run", note, [Grid(parts, width=min(width, 900), shown=6)]) if parts else None
+    )
 
 
 def _matrix(run: ReportedRun) -> Matrix | Picture | None:

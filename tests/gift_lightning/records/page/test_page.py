@@ -244,7 +244,7 @@ def test_the_command_writes_the_page_or_pictures(runs: list[ReportedRun], tmp_pa
         (["--format", "csv", "--out", "report.html"], "--format csv is printed"),
         (
             ["--format", "png", "--out", f"{__file__}/x"],
-            "cannot be written: Not a directory. Earlier files are whole: after a remedy, give the same",
+            "Earlier files are whole: after a remedy, give the same command again",
         ),
         (["--out", "report.html", "--published", "mtil_order_1"], "The runs are not on the tasks of mtil_order_1"),
     ],
