@@ -123,10 +123,8 @@ def matrices(runs: Sequence[ReportedRun]) -> Section | None:
     note = "Accuracy in percent after each task (rows) on each task (columns): right of the frame zero-shot, in it what"
     note += " was learned last, left of it what is kept. `R` and `zero_shot` in `results.json`."
     note += first_of(shown, len(runs), "runs")
-    width = 80 + 44 * max(min(len(run.results["tasks"]), _MOST) for run in runs)
-    return (
-        Section("Accuracy matrix of each run", note, [Grid(parts, width=min(width, 900), shown=6)]) if parts else None
-    )
+    width = min(900, 80 + 44 * max(min(len(run.results["tasks"]), _MOST) for run in runs))
+    return Section("Accuracy matrix of each run", note, [Grid(parts, width=width, shown=6)]) if parts else None
 
 
 def _matrix(run: ReportedRun) -> Matrix | Picture | None:

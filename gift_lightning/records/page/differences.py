@@ -17,7 +17,7 @@ def warnings(runs: Sequence[ReportedRun]) -> Section | None:
         ("starting weights", [_protocol(run, "weights") for run in runs]),
         ("label space", [_protocol(run, "label_space") for run in runs]),
         ("shots", [_protocol(run, "shots") for run in runs]),
-        ("protocol (its id: all of the above, classes, templates)", [_protocol(run, "id") for run in runs]),
+        ("protocol id (class names and templates too)", [_protocol(run, "id") for run in runs]),
         ("steps of each task", [settings(run).get("data.steps", "") for run in runs]),
         ("number of learned tasks", [run.results["complete"] or len(run.results["R"]) for run in runs]),
     ):
@@ -25,11 +25,9 @@ def warnings(runs: Sequence[ReportedRun]) -> Section | None:
         odd = [run.label for run, text in zip(runs, texts, strict=True) if text != texts[0]]
         if odd:
             rows.append([words, ", ".join(odd)])
-    note = (
-        f"Runs that differ from the first one, {runs[0].label}, in more than the method: compare with care. They have"
-    )
-    note += " other values of `tasks`, `R` or `protocol` in `results.json`, or of `data.steps` in `config.yaml`."
-    return Section("Warnings", note, [Cells(["Differs", "Runs"], rows)]) if rows else None
+    note = "These runs differ in more than the method: compare with care. Compared are `tasks`, `protocol` and the"
+    note += " number of rows of `R` in the `results.json` of each run, and `data.steps` in its `config.yaml`."
+    return Section("Warnings", note, [Cells([f"Differs from {runs[0].label}", "Runs"], rows)]) if rows else None
 
 
 def _protocol(run: ReportedRun, name: str) -> Any:

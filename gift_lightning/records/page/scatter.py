@@ -12,7 +12,8 @@ from gift_lightning.records.page.rows import rows
 from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.published import Published
 
-_HEIGHT, _MARGIN = 420, 48  # pixels, of the chart and between its edge and the outer marks
+_HEIGHT = 420  # pixels
+_MARGINS = {"transfer": 72, "last": 48}  # pixels between the edges and the outer marks: room for names
 _LETTER = 6.6  # pixels
 
 # places of a name beside its mark: alignment, and the middle of the line in pixels; the far ones have a leader
@@ -70,10 +71,10 @@ def _points(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[di
 
 
 def _base(points: Sequence[dict[str, Any]]) -> altair.Chart:
-    wide = altair.Scale(zero=False, nice=False, padding=_MARGIN)
+    x, y = (altair.Scale(zero=False, nice=False, padding=margin) for margin in _MARGINS.values())
     return altair.Chart(altair.Data(values=points)).encode(
-        x=altair.X("transfer:Q", title="Transfer (%)", scale=wide, axis=altair.Axis(tickCount=8)),
-        y=altair.Y("last:Q", title="Last (%)", scale=wide, axis=altair.Axis(tickCount=7)),
+        x=altair.X("transfer:Q", title="Transfer (%)", scale=x, axis=altair.Axis(tickCount=8)),
+        y=altair.Y("last:Q", title="Last (%)", scale=y, axis=altair.Axis(tickCount=7)),
     )
 
 
@@ -102,7 +103,8 @@ def _place(points: list[dict[str, Any]], width: int) -> None:
 
 def _pixels(points: Sequence[dict[str, Any]], name: str, size: int) -> list[float]:
     low, high = min(point[name] for point in points), max(point[name] for point in points)
-    return [_MARGIN + (point[name] - low) / (high - low or 1) * (size - 2 * _MARGIN) for point in points]
+    margin = _MARGINS[name]
+    return [margin + (point[name] - low) / (high - low or 1) * (size - 2 * margin) for point in points]
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

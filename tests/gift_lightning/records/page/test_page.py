@@ -254,6 +254,14 @@ def test_flags_that_do_not_go_together(runs: list[ReportedRun], flags: list[str]
     assert status != 0 and told in error
 
 
+NAMES_INSIDE = """
+const svg = document.querySelector('.chart svg'), plot = svg.querySelector('.background').getBoundingClientRect();
+const names = [...svg.querySelectorAll('.role-mark.mark-text text')].map(name => name.getBoundingClientRect());
+return names.map(name => name.width > 0 && plot.left <= name.left && name.right <= plot.right);
+"""
+"""Of the scatter: whether each name lies within the axes."""
+
+
 def test_the_page_in_a_browser(runs: list[ReportedRun], tmp_path: Path, browser: webdriver.Chrome) -> None:
     """It draws without errors and requests, fits narrow and wide windows, has two themes, and its tables sort."""
     file = tmp_path / "report.html"
@@ -268,6 +276,7 @@ def test_the_page_in_a_browser(runs: list[ReportedRun], tmp_path: Path, browser:
             browser.get(file.as_uri())
             WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "body[data-drawn]"))
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width, (theme, width)
+            assert browser.execute_script(NAMES_INSIDE) == [True] * 3, (theme, width)
             grounds.add(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
             browser.get_screenshot_as_file(str(tmp_path / f"{theme}{width}.png"))
     assert len(grounds) == 2
