@@ -126,7 +126,7 @@ class RunRecord(TaskCallback):
                 learned = sequence_of(trainer).tasks[: task + 1]
                 plot_forgotten(self.folder, [each.name for each in learned], [each.test_set for each in learned])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
-        if self._page is not None:
+        if self._page is not None and task < sequence_of(trainer).num_tasks - 1:
             self._page.update()
         if self.folder is not None:
             for logger in _loggers(trainer, SequenceLogger):
@@ -139,10 +139,14 @@ class RunRecord(TaskCallback):
         for logger in _loggers(trainer, MetricsCSV):
             logger.finalize("success")  # nothing is written after results that are complete: no process would mend it
         results = self._write(trainer, method, matrix=False)  # it is that of the last task's report
-        if self._page is not None:
-            self._page.finish()
         if trainer.is_global_zero:
             _show(accuracy_table(results), task_time(results), run_time(results))
+        if self._page is not None:
+            self._page.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._page is not None:
+            self._page.stop()
 
     def _print_notes(self, trainer: Trainer, method: Method) -> None:
         for sentence in _notes(trainer, method):
