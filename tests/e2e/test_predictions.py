@@ -94,7 +94,7 @@ def test_the_report_of_classes(whole: Path) -> None:
     names = {task.name for task in (Flags, Shapes, Counting)}
     assert names <= {*out.split()} and "taken for" in out
     status, out, err = call("report", str(whole), "--classes", "--format", "csv")
-    assert status == 0 and out.startswith("task,images,learned,forgotten,gained\n"), err
+    assert status == 0 and out.startswith("run,task,class,images,zero-shot,learned,end,change\n"), err
     status, _, err = call("report", str(whole), "--classes", "--out", str(whole / "x.html"))
     assert status == 2 and "leave out one of them" in err
 
