@@ -98,11 +98,14 @@ def _write(
     from gift_lightning.records.page.section import ReportedRun
     from gift_lightning.records.page.write import page
 
+    first: dict[Path, Path] = {}
+    for folder in folders:
+        if (path := folder.resolve()) in first:
+            raise InputError(f"{first[path]} and {folder} are one run: name each run once.")
+        first[path] = folder
     names = [results["folder"] for results in found]
     labels = names if len({*names}) == len(names) else list(map(str, folders))
-    if len({*labels}) < len(labels):
-        raise InputError("A run is named twice: name each run once.")
-    runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, strict=True)]
+    runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, _settings(folders), strict=True)]
     theirs: list[published.Published] = []
     if benchmark is not None:
         theirs = [*published.rows(benchmark, list(found[0]["tasks"])), *published.further_rows(benchmark)]
@@ -112,6 +115,16 @@ def _write(
         return write_pictures(out, runs, theirs)
     write_text(out, page(runs, theirs, baseline))
     return [out]
+
+
+def _settings(folders: Sequence[Path]) -> list[dict[str, str] | None]:
+    """The settings that decide which runs are seeds of one method; ``None`` of a run without ``config.yaml``."""
+    if len(folders) == 1:
+        return [None]
+    # PyTorch and the classes of the configs take seconds to import, and a single run has none to be compared with
+    from gift_lightning.runs.same_run import method_settings
+
+    return [method_settings(run.read_config()) if run.config.is_file() else None for run in map(RunFolder.at, folders)]
 
 
 def _results(folder: Path, is_table: bool) -> dict[str, Any]:
