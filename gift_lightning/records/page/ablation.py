@@ -18,6 +18,9 @@ from gift_lightning.records.report.words import NO_NUMBER
 _LONGEST = 30  # letters of a value in the name of a line
 _TOLD = 3  # settings in it
 
+_LEGEND: dict[str, Any] = {"orient": "bottom", "direction": "vertical", "title": None, "labelLimit": 0}
+_LEGEND |= {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2}  # which shows dashes, as no circle does
+
 
 class _Line(NamedTuple):
     """Groups that differ in one number, by its value, in rising order."""
@@ -71,8 +74,7 @@ def ablation_pictures(runs: Sequence[ReportedRun], width: int) -> list[Any]:
     """The charts of each setting side by side, ``width`` pixels each, with the legend that a picture needs."""
     pictures = []
     for sweep in _sweeps(runs):
-        several = len(sweep.keys) > 1
-        legend = altair.Legend(orient="bottom", direction="vertical", title=None, labelLimit=0) if several else None
+        legend = altair.Legend(**_LEGEND) if len(sweep.keys) > 1 else None
         charts = [_chart(sweep, m, legend).properties(width=width, height=200, title=m) for m in sweep.metrics]
         pictures.append(altair.concat(*charts, columns=len(charts), bounds="flush", spacing=70))
     return pictures

@@ -20,7 +20,7 @@ class ReportedRun:
         folder: of the run.
         results: content of ``results.json``.
         settings: those of ``config.yaml`` that can change a number, without the seed, as texts by their dotted keys;
-            ``None`` without the file.
+            ``None`` if they are not known, so that the run is grouped with no other.
     """
 
     label: str
