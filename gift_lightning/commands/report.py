@@ -103,9 +103,7 @@ def _write(
     from gift_lightning.records.page.write import page
 
     labels = _labels(folders, found)
-    if len({*labels}) < len(labels):
-        raise InputError("A run is named twice: name each run once.")
-    runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, strict=True)]
+    runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, _settings(folders), strict=True)]
     theirs: list[published.Published] = []
     if benchmark is not None:
         theirs = [*published.rows(benchmark, list(found[0]["tasks"])), *published.further_rows(benchmark)]
@@ -119,8 +117,23 @@ def _write(
 
 def _labels(folders: Sequence[Path], found: Sequence[dict[str, Any]]) -> list[str]:
     """Names of the runs: those of their folders, or whole paths if two are equal."""
+    first: dict[Path, Path] = {}
+    for folder in folders:
+        if (path := folder.resolve()) in first:
+            raise InputError(f"{first[path]} and {folder} are one run: name each run once.")
+        first[path] = folder
     names = [results["folder"] for results in found]
     return names if len({*names}) == len(names) else list(map(str, folders))
+
+
+def _settings(folders: Sequence[Path]) -> list[dict[str, str] | None]:
+    """The settings that decide which runs are seeds of one method; ``None`` of a run without ``config.yaml``."""
+    if len(folders) == 1:
+        return [None]
+    # PyTorch and the classes of the configs take seconds to import, and a single run has none to be compared with
+    from gift_lightning.runs.same_run import method_settings
+
+    return [method_settings(run.read_config()) if run.config.is_file() else None for run in map(RunFolder.at, folders)]
 
 
 def _results(folder: Path, is_table: bool) -> dict[str, Any]:
