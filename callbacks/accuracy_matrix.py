@@ -1,5 +1,6 @@
 """The accuracy matrix: every model of the sequence on every task."""
 
+import os
 import time
 from typing import Any
 
@@ -59,9 +60,11 @@ class AccuracyMatrix(TaskCallback):
         if len(self.rows) != task:
             raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
         same = method.learning == "none" and sequence_of(trainer).label_space != "seen"
-        # predictions are those of each row
-        unchanged, self.seconds = self.zero_shot if same and self.folder is None else None, 0.0
-        self.rows.append(unchanged or self.evaluate(trainer, method, learned=task + 1))
+        if same and self.folder is None and self.zero_shot is not None:
+            self.seconds = 0.0
+            self.rows.append(self.zero_shot)
+        else:  # with predictions each row has files
+            self.rows.append(self.evaluate(trainer, method, learned=task + 1))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The row of ``test``. Lightning hands over one task at a time, but a row is evaluated as a whole."""
@@ -124,8 +127,17 @@ class AccuracyMatrix(TaskCallback):
         table = sum_over_ranks(trainer, table).cpu()
         merged = task.merged(table[:, : numbers.shape[1]].long()).numpy()
         names = dict(enumerate(task.class_names))
-        paths = [path for path, _ in getattr(test_set, "samples", [])] or [""] * len(test_set)
-        return Predictions(paths, merged[:, 0], merged[:, 1:], table[:, numbers.shape[1] :].numpy(), names)
+        return Predictions(_paths(test_set), merged[:, 0], merged[:, 1:], table[:, numbers.shape[1] :].numpy(), names)
+
+
+def _paths(test_set: Any) -> list[str]:
+    """The path of each image, if the set has ``(path, label)`` pairs as torchvision's have; else empty texts."""
+    samples = getattr(test_set, "samples", [])
+    try:
+        paths = [str(path) if isinstance(path, (str, os.PathLike)) else "" for path, _ in samples]
+    except (TypeError, ValueError):
+        paths = []
+    return paths if len(paths) == len(test_set) else [""] * len(test_set)
 
 
 def _top(logits: Tensor, best: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The files of a run: results, matrix, picture, costs."""
 
+import shutil
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -17,10 +17,11 @@ from callbacks.method import Method
 from callbacks.run_time import RunTime
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import TaskCallback, callback_of, method_of, sequence_of
+from datamodules.base import Task
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.console import note, plain_console, warn
-from gift_lightning.errors import InputError
+from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import remove_unfinished, write_json, write_text
 from gift_lightning.numerics import metrics
 from gift_lightning.records.environment import environment, peak_memory, versions
@@ -51,7 +52,7 @@ class RunRecord(TaskCallback):
     def __init__(self, folder: RunFolder | None = None, config: str = "") -> None:
         self.folder, self.config = folder, config
         self.peak_memory = 0
-        self._positions: list[Any] = []
+        self._positions: dict[str, Any] = {}  # of loggers, by name: also of those that a resumed run has no longer
         self._page: GrowingPage | None = None
         self._complete = False
         self._warned_of: dict[str, int] = {}
@@ -65,8 +66,9 @@ class RunRecord(TaskCallback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the rows logged until now, and the places of other loggers: a resumed run logs what comes after."""
         checkpoint["metrics"] = [logger.text for logger in _loggers(trainer, MetricsCSV)]
-        if positions := [logger.position() for logger in _loggers(trainer, SequenceLogger)]:
-            checkpoint["positions"] = positions
+        self._positions |= {name: logger.position() for name, logger in _followers(trainer).items()}
+        if self._positions:
+            checkpoint["positions"] = dict(self._positions)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if "metrics" not in checkpoint:
@@ -74,7 +76,7 @@ class RunRecord(TaskCallback):
         # the logger of the run is the first; one that was added since starts here
         for logger, text in zip(_loggers(trainer, MetricsCSV), checkpoint["metrics"], strict=False):
             logger.restore(text)
-        self._positions = checkpoint.get("positions", [])
+        self._positions = dict(checkpoint.get("positions", {}))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.folder is not None and trainer.is_global_zero:
@@ -85,9 +87,8 @@ class RunRecord(TaskCallback):
             where = environment(trainer.strategy.root_device, trainer.world_size, trainer.precision)
             write_json(self.folder.environment, where)
         self._print_notes(trainer, method_of(trainer))
-        followers = _loggers(trainer, SequenceLogger)
-        for follower, position in zip_longest(followers, self._positions[: len(followers)]):
-            follower.begin(position)
+        for name, follower in _followers(trainer).items():
+            follower.begin(self._positions.get(name))
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.config) or {})
 
@@ -104,7 +105,7 @@ class RunRecord(TaskCallback):
     def on_task_start(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence, replay = sequence_of(trainer), sequence_of(trainer).replay
         if replay is not None and sequence.replays_in(task):
-            for logger in _loggers(trainer, SequenceLogger):
+            for logger in _followers(trainer).values():
                 logger.log_replay(replay.pairs, replay.texts, task, trainer.global_step)
 
     def prepare_task(self, trainer: Trainer, method: Method, task: int) -> None:
@@ -119,17 +120,20 @@ class RunRecord(TaskCallback):
                 plot_replay_grid(self.folder.replay_png, replay.pairs, replay.texts, title, answers)
 
     def on_task_report(self, trainer: Trainer, method: Method, task: int) -> None:
+        if self.folder is not None and trainer.is_global_zero and not self.folder.predictions:
+            # of a run that was killed and goes on with another setting, where they would not be those of R
+            shutil.rmtree(self.folder.predictions_csv(task + 1, 0).parent, ignore_errors=True)
+            self.folder.forgotten_png.unlink(missing_ok=True)
         results = self._write(trainer, method)
         if trainer.is_global_zero:
             _warn_of_skipped(results, results["tasks"][task])
             if self.folder is not None and self.folder.predictions:
-                learned = sequence_of(trainer).tasks[: task + 1]
-                plot_forgotten(self.folder, [each.name for each in learned], [each.test_set for each in learned])
+                _draw_forgotten(self.folder, sequence_of(trainer).tasks[: task + 1])
         _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
-        if self._page is not None:
+        if self._page is not None and task < sequence_of(trainer).num_tasks - 1:
             self._page.update()
         if self.folder is not None:
-            for logger in _loggers(trainer, SequenceLogger):
+            for logger in _followers(trainer).values():
                 logger.log_results(results, self.folder.matrix_png, trainer.global_step)
         if trainer.is_global_zero and method.learning != "none" and task < sequence_of(trainer).num_tasks - 1:
             _show(accuracy_table(results), task_time(results))
@@ -139,10 +143,14 @@ class RunRecord(TaskCallback):
         for logger in _loggers(trainer, MetricsCSV):
             logger.finalize("success")  # nothing is written after results that are complete: no process would mend it
         results = self._write(trainer, method, matrix=False)  # it is that of the last task's report
-        if self._page is not None:
-            self._page.finish()
         if trainer.is_global_zero:
             _show(accuracy_table(results), task_time(results), run_time(results))
+        if self._page is not None:
+            self._page.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._page is not None:
+            self._page.stop()
 
     def _print_notes(self, trainer: Trainer, method: Method) -> None:
         for sentence in _notes(trainer, method):
@@ -271,6 +279,23 @@ def _log_row(
     for logger in trainer.loggers:
         logger.log_metrics({"cl/task": learned, **named}, step=trainer.global_step)
         logger.save()  # before the checkpoint, after which this row is never logged again
+
+
+def _followers(trainer: Trainer) -> dict[str, SequenceLogger]:
+    """Loggers that go on at the place of a checkpoint, by name: that of the class, with a number if there are more."""
+    named: dict[str, SequenceLogger] = {}
+    for logger in _loggers(trainer, SequenceLogger):
+        name = type(logger).__name__
+        named[name if name not in named else f"{name} {len(named)}"] = logger
+    return named
+
+
+def _draw_forgotten(folder: RunFolder, learned: Sequence[Task]) -> None:
+    """Draw the picture; whatever its files or the user's test images bring, the run goes on."""
+    try:
+        plot_forgotten(folder, [task.name for task in learned], [task.test_set for task in learned])
+    except Exception as error:  # noqa: BLE001 (a user's test set may raise anything)
+        warn(f"{folder.forgotten_png} is not drawn: {first_line(error)}")
 
 
 def _loggers(trainer: Trainer, kind: type[_Logger]) -> list[_Logger]:

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         tasks = json.loads((arguments.run / "results.json").read_text(encoding="utf-8"))["tasks"]
         with open(arguments.run / "metrics.csv", encoding="utf-8") as file:
-            losses = [name for name in next(csv.reader(file), []) if name.startswith("loss/")]
+            losses = [name for name in next(csv.reader(file), []) if name.startswith(("loss/", "distillation/"))]
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"error: {arguments.run} is no folder of a run: {error}")
     try:

@@ -10,7 +10,7 @@ from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of, write_text
 from gift_lightning.records import published
-from gift_lightning.records.report.class_tables import classes_terminal, classes_text
+from gift_lightning.records.report.class_tables import classes_csv, classes_terminal, classes_text
 from gift_lightning.records.report.classes import class_report, has_predictions
 from gift_lightning.records.report.side_by_side import (
     check_comparable,
@@ -77,11 +77,15 @@ def main(argv: Sequence[str]) -> None:
 
 def _print_classes(folders: Sequence[Path], finished: Sequence[dict[str, Any]], form: str) -> None:
     """The results of each class, run after run."""
-    console = plain_console()
-    for folder, results in zip(folders, finished, strict=True):
+    reports, console = [], plain_console()
+    for label, folder, results in zip(_labels(folders, finished), folders, finished, strict=True):
         if not has_predictions(folder, results):
             raise InputError(f"{folder} lacks predictions on each image: make it anew with `run.predictions` true.")
-        report = class_report(results["folder"], folder, results)
+        reports.append(class_report(label, folder, results))
+    if form == "csv":
+        console.print(classes_csv(reports), soft_wrap=True)
+        return
+    for folder, report in zip(folders, reports, strict=True):
         if form == "terminal":
             console.print(classes_terminal(report))
             console.print(f"Forgotten images: {RunFolder.at(folder).forgotten_png}", soft_wrap=True)
@@ -98,11 +102,8 @@ def _write(
     from gift_lightning.records.page.section import ReportedRun
     from gift_lightning.records.page.write import page
 
-    names = [results["folder"] for results in found]
-    labels = names if len({*names}) == len(names) else list(map(str, folders))
-    if len({*labels}) < len(labels):
-        raise InputError("A run is named twice: name each run once.")
-    runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, strict=True)]
+    labels = _labels(folders, found)
+    runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, _settings(folders), strict=True)]
     theirs: list[published.Published] = []
     if benchmark is not None:
         theirs = [*published.rows(benchmark, list(found[0]["tasks"])), *published.further_rows(benchmark)]
@@ -112,6 +113,27 @@ def _write(
         return write_pictures(out, runs, theirs)
     write_text(out, page(runs, theirs, baseline))
     return [out]
+
+
+def _labels(folders: Sequence[Path], found: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the runs: those of their folders, or whole paths if two are equal."""
+    first: dict[Path, Path] = {}
+    for folder in folders:
+        if (path := folder.resolve()) in first:
+            raise InputError(f"{first[path]} and {folder} are one run: name each run once.")
+        first[path] = folder
+    names = [results["folder"] for results in found]
+    return names if len({*names}) == len(names) else list(map(str, folders))
+
+
+def _settings(folders: Sequence[Path]) -> list[dict[str, str] | None]:
+    """The settings that decide which runs are seeds of one method; ``None`` of a run without ``config.yaml``."""
+    if len(folders) == 1:
+        return [None]
+    # PyTorch and the classes of the configs take seconds to import, and a single run has none to be compared with
+    from gift_lightning.runs.same_run import method_settings
+
+    return [method_settings(run.read_config()) if run.config.is_file() else None for run in map(RunFolder.at, folders)]
 
 
 def _results(folder: Path, is_table: bool) -> dict[str, Any]:

@@ -78,9 +78,9 @@ def _is(value: Any, default: Any) -> bool:
 
 
 def class_of(path: str) -> Any:
-    """The class that a config names; ``None`` if there is none of that path any more."""
+    """The class that a config names; ``None`` if there is none of that path any more, or its module fails here."""
     module, _, name = current_path(path).rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError):  # of a name that is none, such as ".."
+    except Exception:  # noqa: BLE001  # a user's module may raise anything, and a name may be none, such as ".."
         return None

@@ -16,7 +16,7 @@ class SequenceLogger:
         """Begin or go on: what was logged after the checkpoint is logged again, and must not stand there twice.
 
         Args:
-            position: what ``position`` returned for the checkpoint; ``None`` if the run begins.
+            position: what ``position`` returned for the checkpoint; ``None`` if the run had no such logger before.
         """
         raise NotImplementedError
 
@@ -30,7 +30,7 @@ class SequenceLogger:
         Args:
             results: content of ``results.json``.
             picture: the file ``accuracy_matrix.png`` in the run's folder.
-            step: of the optimiser.
+            step: of the optimiser, for loggers that have it beside the number of learned tasks.
         """
         raise NotImplementedError
 
@@ -41,6 +41,6 @@ class SequenceLogger:
             pairs: map-style set of ``(PIL image, index into texts, or -1)``.
             texts: the distinct texts of the set.
             task: its number, from 0.
-            step: of the optimiser.
+            step: of the optimiser, for loggers that have it beside the number of learned tasks.
         """
         raise NotImplementedError

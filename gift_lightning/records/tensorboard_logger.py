@@ -50,7 +50,8 @@ class SequenceTensorBoardLogger(SequenceLogger, TensorBoardLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = dict(metrics)
-        super().log_metrics(values, int(values.pop("cl/task", step or 0)))
+        at = values.pop("cl/task", step or 0)
+        super().log_metrics(values, int(at))
 
     @rank_zero_only
     def begin(self, position: dict[str, int] | None) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
+from gift_lightning.console import warn
 from gift_lightning.errors import InputError, first_line
 from gift_lightning.files import path_of, write_text
 from gift_lightning.numerics import metrics as numbers
@@ -117,9 +118,13 @@ class SequenceWandbLogger(SequenceLogger, WandbLogger):
         table = wandb.Table(columns=["after", *results["tasks"]], data=[[name, *row] for name, row in rows])
         pictures: dict[str, Any] = {"cl/accuracy_matrix": table, "cl/heatmap": wandb.Image(str(picture))}
         if has_predictions(picture.parent, results):
-            classes = class_report("", picture.parent, results).classes
-            heads = (name.replace("_", "-") for name in ClassAccuracy._fields)
-            pictures["cl/classes"] = wandb.Table(columns=[*heads], data=[[*row] for row in classes])
+            try:
+                classes = class_report("", picture.parent, results).classes
+            except InputError as error:  # no reason to end a run
+                warn(f"W&B has no table of classes: {error}")
+            else:
+                heads = (name.replace("_", "-") for name in ClassAccuracy._fields)
+                pictures["cl/classes"] = wandb.Table(columns=[*heads], data=[[*row] for row in classes])
         self._log_task(len(results["R"]), pictures | _charts(results), step)
         figures = {name.capitalize(): metrics_of(results)[name] for name in _MEANS}
         self.experiment.summary.update(figures)

@@ -9,6 +9,7 @@ fingerprint identifies. They change no number, or only by the rounding of anothe
 object, whose absence makes no difference either.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +18,9 @@ from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.plugins import environments
 
 from datamodules import TaskSequence
+from datamodules.replay.folder import ReplayFolder
 from gift_lightning.config.class_paths import class_of, current_settings
+from gift_lightning.files import path_of
 from gift_lightning.records.run_folder import RunFolder
 
 TRAINER = frozenset(
@@ -114,6 +117,28 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
             if key in variables:
                 settings[key] = f"{leaf} with the fingerprint {variables[key]}"
     return settings
+
+
+def method_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The decisive settings without the seed, as texts: runs in which all are equal are seeds of one method.
+
+    A folder of images that the run itself draws is left out: their generator and the seed decide on them.
+    """
+    settings = decisive(config)
+    settings.pop("seed_everything", None)
+    if any(key.startswith("data.replay.init_args.generator.") for key in settings):
+        folder = config["data"]["replay"]["init_args"].get("folder")
+        if isinstance(folder, str) and not any(ReplayFolder(path).is_foreign for path in path_of(folder).glob("*_Syn")):
+            settings.pop("data.replay.init_args.folder", None)
+    return {key: _text(value) for key, value in settings.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    """A setting as a text, equal for equal numbers."""
+    if isinstance(value, str):
+        return value
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    return json.dumps(number, default=str, ensure_ascii=False)
 
 
 def _leaves(value: Any, key: str, indifferent: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:

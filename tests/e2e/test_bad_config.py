@@ -278,7 +278,10 @@ def test_a_config_before_the_command_is_refused() -> None:
 def test_a_command_that_does_not_exist_is_refused() -> None:
     status, _, err = call("--config", CONFIG)
     assert status == 2
-    assert "There is no command" in err and "begin with one of fit, test, generate, doctor, report, export." in err
+    assert (
+        "There is no command" in err
+        and "begin with one of fit, test, generate, doctor, report, features, export, demo." in err
+    )
     assert "(did you mean 'fit'?)" in call("fti", "--config", CONFIG)[2]
 
 

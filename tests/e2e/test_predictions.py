@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from callbacks.accuracy_matrix import _top
+from callbacks.accuracy_matrix import _paths, _top
 from datamodules.mini import Counting, Flags, Shapes
 from gift_lightning.records.predictions import read_predictions
 from gift_lightning.records.run_folder import RunFolder
@@ -14,6 +14,7 @@ from tests.e2e.conftest import CONFIG, call, kill_at, read_results, run_command,
 from tests.e2e.same_files import assert_same_files, contents
 from tests.e2e.test_methods import command_of
 
+ROOT = Path(__file__).parents[2]
 FLAGS = ["--run.predictions", "true", "--data.steps", "3", "--trainer.precision", "64-true"]
 
 
@@ -94,7 +95,7 @@ def test_the_report_of_classes(whole: Path) -> None:
     names = {task.name for task in (Flags, Shapes, Counting)}
     assert names <= {*out.split()} and "taken for" in out
     status, out, err = call("report", str(whole), "--classes", "--format", "csv")
-    assert status == 0 and out.startswith("task,images,learned,forgotten,gained\n"), err
+    assert status == 0 and out.startswith("run,task,class,images,zero-shot,learned,end,change\n"), err
     status, _, err = call("report", str(whole), "--classes", "--out", str(whole / "x.html"))
     assert status == 2 and "leave out one of them" in err
 
@@ -105,3 +106,35 @@ def test_a_run_without_predictions_is_told_how_to_have_some(whole: Path, tmp_pat
     assert status == 2 and "run.predictions true" in err and len(err.splitlines()) == 1
     status, _, err = call("report", str(whole), "--classes", "--published", "mtil_order_1")
     assert status == 2 and "leave out --published" in err and len(err.splitlines()) == 1
+
+
+def test_a_run_goes_on_without_predictions_and_with_other_loggers(tmp_path: Path) -> None:
+    """TensorBoard first, then W&B, then both; rows that are evaluated without the setting have no files."""
+    log, run = tmp_path / "log", RunFolder.at(tmp_path / "three_tasks")
+    boards = [f"--config={ROOT / 'conf' / 'logger' / name}.yaml" for name in ("tensorboard", "wandb")]
+    assert run_command(command(tmp_path, boards[0], *kill_at("on_task_report", 1)), log) == -9
+    first = run.predictions_csv(1, 0)
+    first.write_text("\ufeff" + first.read_text(), encoding="utf-8")  # as a spreadsheet saves it
+    assert run_command(command(tmp_path, *kill_at("on_task_start", 2), "--ckpt_path", "last"), log) == -9
+    said = " ".join(log.read_text().split())
+    assert f"{run.forgotten_png} is not drawn: {first} is damaged" in said, said
+    run.predictions_csv(3, 0).parent.mkdir()
+    shutil.copytree(run.predictions_csv(2, 0).parent, run.predictions_csv(3, 0).parent, dirs_exist_ok=True)
+    off = ["--run.predictions", "false", "--ckpt_path", "last"]
+    assert run_command(command(tmp_path, boards[1], *off), log) == 0, log.read_text()
+    assert not run.predictions_csv(3, 0).exists() and not run.forgotten_png.exists()
+    assert list((run.path / "tensorboard").glob("*tfevents*"))
+
+
+def test_paths_of_images_are_those_of_torchvision_or_none() -> None:
+    class Set:
+        def __init__(self, samples: object) -> None:
+            self.samples = samples
+
+        def __len__(self) -> int:
+            return 2
+
+    assert _paths(Set([("a.png", 0), (Path("b.png"), 1)])) == ["a.png", "b.png"]
+    for samples in ([(b"a", 0), (b"b", 1)], [("a.png", 0)], [1, 2], None, [("a", 1, 2), ("b", 1, 2)]):
+        assert _paths(Set(samples)) == ["", ""]
+    assert _paths([0, 1]) == ["", ""]

@@ -36,7 +36,8 @@ def serve(runs: Mapping[str, KeptModels], port: int | None) -> Iterator[str]:
     """
     # both before the import
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    with TemporaryDirectory() as os.environ["GRADIO_TEMP_DIR"]:  # for the images
+    with TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # for the images
         import gradio
 
         # Gradio's own fonts come from Google

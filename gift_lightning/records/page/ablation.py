@@ -9,19 +9,24 @@ from typing import Any, NamedTuple
 
 import altair
 
-from gift_lightning.records.page.groups import COLOURS, settings
+from gift_lightning.records.page.course import PATTERNS
+from gift_lightning.records.page.groups import COLOURS, Group, data_of, grouped
+from gift_lightning.records.page.rows import METRICS
 from gift_lightning.records.page.section import Cells, Chart, Grid, Key, ReportedRun, Section
-from gift_lightning.records.report.words import NO_NUMBER, metrics_of
+from gift_lightning.records.report.words import NO_NUMBER
 
-METRICS = ("Transfer", "Avg", "Last")
-"""The charts of a setting."""
+_LONGEST = 30  # letters of a value in the name of a line
+_TOLD = 3  # settings in it
+
+_LEGEND: dict[str, Any] = {"orient": "bottom", "direction": "vertical", "title": None, "labelLimit": 0}
+_LEGEND |= {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2}  # which shows dashes, as no circle does
 
 
 class _Line(NamedTuple):
-    """Runs that differ in one number and in the seed: the metrics of those with each value of it, in rising order."""
+    """Groups that differ in one number, by its value, in rising order."""
 
     name: str
-    values: dict[float, list[Mapping[str, float | None]]]
+    values: dict[float, Group]
 
 
 class _Sweep(NamedTuple):
@@ -32,9 +37,10 @@ class _Sweep(NamedTuple):
 
     @property
     def keys(self) -> list[Key]:
-        """The colour of each line."""
+        """The colour and pattern of each line."""
         names = dict.fromkeys(point["line"] for point in self.points)
-        return [Key(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(names)]
+        count = len(COLOURS)
+        return [Key(name, COLOURS[place % count], place // count % len(PATTERNS)) for place, name in enumerate(names)]
 
     @property
     def metrics(self) -> list[str]:
@@ -68,27 +74,24 @@ def ablation_pictures(runs: Sequence[ReportedRun], width: int) -> list[Any]:
     """The charts of each setting side by side, ``width`` pixels each, with the legend that a picture needs."""
     pictures = []
     for sweep in _sweeps(runs):
-        several = len(sweep.keys) > 1
-        legend = altair.Legend(orient="bottom", direction="vertical", title=None, labelLimit=0) if several else None
+        legend = altair.Legend(**_LEGEND) if len(sweep.keys) > 1 else None
         charts = [_chart(sweep, m, legend).properties(width=width, height=200, title=m) for m in sweep.metrics]
         pictures.append(altair.concat(*charts, columns=len(charts), bounds="flush", spacing=70))
     return pictures
 
 
 def _sweeps(runs: Sequence[ReportedRun]) -> Iterator[_Sweep]:
-    finished = [run for run in runs if run.results["complete"]]
-    described = [_settings(run) for run in finished]
+    groups = grouped([run for run in runs if run.results["complete"]])
+    described = [_settings(group.runs[0]) for group in groups]
     for key in sorted({key for each in described for key, text in each.items() if _number(text) is not None}):
-        if lines := _lines(key, described, finished):
+        if lines := _lines(key, described, groups):
             yield _Sweep(key.replace(".init_args", ""), [*_points(lines)])
 
 
 def _settings(run: ReportedRun) -> dict[str, str]:
-    """The settings of ``model`` and ``data`` that change numbers, the method, and the data."""
-    protocol = run.results["protocol"]
-    data = [run.results["tasks"], protocol.get("fingerprints"), protocol.get("weights")]
-    found = {key: text for key, text in settings(run).items() if key.startswith(("model.", "data."))}
-    return {**found, "method": run.results["method"], "protocol": json.dumps(data, sort_keys=True)}
+    """The settings that change numbers, the method, and the data."""
+    data = json.dumps([run.results["tasks"], data_of(run)], sort_keys=True)
+    return {**(run.settings or {}), "method": run.results["method"], "protocol": data}
 
 
 def _number(text: str | None) -> float | None:
@@ -96,19 +99,19 @@ def _number(text: str | None) -> float | None:
     return float(text) if text is not None and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text) else None
 
 
-def _lines(key: str, described: Sequence[Mapping[str, str]], runs: Sequence[ReportedRun]) -> list[_Line]:
-    """The runs with equal settings beside ``key``, as far as there are two values of it or more."""
-    families: dict[str, dict[float, list[int]]] = defaultdict(lambda: defaultdict(list))
+def _lines(key: str, described: Sequence[Mapping[str, str]], groups: Sequence[Group]) -> list[_Line]:
+    """The groups with equal settings beside ``key``, as far as there are two values of it or more."""
+    families: dict[str, dict[float, int]] = defaultdict(dict)
     for number, each in enumerate(described):
         value = _number(each.get(key))
         if value is not None:
             rest = {name: text for name, text in each.items() if name != key}
-            families[json.dumps(rest, sort_keys=True)][value].append(number)
-    swept = {min(map(min, family.values())): family for family in families.values() if len(family) > 1}
+            families[json.dumps(rest, sort_keys=True)].setdefault(value, number)  # not the group of copies
+    swept = {min(family.values()): family for family in families.values() if len(family) > 1}
     first = sorted(swept, key=lambda number: [_rank(text) for text in described[number].values()])
-    names = _names([described[number] for number in first], [runs[number].label for number in first])
+    names = _names([described[number] for number in first], [groups[number].runs[0].label for number in first])
     return [
-        _Line(name, {value: [metrics_of(runs[n].results) for n in family[value]] for value in sorted(family)})
+        _Line(name, {value: groups[family[value]] for value in sorted(family)})
         for name, family in zip(names, (swept[number] for number in first), strict=True)
     ]
 
@@ -120,16 +123,32 @@ def _rank(text: str) -> tuple[bool, float, str]:
 
 
 def _names(described: Sequence[Mapping[str, str]], labels: Sequence[str]) -> list[str]:
-    """Distinct names of lines: the method, and what else differs; at last the label of a run."""
+    """Distinct names of lines: the method, and what else differs; the label of a run if that is long or not enough."""
     keys = dict.fromkeys(
         key for each in described for key in each if key.split(".")[-1] not in ("class_path", "method")
     )
     odd = [key for key in keys if key != "protocol" and len({each.get(key) for each in described}) > 1]
+    told = [key for key in odd if _is_short(key, described)][:_TOLD]
     names = [
-        ", ".join([each["method"], *(f"{key.split('.')[-1]} {each[key]}" for key in odd if key in each)])
+        ", ".join([each["method"], *(f"{_short(key)} {each[key]}" for key in told if key in each)])
         for each in described
     ]
-    return [name if names.count(name) == 1 else f"{name} ({label})" for name, label in zip(names, labels, strict=True)]
+    is_whole = len(told) == len(odd)
+    return [
+        name if is_whole and names.count(name) == 1 else f"{name} ({label})"
+        for name, label in zip(names, labels, strict=True)
+    ]
+
+
+def _is_short(key: str, described: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a setting tells lines apart in few words, as those of the tasks do not."""
+    return not key.startswith("data.tasks.") and all(len(each.get(key, "")) <= _LONGEST for each in described)
+
+
+def _short(key: str) -> str:
+    """The last name of a setting, and the place in its list."""
+    found = re.search(r"[^.]+(\.\d+)*$", key)
+    return found[0] if found else key
 
 
 def _points(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
@@ -137,7 +156,7 @@ def _points(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
     for line in lines:
         for value, group in line.values.items():
             for metric in METRICS:
-                numbers = [number for run in group if (number := run.get(metric.lower())) is not None]
+                numbers = group.values(metric.lower())
                 if numbers:
                     mean, spread = statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
                     facts = {"mean": mean, "spread": spread, "low": mean - spread, "high": mean + spread}
@@ -165,7 +184,9 @@ def _chart(sweep: _Sweep, metric: str, legend: altair.Legend | None = None) -> A
     ]
     base = altair.Chart(altair.Data(values=points)).encode(x=x, color=colour)
     bars = base.mark_rule(strokeWidth=1.5).encode(y=altair.Y("low:Q", title="accuracy (%)"), y2="high:Q")
-    lines = base.mark_line(strokeWidth=2).encode(y=y)
+    patterns = altair.Scale(domain=labels, range=[PATTERNS[key.pattern] for key in sweep.keys])
+    dash = altair.StrokeDash("line:N", scale=patterns, legend=legend)
+    lines = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash)
     marks = base.mark_point(filled=True, opacity=1, size=45).encode(y=y, tooltip=shown)
     return altair.layer(bars, lines, marks)
 

@@ -1,22 +1,14 @@
 """Runs that differ in the seed alone, as one method with a mean and its uncertainty."""
 
-import functools
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gift_lightning.records.page.section import Key, Pieces, ReportedRun, Tone
 from gift_lightning.records.report.words import metrics_of, percent, run_name
-from gift_lightning.records.run_folder import RunFolder
-
-_INDIFFERENT = ("run", "seed_everything", "data.root", "data.cache", "data.replay.init_args.folder", "trainer.logger")
-"""Settings that name a run or a place: they change no number."""
-
-_SPEED = frozenset({"activation_checkpointing", "compile", "device", "eval_batch_size", "num_workers"})
-"""Settings of any object that say how fast something runs."""
 
 COLOURS = ("#3b7dd8", "#e8710a", "#12a17c", "#b44ac0", "#d9a400", "#e0405e", "#1aa3b8", "#7a9a01", "#8a63d2", "#a0643c")
 """Of methods, and of parts of a loss: to tell apart on white and on black."""
@@ -27,7 +19,7 @@ GREY = "#8b949e"
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in the seed alone.
+    """Runs of equal progress that differ in the seed alone.
 
     Attributes:
         label: names the group on the page.
@@ -44,12 +36,16 @@ class Group:
 
 
 def grouped(runs: Sequence[ReportedRun]) -> list[Group]:
-    """The runs in groups, in the order of their first runs; labels are methods, else labels of the first runs."""
-    groups: dict[str, list[ReportedRun]] = {}
+    """The runs in groups, in the order of their first runs; labels are methods, else labels of the first runs.
+
+    A copy of a run is no further seed: it is in another group.
+    """
+    groups: dict[tuple[str, int], list[ReportedRun]] = {}
+    repeated: Counter[tuple[str, Any]] = Counter()
     for run in runs:
-        results = run.results
-        key = [results["method"], results["protocol"], results["tasks"], sorted(settings(run).items())]
-        groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
+        method, seed = _method(run), run.results.get("seed")
+        groups.setdefault((method, repeated[method, seed]), []).append(run)
+        repeated[method, seed] += 1
     methods = [str(members[0].results["method"]) for members in groups.values()]
     labels = [
         method if methods.count(method) == 1 else f"{method} ({members[0].label})"
@@ -69,34 +65,29 @@ def keys(runs: Sequence[ReportedRun]) -> list[Key]:
     return found
 
 
-def settings(run: ReportedRun) -> dict[str, str]:
-    """The settings of ``config.yaml`` that can change a number, by their dotted keys; empty without the file."""
-    path = RunFolder.at(run.folder).config
-    if not path.is_file():
-        return {}
-    state = path.stat()
-    return _settings(run.folder, state.st_mtime_ns, state.st_size)
+def data_of(run: ReportedRun) -> dict[str, Any]:
+    """The protocol of a run without what its seed decides: the files of few-shot training sets."""
+    protocol = dict(run.results["protocol"])
+    few = protocol.get("shots") or {}
+    protocol["file_sizes"] = {
+        task: {part: digits for part, digits in sizes.items() if part != "train" or task not in few}
+        for task, sizes in (protocol.get("file_sizes") or {}).items()
+    }
+    return protocol
 
 
-@functools.lru_cache(maxsize=256)
-def _settings(folder: Path, time: int, size: int) -> dict[str, str]:
-    """The settings of a folder whose config has this ``time`` and ``size``: each section asks for them."""
-    found: dict[str, str] = {}
-    _collect(RunFolder.at(folder).read_config(), "", found)
-    return {key: text for key, text in found.items() if not _is_indifferent(key)}
+def copies(runs: Sequence[ReportedRun]) -> list[tuple[ReportedRun, ReportedRun]]:
+    """The runs that differ from an earlier one in nothing, not even the seed, and that one."""
+    first: dict[tuple[str, Any], ReportedRun] = {}
+    pairs = [(run, first.setdefault((_method(run), run.results.get("seed")), run)) for run in runs]
+    return [(run, earlier) for run, earlier in pairs if run is not earlier]
 
 
-def _is_indifferent(key: str) -> bool:
-    is_speed = key.rpartition(".")[2] in _SPEED
-    return is_speed or any(key == name or key.startswith(f"{name}.") for name in _INDIFFERENT)
-
-
-def _collect(value: Any, key: str, found: dict[str, str]) -> None:
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            _collect(inner, f"{key}.{name}" if key else str(name), found)
-    else:
-        found[key] = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+def _method(run: ReportedRun) -> str:
+    """What is equal in the seeds of one method, and the progress; without a config, a run is alone."""
+    results, settings = run.results, run.label if run.settings is None else dict(run.settings)
+    key = [results["method"], results["tasks"], len(results["R"]), data_of(run), settings]
+    return json.dumps(key, sort_keys=True)
 
 
 def mean(values: Sequence[float]) -> float | None:

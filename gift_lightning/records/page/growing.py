@@ -1,5 +1,6 @@
 """The page of a run that goes on."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -34,23 +35,32 @@ class GrowingPage:
         """Begin the page, if the latest is old enough and finished."""
         is_busy = self._process is not None and self._process.poll() is None
         if time.monotonic() - self._latest >= PAUSE and not is_busy:
-            self._begin()
+            with contextlib.suppress(OSError):  # no memory for a process: the next task begins one
+                self._begin()
 
     def finish(self) -> None:
         """Write the page of the finished run, if it has one already or took long enough."""
-        if time.monotonic() - self._latest < PAUSE and not self._folder.page.exists():
+        is_short = self._process is None and time.monotonic() - self._latest < PAUSE
+        if is_short and not self._folder.page.exists():
             return
+        self.stop()  # it has results of before
         try:
-            if self._process is not None:
-                self._process.wait(_LONGEST)
             is_written = self._begin().wait(_LONGEST) == 0
-        except subprocess.TimeoutExpired:
+        except (OSError, subprocess.TimeoutExpired):
             is_written = False
+            self.stop()
         if not is_written:
             path = self._folder.path
             note(
-                f"{self._folder.page} is not that of the finished run: python -m gift_lightning report {path} says why."
+                f"{self._folder.page} is not that of the finished run: python -m gift_lightning report {path} --out"
+                f" {self._folder.page} writes it, or says why not."
             )
+
+    def stop(self) -> None:
+        """End the process: it writes nothing from now on."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def _begin(self) -> "subprocess.Popen[bytes]":
         path = self._folder.path.resolve()

@@ -19,11 +19,14 @@ class ReportedRun:
         label: names it on the page, distinct among its runs.
         folder: of the run.
         results: content of ``results.json``.
+        settings: those of ``config.yaml`` that can change a number, without the seed, as texts by their dotted keys;
+            ``None`` if they are not known, so that the run is grouped with no other.
     """
 
     label: str
     folder: Path
     results: Mapping[str, Any]
+    settings: Mapping[str, str] | None = None
 
 
 class Key(NamedTuple):

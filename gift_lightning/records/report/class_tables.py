@@ -71,10 +71,21 @@ def _names(heads: Sequence[str]) -> int:
     return sum(head in ("task", "class", "taken for") for head in heads)
 
 
+def classes_csv(reports: Sequence[ClassReport]) -> str:
+    """The accuracy of each class in all runs, as one table in CSV; a quote before what a spreadsheet would compute."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for number, report in enumerate(reports):
+        _, heads, rows = tables(report)[1]
+        if not number:
+            writer.writerow(["run", *heads])
+        label, names = visible(report.label), _names(heads)
+        writer.writerows([*map(no_formula, [label, *row[:names]]), *row[names:]] for row in rows)
+    return buffer.getvalue().removesuffix("\n")
+
+
 def classes_text(report: ClassReport, form: str) -> str:
-    """All rows of the tables in ``markdown``, ``latex`` or ``csv``."""
-    if form == "csv":
-        return "\n".join(_csv(heads, rows) for _, heads, rows in tables(report)).removesuffix("\n")
+    """All rows of the tables in ``markdown`` or ``latex``."""
     parts = []
     for title, heads, rows in tables(report):
         if form == "latex":
@@ -85,14 +96,3 @@ def classes_text(report: ClassReport, form: str) -> str:
                 f"{markdown(title)}\n\n{markdown_table(heads, [[*map(markdown, row)] for row in rows], _names(heads))}"
             )
     return "\n\n".join(parts)
-
-
-def _csv(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as CSV; a quote before what a spreadsheet would read as a formula."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(heads)
-    names = _names(heads)
-    for row in rows:
-        writer.writerow([*map(no_formula, row[:names]), *row[names:]])
-    return buffer.getvalue()

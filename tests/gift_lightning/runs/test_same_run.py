@@ -243,7 +243,7 @@ def test_every_option_is_decisive_or_declared_by_its_owner() -> None:
         *((method, "eval_batch_size") for method in learning),
         *((method, name) for method in {*learning, "MoEAdapter"} for name in ("compile", "activation_checkpointing")),
         *((task, "root") for task in mtil),
-        *(("run", name) for name in ("root", "name", "checkpoint_every", "checkpoint_minutes")),
+        *(("run", name) for name in ("root", "name", "checkpoint_every", "checkpoint_minutes", "predictions")),
         *(("data", name) for name in ("num_workers", "root", "cache")),
         *(("trainer", name) for name in TRAINER),
         *(("DiffusionGenerator", name) for name in ("batch_size", "device")),

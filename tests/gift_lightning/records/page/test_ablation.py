@@ -2,27 +2,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from gift_lightning.records.page.ablation import ablations
 from gift_lightning.records.page.looks import specification
 from gift_lightning.records.page.section import Cells, Chart, Grid, ReportedRun, Section
+from gift_lightning.runs.same_run import method_settings
 
 
 def a_run(root: Path, images: Any, seed: int = 0, last: float = 80.0, **others: Any) -> ReportedRun:
     folder = root / f"run{len(list(root.iterdir()))}"
     folder.mkdir()
     replay = {"folder": f"runs/replay/{seed}_{images}", "images_per_task": images, "batch_size": 8}
+    replay["generator"] = {"class_path": "datamodules.mini.OracleGenerator", "init_args": {"batch_size": 4 + seed}}
     lr = {"A": 1e-3, others.get("task", "B"): others.get("lr", 1e-3)}
     arguments = {"clip": {"name": "a"}, "eval_batch_size": seed, "lr": lr}
-    model = {"class_path": others.get("method", "GIFT"), "init_args": arguments}
-    data = {"steps": others.get("steps", 10), "replay": {"class_path": "SyntheticReplay", "init_args": replay}}
-    config = {"seed_everything": seed, "run": {"name": folder.name}, "model": model, "data": data, "trainer": {}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    model = {"class_path": "gift_lightning.methods." + others.get("method", "GIFT"), "init_args": arguments}
+    data = {"steps": others.get("steps", 10), "tasks": others.get("tasks", [])}
+    data["replay"] = {"class_path": "datamodules.SyntheticReplay", "init_args": replay}
+    trainer = {"devices": seed, **others.get("trainer", {})}
+    config = {"seed_everything": seed, "model": model, "data": data, "trainer": trainer}
     R = [[90.0, others.get("transfer", 60.0)], [70.0, 2 * last - 70.0]]
     protocol = {"id": "x", "fingerprints": {"A": others.get("data", "1")}}
     results = {"method": others.get("method", "GIFT"), "tasks": ["A", "B"], "R": R, "protocol": protocol, "seed": seed}
-    return ReportedRun(folder.name, folder, results | {"complete": others.get("complete", True)})
+    results |= {"complete": others.get("complete", True)}
+    return ReportedRun(folder.name, folder, results, method_settings(config))
 
 
 def parts(section: Section | None) -> tuple[dict[str, list[dict[str, Any]]], Cells]:
@@ -83,8 +86,40 @@ def test_a_hostile_name_is_text(tmp_path: Path) -> None:
         {"images": True},
         {"images": 600, "data": "2"},  # other images
         {"images": 600, "complete": False},
+        {"images": 600, "trainer": {"gradient_clip_val": 1.0}},
+        {"images": 600, "trainer": {"precision": "16-mixed"}},
     ],
 )
 def test_no_curve_without_one_numeric_setting(tmp_path: Path, other: dict[str, Any]) -> None:
     assert ablations([a_run(tmp_path, 200), a_run(tmp_path, **other)]) is None
     assert ablations([]) is None
+
+
+@pytest.mark.parametrize("others", [{"gradient_clip_val": 1.0}, {"precision": "16-mixed"}, {"max_epochs": 3}])
+def test_runs_of_other_settings_of_the_trainer_are_no_seeds(tmp_path: Path, others: dict[str, Any]) -> None:
+    swept = [a_run(tmp_path, 200, last=76), a_run(tmp_path, 600)]
+    section = ablations([*swept, a_run(tmp_path, 200, 1, 90, trainer=others)])
+    assert section is not None and isinstance(table := section.parts[1], Cells)
+    assert [row[4] for row in table.rows] == ["76.0", "80.0"]
+
+
+def test_a_copy_is_no_further_seed(tmp_path: Path) -> None:
+    _, table = parts(ablations([a_run(tmp_path, images) for images in (200, 200, 600)]))
+    assert [(row[1], row[5]) for row in table.rows] == [("200", "1"), ("600", "1")]
+
+
+def test_many_lines_are_told_apart_by_colour_and_pattern(tmp_path: Path) -> None:
+    section = ablations([a_run(tmp_path, images, method=f"M{m:02}") for images in (200, 600) for m in range(25)])
+    assert section is not None and isinstance(grid := section.parts[0], Grid)
+    assert len({(key.colour, key.pattern) for key in grid.legend}) == 25
+    assert {key.pattern for key in grid.legend} == {0, 1, 2}
+
+
+def test_long_settings_are_not_in_the_names_of_lines(tmp_path: Path) -> None:
+    flags, shapes = ({"class_path": f"datamodules.mini.{name}", "init_args": {}} for name in ("Flags", "Shapes"))
+    orders = [{"tasks": [flags, shapes]}, {"tasks": [shapes, flags]}]
+    _, table = parts(ablations([a_run(tmp_path, images, **order) for order in orders for images in (200, 600)]))
+    assert {row[0] for row in table.rows} == {"GIFT (run0)", "GIFT (run2)"}
+    several = [{"trainer": dict.fromkeys("abcdefgh"[:count], 1)} for count in (2, 8)]
+    _, table = parts(ablations([a_run(tmp_path, images, **each) for each in several for images in (200, 600)]))
+    assert max(len(str(row[0])) for row in table.rows) < 60

@@ -50,3 +50,20 @@ def test_the_page_grows_with_a_run_that_lasts(tmp_path: Path, monkeypatch: pytes
     assert "1 run, after task 1 of 2" in wait.page and ">1 run<" in final
     assert [len(re.findall(r'class=" framed"|class="high framed"', text)) for text in (wait.page, final)] == [1, 2]
     assert str(tmp_path) not in final
+
+
+def test_a_process_ends_with_its_run(tmp_path: Path) -> None:
+    page = GrowingPage(RunFolder(str(tmp_path), "run"))
+    process = page._begin()
+    page.stop(), page.stop()
+    assert process.returncode == -9 and not list(tmp_path.iterdir())
+
+
+def test_a_page_that_cannot_be_written_is_told_and_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(growing, "PAUSE", 0.0)
+    monkeypatch.setattr(growing.sys, "executable", str(tmp_path / "none"))
+    page = GrowingPage(RunFolder(str(tmp_path), "run"))
+    page.update(), page.finish()
+    assert "report.html is not that of the finished run" in " ".join(capsys.readouterr().err.split())

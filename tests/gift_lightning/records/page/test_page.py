@@ -25,6 +25,7 @@ from gift_lightning.records.page.section import Cells, ReportedRun
 from gift_lightning.records.page.write import page
 from gift_lightning.records.published import further_rows, matrix, rows
 from gift_lightning.records.report.side_by_side import csv_text, latex_tabular, markdown, side_by_side, terminal
+from gift_lightning.runs.same_run import method_settings
 from tests.e2e.conftest import call
 from tests.e2e.same_files import MEASURED
 
@@ -43,12 +44,13 @@ def write_run(folder: Path, method: str, seed: int, tasks: Sequence[str], **more
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(results))
     settings = {"seed_everything": seed, "data": {"steps": 10}, "model": {"class_path": method}}
-    config = {"trainer": {}, **settings, "model": {"class_path": method, "init_args": {"clip": {"name": "x"}}}}
+    arguments = {"clip": {"name": "x"}}
+    config: dict[str, Any] = {"trainer": {}, **settings, "model": {"class_path": method, "init_args": arguments}}
     (folder / "config.yaml").write_text(json.dumps(config))
     logged = "".join(f"{step},{1 / (step + 1)},{2.0}\n" for step in range(500))
     (folder / "metrics.csv").write_text(f"step,loss/task,loss/distillation\n{logged}")
     Image.new("RGB", (1200, 600), "teal").save(folder / "replay.png")
-    return ReportedRun(folder.name, folder, results)
+    return ReportedRun(folder.name, folder, results, method_settings(config))
 
 
 def tables(text: str) -> list[dict[str, list[str]]]:
