@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} features", description=COMMANDS["features"])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, as in runs/quickstart")
-    default = "(default: 100, of many tasks fewer: at most 20 000 points in all, but an image for each class)"
+    default = "(default: 100; fewer for many tasks, so that points stay below 20 000, but as many as classes)"
     parser.add_argument("--images", type=int, help=f"test images of each task {default}")
     options = parser.parse_args(arguments)
     if options.images is not None and options.images < 2:

@@ -68,7 +68,7 @@ def feature_map(folder: RunFolder, images: int | None, report: Callable[[str], N
 
 
 def default_images(tasks: int, models: int, classes: int) -> int:
-    """Test images of a task in the map: 100, or fewer for at most 20 000 points; but one for each class, up to 100.
+    """Test images of a task in the map: 100, or fewer for at most 20 000 points, but as many as classes, up to 100.
 
     Args:
         tasks: number of tasks, whose images have one point for each model.

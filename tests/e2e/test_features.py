@@ -100,7 +100,7 @@ def test_other_data_than_those_of_the_run_are_refused(tmp_path: Path, monkeypatc
     log = tmp_path / "log"
     assert run_command(["fit", "--config", "config.yaml"], log) == 0, log.read_text()
     run, image = tmp_path / "run", next((tmp_path / "birds" / "test").glob("*/*.png"))
-    assert call("features", str(run), "--images", "2")[0] == 0
+    assert call("features", str(run), "--images", "3")[0] == 0
     RunFolder.at(run).features_csv.unlink()
     for file in (tmp_path / "birds" / "test").glob("*/*.png"):
         Image.new("RGB", (40, 30), "teal").save(file)
@@ -178,8 +178,10 @@ def test_features_that_t_sne_cannot_project_are_refused() -> None:
     assert np.isfinite(projected(same)).all()
 
 
-def test_a_folder_whose_name_is_no_text(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = shutil.copytree(reference, tmp_path / os.fsdecode(b"runs\xff") / "run")
+def test_a_folder_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shutil.copytree(
+        Path(__file__).parents[1] / "earlier" / "runs" / "zeroshot", tmp_path / os.fsdecode(b"runs\xff") / "run"
+    )
     monkeypatch.chdir(run)
     status, out, err = call("features", ".", "--images", "2")
     assert (status, out.endswith("runs\\udcff/run/features.png\n")) == (0, True), err
