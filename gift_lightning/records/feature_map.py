@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gift_lightning.console import visible
+from gift_lightning.errors import InputError
 from gift_lightning.files import write_text
 
 _SEED = 0
+_NOISE = 1e-6  # rounding of features; t-SNE divides by their spread, and crashes without any
 
 
 class ImageOfTask(NamedTuple):
@@ -50,10 +52,23 @@ def projected(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
     It is fitted once, so that a place means the same under each model. The same features give the same places, on one
     kind of machine.
+
+    Args:
+        features: of length 1.
+
+    Raises:
+        InputError: they are fewer than three, or the same for all images and models, or not finite.
     """
+    flat = features.reshape(-1, features.shape[-1])
+    if len(flat) < 3:
+        raise InputError(f"A map needs 3 points, one for each image and model, and this run has {len(flat)}.")
+    if not np.isfinite(flat).all():
+        model = np.isfinite(features).all((1, 2)).argmin()
+        raise InputError(f"The features under model {model} of the run (0 is the pre-trained one) are not finite.")
+    if np.ptp(flat, axis=0).max() < _NOISE:
+        raise InputError("The features of all images are the same, under all models of the run: no map shows them.")
     from sklearn.manifold import TSNE
 
-    flat = features.reshape(-1, features.shape[-1])
     perplexity = min(30.0, (len(flat) - 1) / 3)
     points = TSNE(init="pca", random_state=_SEED, perplexity=perplexity, n_jobs=1).fit_transform(flat)
     return np.asarray(points, dtype=np.float32).reshape(*features.shape[:2], 2)

@@ -8,12 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.prediction import NamedClasses
-from gift_lightning.clip.weights import mismatch
 from gift_lightning.errors import InputError
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.records.run_folder import RunFolder
-from gift_lightning.runs.load import load, load_start
-from gift_lightning.tensors import load_tensors
+from gift_lightning.runs.load import load, load_start, put_weights
 
 PRETRAINED = "pre-trained"
 """Name of the model before the first task."""
@@ -79,10 +77,7 @@ class KeptModels:
         """One model after the other; those after the tasks are one object, each time with other weights."""
         yield self._start
         for file in self._files:
-            weights, clip = load_tensors(file), self._learned.clip.model
-            if misfit := mismatch(weights, clip.state_dict()):
-                raise InputError(f"{file} has the weights of another CLIP ({misfit}): restore it, or run again.")
-            clip.load_state_dict(weights)
+            put_weights(self._learned.clip, file)
             yield self._learned
         if len(self.names) > 1 and not self._files:
             yield self._learned

@@ -9,8 +9,9 @@ import yaml
 from jsonargparse import ArgumentError
 from torch import Tensor
 
+from gift_lightning.clip import CLIP
 from gift_lightning.clip.source import CLIPSource
-from gift_lightning.clip.weights import read_file
+from gift_lightning.clip.weights import mismatch, read_file
 from gift_lightning.config.class_paths import class_of
 from gift_lightning.config.parsing import make_subclass
 from gift_lightning.config.references import from_environment
@@ -54,8 +55,7 @@ def _method(folder: RunFolder, clip: CLIPSource) -> ContinualCLIP:
     """The method of a run with a CLIP, in evaluation mode, as it is before the first task."""
     settings = from_environment(folder.read_config(), "model")
     settings["init_args"]["clip"] = vars(clip)
-    method: ContinualCLIP = _made(settings, folder.config)
-    return method.eval()
+    return made(ContinualCLIP, "model", settings, folder.config).eval()
 
 
 def put_final_state(method: ContinualCLIP, folder: RunFolder) -> None:
@@ -69,6 +69,7 @@ def put_final_state(method: ContinualCLIP, folder: RunFolder) -> None:
         method.load_knowledge(load_tensors(folder.knowledge))
 
 
+_Made = TypeVar("_Made")
 _Method = TypeVar("_Method", bound=SavedMethod)
 
 
@@ -90,7 +91,7 @@ def load_checkpoint(kind: type[_Method], path: str | Path, strict: bool = True, 
     knowledge = checkpoint.get("knowledge", {})
     if not knowledge:  # else the CLIP is the one with which the run began
         settings["init_args"]["clip"]["weights"] = str(file)
-    model = _made(settings, file)
+    model: Any = made(ContinualCLIP, "model", settings, file)
     _build(model, checkpoint, file)
     model.strict_loading = strict
     model.on_load_checkpoint(checkpoint)
@@ -127,12 +128,34 @@ def _class_in(path: str, kind: type[SavedMethod]) -> str:
     return path
 
 
-def _made(settings: Any, source: Path) -> Any:
-    """The method that the settings in a file describe."""
+def made(base: type[_Made], key: str, settings: Any, source: Path) -> _Made:
+    """The object that the settings in a file describe.
+
+    Args:
+        base: what its class derives from.
+        key: of the settings, for error messages.
+        settings: its ``class_path`` and ``init_args``.
+        source: the file, for error messages.
+
+    Raises:
+        InputError: they describe no such object, as when its class is gone.
+    """
     try:
-        return make_subclass(ContinualCLIP, "model", settings)
+        return make_subclass(base, key, settings)
     except (ArgumentError, ValueError) as error:
         raise find_input_error(error) or InputError(f"{source}: {sentence(error, [])}") from error
+
+
+def put_weights(clip: CLIP, file: Path) -> None:
+    """Let a CLIP have the weights that its run kept after a task.
+
+    Raises:
+        InputError: the file is missing or damaged, or its tensors have other names or shapes.
+    """
+    weights = load_tensors(file)
+    if misfit := mismatch(weights, clip.model.state_dict()):
+        raise InputError(f"{file} has the weights of another CLIP ({misfit}): restore it, or run again.")
+    clip.model.load_state_dict(weights)
 
 
 def final_clip(folder: RunFolder) -> CLIPSource:

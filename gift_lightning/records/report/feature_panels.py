@@ -35,6 +35,7 @@ def plot_feature_map(path: Path, found: FeatureMap, title: str) -> None:
     height = (_SIDE + _HEAD) * rows + _HEAD * (1.5 + lines)
     figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)
+    title = visible(title)
     figure.text(0.1 / width, 1 - 0.12 / height, title, fontsize=11, fontweight="bold", va="top", parse_math=False)
     low, high = found.points.min((0, 1)), found.points.max((0, 1))
     margin = 0.04 * (high - low)
