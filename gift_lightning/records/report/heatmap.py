@@ -1,5 +1,6 @@
 """The accuracy matrix as a picture."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ _COLOURS = colormaps["YlGnBu"].with_extremes(bad="#ededed")  # grey cells are em
 _SCALE = Normalize(0, 100)  # fixed, so that the pictures of two runs can be laid side by side
 _INK = "#000000"
 _FRAME = "#e8590c"
-_LONGEST = 40  # characters of a name beside the matrix
+_LINE = 40  # characters of a name in a line beside the matrix, where two lines have room
 
 
 def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
@@ -113,7 +114,7 @@ def _ink_on(colour: tuple[float, ...]) -> str:
 
 def _label(axes: Axes, tasks: list[str], top: float) -> None:
     n, every = len(tasks), -(-len(tasks) // _MOST)
-    names = [(i + 0.5, cut(tasks[i], _LONGEST)) for i in range(0, n, every)]
+    names = [(i + 0.5, textwrap.fill(cut(tasks[i], 2 * _LINE), _LINE)) for i in range(0, n, every)]
     axes.set_xlim(-0.04, n + 0.04)
     axes.set_ylim(top + n + 0.04, -0.04)
     plain: dict[str, Any] = {"fontsize": 9, "parse_math": False}  # a dollar sign is one

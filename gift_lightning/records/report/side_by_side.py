@@ -15,10 +15,17 @@ from gift_lightning.errors import InputError
 from gift_lightning.records import published
 from gift_lightning.records.report.formats import latex, latex_table, markdown_table, no_formula
 from gift_lightning.records.report.formats import markdown as escaped
-from gift_lightning.records.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
+from gift_lightning.records.report.words import (
+    CELL,
+    column_heads,
+    metrics_of,
+    percent,
+    row_mean,
+    run_name,
+    zero_shot_transfer,
+)
 
 _METRICS = ("transfer", "avg", "last")
-_CELL = 5  # "100.0"
 
 
 class Row(NamedTuple):
@@ -130,21 +137,24 @@ def terminal(comparison: SideBySide, width: int = 80) -> Group:
     """The table for a terminal of ``width`` columns: if it is too narrow for the tasks, the metrics alone."""
     labels = [row.label for section in comparison.sections for row in section]
     count, metrics = len(comparison.tasks), comparison.heads[-len(_METRICS) :]
-    taken = max(map(cell_len, labels)) + sum(max(len(name), _CELL) + 1 for name in metrics)
-    room = (width - taken) // count - 1
-    first = 0 if room >= _CELL else count
+    taken = max(map(cell_len, labels)) + sum(max(len(name), CELL) + 1 for name in metrics)
+    room = width - taken
+    first = 0 if room >= count * (CELL + 1) else count
+    heads, explained = column_heads(comparison.tasks, room)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("", overflow="fold")
-    for head in [*short_names(comparison.tasks, max(room, _CELL)), *metrics][first:]:
-        table.add_column(Text(head), justify="right", no_wrap=True, min_width=_CELL)
+    for head in [*heads, *metrics][first:]:
+        table.add_column(Text(head), justify="right", no_wrap=True, min_width=CELL)
     for section in comparison.sections:
         for row in section:
             usual = "dim" if row.is_zero_shot else ""
             cells = [Text(text, "bold green" if is_best else usual) for text, is_best in comparison.marked(row)]
             table.add_row(Text(row.label), *cells[first:], end_section=row is section[-1])
     lines: list[Any] = ["", Text(comparison.title, style="bold"), table]
+    if explained and not first:
+        lines.append(Text(explained, style="dim"))
     if first:
-        needed = taken + count * (_CELL + 1)
+        needed = taken + count * (CELL + 1)
         lines.append(Text(f"Each task: in a terminal of {needed} columns, or with --format markdown.", style="dim"))
     return Group(*lines)
 

@@ -9,11 +9,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from gift_lightning.records.report.words import metrics_of, percent, row_mean, run_name, short_names, zero_shot_transfer
+from gift_lightning.records.report.words import (
+    CELL,
+    column_heads,
+    metrics_of,
+    percent,
+    row_mean,
+    run_name,
+    zero_shot_transfer,
+)
 
 _WIDTH = 80
 """Width of the table in characters: that of the narrowest supported terminal."""
-_CELL = 5  # "100.0"
 _LATEST = 10  # rows of a long sequence that goes on: each of its tasks prints the table
 
 
@@ -49,22 +56,22 @@ def row_table(tasks: Sequence[str], row: Sequence[float], mean: float) -> Table:
     return table
 
 
-def _wide(results: Mapping[str, Any], tasks: list[str]) -> Table | None:
+def _wide(results: Mapping[str, Any], tasks: list[str]) -> Group | None:
     """A column for each task, if they fit."""
-    first = max(cell_len(name) for name in [*tasks, "zero-shot"])
-    share = (_WIDTH - first) // len(tasks)  # characters per column with the space before it
-    if share <= _CELL:
+    room = _WIDTH - max(cell_len(name) for name in [*tasks, "zero-shot"])
+    if room < (CELL + 1) * len(tasks):
         return None
-    padding = 1 if share > _CELL + 1 else 0  # the box adds one space by itself
+    heads, explained = column_heads(tasks, room)
+    padding = 0 if explained or column_heads(tasks, room, space=2)[1] else 1  # the box adds one space by itself
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding, 0, 0))
     table.add_column("after", no_wrap=True)
-    for name in short_names(tasks, max(_CELL, share - 1 - padding)):
-        table.add_column(Text(name), justify="right", no_wrap=True, min_width=_CELL)
+    for head in heads:
+        table.add_column(Text(head), justify="right", no_wrap=True, min_width=CELL)
     if results.get("zero_shot"):
         table.add_row("zero-shot", *_cells(results["zero_shot"], -1), end_section=True)
     for task, (name, row) in enumerate(zip(tasks, results["R"], strict=False)):
         table.add_row(Text(name), *_cells(row, task))
-    return table
+    return Group(table, *([Text(explained, style="dim")] if explained else []))
 
 
 def _narrow(results: Mapping[str, Any], tasks: list[str]) -> Table:

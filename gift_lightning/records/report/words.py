@@ -1,7 +1,6 @@
 """Names and numbers in reports: the same rules for the terminal, the heatmap and the comparison."""
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -64,27 +63,30 @@ def zero_shot_transfer(results: Mapping[str, Any]) -> float | None:
     return sum(numbers) / len(numbers) if numbers else None
 
 
-def short_names(names: Sequence[str], width: int) -> list[str]:
-    """Column heads that take at most ``width`` characters (at least 3) of a terminal, all different.
+CELL = 5
+"""Width of a column of accuracies in a terminal: that of 100.0."""
 
-    A name that fits is unchanged; else its final digits are dropped, else its last word is taken, else it is cut. If
-    two names become equal, all become numbers from 1, the positions in the sequence.
 
-    >>> short_names(["Aircraft", "CIFAR100", "StanfordCars", "MNIST"], 5)
-    ['Airc.', 'CIFAR', 'Cars', 'MNIST']
-    >>> short_names(["classes_00_09", "classes_10_19"], 5)
-    ['1', '2']
+def column_heads(names: Sequence[str], room: int, space: int = 1) -> tuple[list[str], str]:
+    """Heads of columns in a terminal, and a line that explains them.
+
+    They are the names, and the line is empty. If these have no room, they are numbers from 1, which the line explains.
+
+    Args:
+        names: of the tasks.
+        room: characters for all columns.
+        space: characters before each column.
+
+    >>> column_heads(["Aircraft", "CIFAR100"], 20)
+    (['Aircraft', 'CIFAR100'], '')
+    >>> column_heads(["Aircraft", "CIFAR100"], 16)
+    (['1', '2'], '1=Aircraft, 2=CIFAR100')
     """
-    short = [_short(name, width) for name in names]
-    return short if len(set(short)) == len(short) else [str(position + 1) for position in range(len(names))]
-
-
-def _short(name: str, width: int) -> str:
-    words = re.findall(r"[A-Z][a-z]+$", name)
-    for candidate in (name, name.rstrip("0123456789"), *words):
-        if 0 < cell_len(candidate) <= width:  # a Chinese character takes two
-            return candidate
-    return cut(name, width, ".")
+    widths = [cell_len(name) for name in names]  # a Chinese character takes two
+    if all(widths) and sum(max(width, CELL) + space for width in widths) <= room:
+        return [*names], ""
+    numbers = [str(position + 1) for position in range(len(names))]
+    return numbers, ", ".join(map("=".join, zip(numbers, names, strict=True)))
 
 
 @contextlib.contextmanager

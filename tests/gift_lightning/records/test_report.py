@@ -23,7 +23,6 @@ from gift_lightning.records.report import (
 )
 from gift_lightning.records.report.comparison import total_seconds
 from gift_lightning.records.report.heatmap import _ink_on, plot_accuracy_matrix
-from gift_lightning.records.report.words import short_names
 
 MINI = ["Counting", "Digits", "Flags", "LandUse", "Shapes", "Textures"]
 
@@ -100,12 +99,15 @@ def test_table_styles_the_diagonal_and_the_cells_above_it():
     assert "m 80.0" not in text  # plain
 
 
-def test_short_names_fit_and_differ():
-    tasks = published.matrix("I", "zscl").tasks
-    short = short_names(tasks, 5)
-    assert len(set(short)) == 11 and max(map(len, short)) <= 5
-    assert short_names(MINI, 8) == MINI
-    assert short_names([f"ImageNet_{i:03}" for i in range(3)], 5) == ["1", "2", "3"]
+@pytest.mark.parametrize(("tasks", "cut"), [(published.matrix("I", "zscl").tasks, True), (MINI, False)])
+def test_names_of_tasks_are_never_cut(tasks, cut):
+    """They head the columns; if they have no room there, numbers do, which a line below the table explains."""
+    n = len(tasks)
+    text = rendered(accuracy_table(results_of(tasks, [[50.0] * n] * n)))
+    heads = text.splitlines()[2].split()[1:]
+    assert heads == ([str(i + 1) for i in range(n)] if cut else tasks)
+    line = ", ".join(f"{i + 1}={name}" for i, name in enumerate(tasks))
+    assert (line in " ".join(text.split())) == cut
 
 
 @pytest.mark.parametrize("name", ["abcdefghij" * 15, "鳥の写真を集めたもの" * 6])
@@ -113,7 +115,6 @@ def test_a_long_name_is_shown_whole_and_in_the_width_of_the_terminal(name):
     text = rendered(accuracy_table(results_of([name, "B"], [[90.0, 61.0], [80.0, 70.0]])))
     assert name in re.sub(r"[\s\d.]", "", text)
     assert max(map(cell_len, text.splitlines())) <= 80
-    assert all(cell_len(short) <= 7 for short in short_names([name, f"{name}x"], 7))
 
 
 def test_a_dollar_in_a_name_is_no_formula_and_a_letter_without_a_font_no_warning(tmp_path):
