@@ -1,5 +1,6 @@
 """The predictions of a run: R follows from them, and ranks and kills leave the same files."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def assert_r_follows(folder: Path) -> None:
     for learned, row in enumerate([results["zero_shot"], *results["R"]]):
         files = [run.predictions_csv(learned, task) for task in range(len(row))]
         assert [read_predictions(file).accuracy if file.exists() else None for file in files] == row
+
+
+def page_without_costs(folder: Path) -> str:
+    """The page of a run without the one section that is measured."""
+    page = folder.parent / "page.html"
+    status, _, err = call("report", str(folder), "--out", str(page))
+    assert status == 0, err
+    text, count = re.subn(r'<section id="cost">.*?</section>', "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert count == 1 and "forgotten" in text.lower()
+    return text
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +78,7 @@ def test_a_killed_run_leaves_the_same_files(whole: Path, tmp_path: Path) -> None
     (row.parent / f".{row.name}.0123456789ab.tmp.csv").touch()  # as a kill amid a file leaves it
     assert run_command(command(tmp_path, "--ckpt_path", "last"), log) == 0, log.read_text()
     assert_same_files(tmp_path / "three_tasks", whole)
+    assert page_without_costs(tmp_path / "three_tasks") == page_without_costs(whole)
 
 
 def test_two_ranks_write_what_one_does(whole: Path, tmp_path: Path) -> None:
