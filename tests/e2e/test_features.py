@@ -58,7 +58,7 @@ def test_a_place_for_each_image_under_each_model(reference: Path, tmp_path: Path
         assert picture.width > 1000
     section = features_section([ReportedRun("a run", run, read_results(run))])
     assert section is not None and all(isinstance(part, Picture) for part in section.parts)
-    assert features_section([ReportedRun("a run", tmp_path, {})]) is None
+    assert features_section([ReportedRun("a run", tmp_path, read_results(run))]) is None
     status, _, err = call("features", str(run), "--images", "1")
     assert status == 2 and "at least 2" in err
     status, _, err = call("features", str(tmp_path))
