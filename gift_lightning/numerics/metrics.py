@@ -126,7 +126,8 @@ def summary(R: Matrix, sizes: Sequence[float] | None = None) -> dict[str, float 
     >>> summary([[90, 60], [80, 70]])["backward_transfer"]
     -10.0
     """
-    numbers = (transfer(R), avg(R, sizes), last(R, sizes), forgetting(R), backward_transfer(R))
+    array = _as_array(R)  # once: a long sequence has many cells
+    numbers = (transfer(array), avg(array, sizes), last(array, sizes), forgetting(array), backward_transfer(array))
     values = dict(zip(METRICS, numbers, strict=True))
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
