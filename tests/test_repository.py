@@ -40,6 +40,10 @@ def canonical(requirement):
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement).group()).lower()
 
 
+EXTRAS = {"gradio": ("demo", "gradio"), "umap": ("umap", "umap-learn")}
+"""Modules of optional extras: the extra, and what it installs."""
+
+
 @pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks", "examples", "tests"])
 def test_every_imported_library_is_declared(folder):
     own = {*PACKAGES, "benchmarks", "tests", "conftest"}
@@ -48,8 +52,10 @@ def test_every_imported_library_is_declared(folder):
     if folder == "tests":
         declared |= {canonical(line) for line in PYPROJECT["project"]["optional-dependencies"]["dev"]}
     providers = importlib.metadata.packages_distributions()
-    extra = {canonical(line) for line in PYPROJECT["project"]["optional-dependencies"]["demo"]}  # need not be installed
-    missing = {name for name in libraries - extra if not {canonical(d) for d in providers.get(name, [])} & declared}
+    for module, (extra, distribution) in EXTRAS.items():  # need not be installed
+        assert distribution in map(canonical, PYPROJECT["project"]["optional-dependencies"][extra])
+        libraries.discard(module)
+    missing = {name for name in libraries if not {canonical(d) for d in providers.get(name, [])} & declared}
     assert not missing, f"{folder} imports {sorted(missing)}, which pyproject.toml does not declare"
 
 

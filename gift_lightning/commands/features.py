@@ -24,11 +24,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, as in runs/quickstart")
     default = "(default: 100; fewer for many tasks, so that points stay below 20 000, but as many as classes)"
     parser.add_argument("--images", type=int, help=f"test images of each task {default}")
+    parser.add_argument("--projection", default="tsne", metavar="NAME", help="tsne (the default) or umap")
     options = parser.parse_args(arguments)
     if options.images is not None and options.images < 2:
         raise InputError(f"--images is {options.images}: give at least 2 images of each task.")
     # with the large libraries, which the help does without
-    from gift_lightning.records.feature_map import write_feature_map
+    from gift_lightning.records.feature_map import PROJECTIONS, write_feature_map
     from gift_lightning.records.report.feature_panels import plot_feature_map
     from gift_lightning.records.run_folder import RunFolder
     from gift_lightning.runs.features import feature_map
@@ -37,9 +38,10 @@ def main(arguments: Sequence[str]) -> None:
     folder = RunFolder.at(path_of(options.run))
     console = plain_console(stderr=True)
     with console.status("") as line:
-        found = feature_map(folder, options.images, partial(_report, console, line))
+        found = feature_map(folder, options.images, partial(_report, console, line), options.projection)
     write_feature_map(folder.features_csv, found)
-    title = f"{len(found.images)} test images in the space of features of each model of {folder.path.name} (one t-SNE)"
+    shown = f"{len(found.images)} test images in the space of features of each model of {folder.path.name}"
+    title = f"{shown} (one {PROJECTIONS[options.projection]})"
     plot_feature_map(folder.features_png, found, title)
     plain_console().print(f"Features: {visible(str(folder.features_png))}", soft_wrap=True)
 

@@ -12,7 +12,8 @@ cell. Lines end in a newline alone; reading accepts both kinds of line ends.
 
 import csv
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,12 +43,23 @@ def write_accuracy_csv(path: str | Path, results: Mapping[str, Any]) -> None:
         InputError: the file cannot be written.
     """
     tasks, rows = list(results["tasks"]), results["R"]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([_CORNER, *tasks])
+    lines = [_names([_CORNER, *tasks])]
     for task, row in zip(tasks, rows, strict=False):  # fewer rows than tasks while the run is in progress
-        writer.writerow([task, *("" if cell is None or cell != cell else f"{cell:.4f}" for cell in row)])
-    write_text(path, buffer.getvalue())
+        lines.append(_names([task]) + _numbers(row))
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _names(names: Sequence[str]) -> str:
+    """Cells with names, in quotes where they need them."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(names)
+    return buffer.getvalue()
+
+
+def _numbers(row: Sequence[float | None]) -> str:
+    """Further cells with numbers, formatted at once: a long sequence writes all of its rows after each task."""
+    numbers = tuple(math.nan if number is None else number for number in row)
+    return (",%.4f" * len(numbers) % numbers).replace("nan", "")
 
 
 def read_accuracy_csv(path: str | Path) -> NamedMatrix:

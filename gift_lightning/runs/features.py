@@ -14,7 +14,7 @@ from gift_lightning.clip import CLIP
 from gift_lightning.config.references import from_environment
 from gift_lightning.errors import InputError
 from gift_lightning.methods import ConDU
-from gift_lightning.records.feature_map import FeatureMap, ImageOfTask, projected
+from gift_lightning.records.feature_map import PROJECTIONS, FeatureMap, ImageOfTask, check_projection, projected
 from gift_lightning.records.protocol import first_changed_task, protocol
 from gift_lightning.records.report.replay_grid import spread
 from gift_lightning.records.run_folder import RunFolder
@@ -26,7 +26,9 @@ _IMAGES, _POINTS = 100, 20_000  # of a task, and of the map, at most
 
 
 @torch.no_grad()
-def feature_map(folder: RunFolder, images: int | None, report: Callable[[str], None]) -> FeatureMap:
+def feature_map(
+    folder: RunFolder, images: int | None, report: Callable[[str], None], projection: str = "tsne"
+) -> FeatureMap:
     """The test images of all tasks of a run in the plane, by one projection of their features under all its models.
 
     The models are the pre-trained one and, of ConDU, the expert of each task, of other methods, the model after each.
@@ -36,11 +38,13 @@ def feature_map(folder: RunFolder, images: int | None, report: Callable[[str], N
         folder: of the run.
         images: of each task, evenly spread over its test set, all if it has fewer; ``None`` for ``default_images``.
         report: shows one line of text on the progress, each time in the place of the last.
+        projection: one of ``PROJECTIONS``.
 
     Raises:
         InputError: there is no finished run in the folder; its data or weights are missing or have changed; its method
             keeps neither a model after each task nor experts; or ``projected`` refuses the features.
     """
+    check_projection(projection)
     final_clip(folder)  # says what is wrong with the run
     sequence = _sequence(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,8 +67,9 @@ def feature_map(folder: RunFolder, images: int | None, report: Callable[[str], N
         report(f"Features of {len(shown)} images under model {number} of {len(models)}: {name}")
         put()
         features.append(torch.cat([_encoded(clip, shard) for shard in shards]))
-    report(f"t-SNE of {len(shown) * len(models)} points, {len(shown)} images under {len(models)} models")
-    return FeatureMap([*models], sequence.names, shown, projected(torch.stack(features).numpy()))
+    points = f"{len(shown) * len(models)} points, {len(shown)} images under {len(models)} models"
+    report(f"{PROJECTIONS[projection]} of {points}")
+    return FeatureMap([*models], sequence.names, shown, projected(torch.stack(features).numpy(), projection))
 
 
 def default_images(tasks: int, models: int, classes: int) -> int:

@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_features_are_those_of_the_experts(tmp_path: Path, monkeypatch: pytest.M
     log = tmp_path / "log"
     assert run_command([*command_of("ConDU", tmp_path), "--run.root", str(tmp_path)], log) == 0, log.read_text()
     seen: list[np.ndarray] = []
-    monkeypatch.setattr(features, "projected", lambda given: seen.append(given) or given[..., :2])
+    monkeypatch.setattr(features, "projected", lambda given, projection: seen.append(given) or given[..., :2])
     found = features.feature_map(RunFolder.at(tmp_path / "run"), 3, print)
     assert found.models == ["pre-trained", "expert of Flags", "expert of Shapes", "expert of Counting"]
     model, start = load(tmp_path / "run"), CLIPSource(name="package:datamodules.mini.clip").load().eval()
@@ -176,6 +177,20 @@ def test_features_that_t_sne_cannot_project_are_refused() -> None:
             projected(same + np.float32(spread) * points)
     same[0, 0, 0] += 1e-5
     assert np.isfinite(projected(same)).all()
+
+
+def test_umap_is_an_extra(reference: Path) -> None:
+    if find_spec("umap") is None:
+        status, out, err = call("features", str(reference), "--projection", "umap")
+        assert (status, out) == (2, "") and err == 'error: UMAP is not installed: pip install "gift-lightning[umap]".\n'
+    status, _, err = call("features", str(reference), "--projection", "pca")
+    assert status == 2 and "There is no projection pca: give one of tsne, umap." in err
+    pytest.importorskip("umap", reason="UMAP is not installed: it weighs 200 MB")
+    points = np.random.default_rng(0).normal(size=(2, 20, 5)).astype(np.float32)
+    places = projected(points, "umap")
+    assert places.shape == (2, 20, 2) and np.isfinite(places).all() and np.ptp(places) > 1
+    assert np.array_equal(places, projected(points, "umap"))
+    assert np.isfinite(projected(points[:1, :3], "umap")).all()
 
 
 def test_a_folder_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,12 +50,14 @@ def tasks(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> Section:
     names: list[str] = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
     found = [row for row in rows(runs, theirs) if row.tasks]
     best = _best([[row.tasks.get(name, []) for name in names] for row in found if row.learns], len(names))
+    unfinished = any(not run.results["complete"] for run in runs)
     table = []
     for row in found:
         cells = [spread(row.tasks.get(name, []), False) for name in names]
         bests = best if row.learns else [""] * len(names)
         table.append([_name(row), *map(_marked, cells, bests)])
-    note = "Accuracy in percent on each task after the last one: last row of `R`, or `zero_shot`, in `results.json`."
+    note = "Accuracy in percent on each task: last row of `R`, or `zero_shot`, in `results.json`."
+    note += " An unfinished run has that after the last task so far." if unfinished else ""
     note += " Published ones: last rows of `mtil_order_*.csv` in `gift_lightning/records/published`." if theirs else ""
     return Section("Each task at the end", note, [Cells(["Method", *names], table, colours=_colours(found))])
 

@@ -20,7 +20,7 @@ def features_section(runs: Sequence[ReportedRun]) -> Section | None:
     found = [(title_of(run), RunFolder.at(run.folder).features_png) for run in runs]
     found = [(label, path) for label, path in found if path.is_file()]
     parts = [shrunk(path, f"The space of features of {label}", label) for label, path in found[:MOST_RUNS]]
-    note = "The same test images under each model of a run, in the plane of one t-SNE, so that a place means the same"
-    note += " in each panel. Colours are classes, marks are tasks. The places are in `features.csv` of a run."
+    note = "The same test images under each model of a run, in the plane of one projection, so that a place means the"
+    note += " same in each panel. Colours are classes, marks are tasks. The places are in `features.csv` of a run."
     note += first_of(len(parts), len(found), "runs")
     return Section("The space of features", note, [part for part in parts if part]) if parts else None
