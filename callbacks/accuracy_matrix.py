@@ -4,6 +4,7 @@ import os
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -43,9 +44,8 @@ class AccuracyMatrix(TaskCallback):
 
     def state_dict(self) -> dict[str, Any]:
         # as one tensor: a checkpoint takes long to write so many numbers one by one
-        missing = float("nan")
-        rows = [[missing if value is None else value for value in row] for row in self.rows]
-        return {"rows": torch.tensor(rows, dtype=torch.float64), "zero_shot": self.zero_shot}
+        rows = np.array(self.rows, dtype=np.float64)  # None becomes NaN
+        return {"rows": torch.from_numpy(rows), "zero_shot": self.zero_shot}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         rows, self.zero_shot = state_dict["rows"], state_dict["zero_shot"]

@@ -58,7 +58,7 @@ def _names(names: Sequence[str]) -> str:
 
 def _numbers(row: Sequence[float | None]) -> str:
     """Further cells with numbers, formatted at once: a long sequence writes all of its rows after each task."""
-    numbers = tuple(math.nan if number is None else number for number in row)
+    numbers = tuple([math.nan if number is None else number for number in row] if None in row else row)
     return (",%.4f" * len(numbers) % numbers).replace("nan", "")
 
 

@@ -77,7 +77,7 @@ def plot_accuracy_matrix(path: str | Path, results: Mapping[str, Any]) -> None:
 
 
 def _numbers(row: Sequence[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if cell is None else cell for cell in row], dtype=float)
+    return np.array(row, dtype=np.float64)  # None becomes NaN
 
 
 def _draw_cells(axes: Axes, y: float, values: NDArray[np.float64], cell: float) -> None:
