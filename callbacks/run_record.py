@@ -76,7 +76,10 @@ class RunRecord(TaskCallback):
         # the logger of the run is the first; one that was added since starts here
         for logger, text in zip(_loggers(trainer, MetricsCSV), checkpoint["metrics"], strict=False):
             logger.restore(text)
-        self._positions = dict(checkpoint.get("positions", {}))
+        positions = checkpoint.get("positions", {})
+        if isinstance(positions, list):  # an earlier version knew them by their order
+            positions = dict(zip(_followers(trainer), positions, strict=False))
+        self._positions = dict(positions)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.folder is not None and trainer.is_global_zero:

@@ -68,7 +68,8 @@ def main(argv: Sequence[str]) -> None:
     if options.classes:
         _print_classes(folders, found, options.format)
         return
-    comparison = side_by_side(found, options.published)
+    named = [results | {"folder": label} for label, results in zip(_labels(folders, found), found, strict=True)]
+    comparison = side_by_side(named, options.published)
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
@@ -106,9 +107,9 @@ def _write(
     runs = [ReportedRun(*parts) for parts in zip(labels, folders, found, _settings(folders), strict=True)]
     theirs: list[published.Published] = []
     if benchmark is not None:
-        theirs = [*published.rows(benchmark, list(found[0]["tasks"])), *published.further_rows(benchmark)]
         for results in found:
             check_comparable(results["protocol"])
+            theirs = [*published.rows(benchmark, list(results["tasks"])), *published.further_rows(benchmark)]
     if out.suffix != ".html":
         return write_pictures(out, runs, theirs)
     write_text(out, page(runs, theirs, baseline))

@@ -37,6 +37,22 @@ class _Needed(TypedDict):
     complete: bool
 
 
+class _Cost(TypedDict, total=False):
+    replay_seconds: list[float | None]
+    train_seconds: list[float | None]
+    evaluate_seconds: list[float | None]
+    zero_shot_seconds: list[float | None]
+    other_seconds: list[float | None]
+    machine: str
+    images_per_second: list[float | None]
+    shares: dict[str, list[float | None]]
+    peak_memory_bytes: float | None
+    total_parameters: float | None
+    trainable_parameters: float | None
+    frozen_parameters: float | None
+    stored_parameters: float | None
+
+
 class Results(_Needed, total=False):
     """The types of ``results.json``; accuracies in percent, ``R [learned tasks, tasks]``."""
 
@@ -49,7 +65,7 @@ class Results(_Needed, total=False):
     test_sizes: list[int]
     skipped: dict[str, Any]
     notes: list[str]
-    cost: dict[str, float | str | list[float | None] | dict[str, list[float | None]]]
+    cost: _Cost
     weights: str | None
     versions: dict[str, str]
 
@@ -272,6 +288,8 @@ def _contradiction(results: dict[str, Any]) -> str | None:
         return f"it has version {results['schema']}, this program reads version {SCHEMA}"
     if len({*results["tasks"]}) != count or not count:
         return "it has no tasks, or tasks with equal names"
+    if any(fault_of(name) for name in results["tasks"]):
+        return "the name of a task is not one that a run can have"
     if len(rows) > count or (results["complete"] and len(rows) < count):
         return f"R has {len(rows)} rows for {count} tasks"
     if sizes and min(sizes) < 1:

@@ -122,9 +122,10 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
 def method_settings(config: Mapping[str, Any]) -> dict[str, str]:
     """The decisive settings without the seed, as texts: runs in which all are equal are seeds of one method.
 
-    A folder of images that the run itself draws is left out: their generator and the seed decide on them.
+    Folders below the roots of two runs are two folders. A folder of images that the run itself draws is left out: their
+    generator and the seed decide on them.
     """
-    settings = decisive(config)
+    settings = decisive({part: value for part, value in config.items() if part != "run"})
     settings.pop("seed_everything", None)
     if any(key.startswith("data.replay.init_args.generator.") for key in settings):
         folder = config["data"]["replay"]["init_args"].get("folder")
@@ -159,7 +160,7 @@ def _leaves(value: Any, key: str, indifferent: frozenset[str] = frozenset()) -> 
         for name, inner in value.items():
             if name not in indifferent:
                 yield from _leaves(inner, f"{key}.{name}")
-    elif isinstance(value, (list, tuple)) and value:
+    elif isinstance(value, (list, tuple)) and (value or f"{key}." in _OPTIONAL):
         items = [item for item in value if not (_is_object(item) and "*" in _declared(class_of(item["class_path"])))]
         for number, item in enumerate(items):
             yield from _leaves(item, f"{key}.{number}")

@@ -21,7 +21,21 @@ from gift_lightning.methods import ZSCL, Finetune, ZeroShot
 from gift_lightning.records.report.comparison import total_seconds
 from gift_lightning.records.report.replay_grid import plot_replay_grid
 from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.records.sequence_logger import SequenceLogger
 from tests.callbacks.test_task_boundary import MINI, trainer_with
+
+
+def test_loggers_go_on_from_a_checkpoint_of_an_earlier_version() -> None:
+    """It has a list of places, in the order of the loggers."""
+
+    class Follower(SequenceLogger):
+        pass
+
+    trainer: Any = SimpleNamespace(loggers=[Follower(), Follower()])
+    for places in ([{"a": 5}, {"a": 5, "b": 7}], [3, 4]):
+        record = RunRecord()
+        record.on_load_checkpoint(trainer, SimpleNamespace(), {"metrics": [], "positions": places})  # type: ignore[arg-type]
+        assert record._positions == {"Follower": places[0], "Follower 1": places[1]}
 
 
 def test_only_the_first_rank_reads_the_files_that_notes_describe() -> None:

@@ -197,7 +197,7 @@ def _table(sweep: _Sweep) -> Cells:
     for line, value in dict.fromkeys((point["line"], point["setting"]) for point in sweep.points):
         found = {p["metric"]: p for p in sweep.points if (p["line"], p["setting"]) == (line, value)}
         cells = [_cell(found[metric]) if metric in found else NO_NUMBER for metric in METRICS]
-        rows.append([line, f"{value:g}", *cells, str(max(point["runs"] for point in found.values()))])
+        rows.append([line, f"{value:.12g}", *cells, str(max(point["runs"] for point in found.values()))])
         dots.append(colours[line])
     return Cells(["Runs", sweep.setting, *METRICS, "Seeds"], rows, colours=dots)
 

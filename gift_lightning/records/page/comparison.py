@@ -8,7 +8,7 @@ from gift_lightning.records.page.rows import METRICS, Row, rows
 from gift_lightning.records.page.scatter import scatter
 from gift_lightning.records.page.section import Cells, Chart, Pieces, ReportedRun, Section, Tone
 from gift_lightning.records.published import Published
-from gift_lightning.records.report.words import percent
+from gift_lightning.records.report.words import percent, printed_difference
 
 _NARROW, _FEW = 760, 8  # pixels of a scatter of few rows
 
@@ -24,11 +24,11 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
     """
     found = rows(runs, theirs)
     bases, base_name = _bases(found, baseline)
-    best = _best([row.metrics for row in found if row.learns], len(METRICS))
+    best = _best([row.metrics for row in found if _competes(row)], len(METRICS))
     table: list[list[str | Pieces]] = []
     for row, base in zip(found, bases, strict=True):
         others = base.metrics if base else [[] for _ in METRICS]
-        bests = best if row.learns else [""] * len(METRICS)
+        bests = best if _competes(row) else [""] * len(METRICS)
         cells = [_with_difference(*cell) for cell in zip(row.metrics, bests, others, strict=True)]
         table.append([_name(row), *cells, [(row.origin, "soft")]])
     note = "Accuracy in percent; of several seeds the mean ± standard deviation, and the 95 % interval of the mean"
@@ -49,12 +49,12 @@ def tasks(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> Section:
     """Accuracy on each task after the last one, for each method."""
     names: list[str] = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
     found = [row for row in rows(runs, theirs) if row.tasks]
-    best = _best([[row.tasks.get(name, []) for name in names] for row in found if row.learns], len(names))
+    best = _best([[row.tasks.get(name, []) for name in names] for row in found if _competes(row)], len(names))
     unfinished = any(not run.results["complete"] for run in runs)
     table = []
     for row in found:
         cells = [spread(row.tasks.get(name, []), False) for name in names]
-        bests = best if row.learns else [""] * len(names)
+        bests = best if _competes(row) else [""] * len(names)
         table.append([_name(row), *map(_marked, cells, bests)])
     note = "Accuracy in percent on each task: last row of `R`, or `zero_shot`, in `results.json`."
     note += " An unfinished run has that after the last task so far." if unfinished else ""
@@ -70,10 +70,11 @@ def _bases(found: Sequence[Row], baseline: str | None) -> tuple[list[Row | None]
     unchanged = [row for row in found if not row.learns]
     if not unchanged:
         return [None] * len(found), ""
-    models = {row.start: row for row in reversed(unchanged)}
+    models = {(row.sequence, row.start): row for row in reversed(unchanged)}
     if unchanged[0].is_published or len(models) == 1:
-        return [unchanged[0]] * len(found), unchanged[0].label
-    return [models.get(row.start) for row in found], "the same model before learning"
+        base = unchanged[0]
+        return [base if row.sequence == base.sequence else None for row in found], base.label
+    return [models.get((row.sequence, row.start)) for row in found], "the same model before learning"
 
 
 def _named(found: Sequence[Row], baseline: str) -> Row:
@@ -83,6 +84,11 @@ def _named(found: Sequence[Row], baseline: str) -> Row:
     labels = [row.label for row in found]
     hint = nearest(baseline, labels)
     raise InputError(f"--baseline {baseline} names no row of the report{hint}: give one of {', '.join(labels)}.")
+
+
+def _competes(row: Row) -> bool:
+    """Whether a row may be the best one: an unfinished run has not yet forgotten what a finished one has."""
+    return row.learns and row.is_finished
 
 
 def _best(table: Sequence[Sequence[Sequence[float]]], count: int) -> list[str]:
@@ -112,6 +118,6 @@ def _with_difference(values: Sequence[float], best: str, base: Sequence[float]) 
     ours, other = mean(values), mean(base)
     if ours is None or other is None:
         return [number, *rest]
-    difference = round(round(ours, 1) - round(other, 1), 1)
-    tone: Tone = "up" if difference > 0 else "down" if difference < 0 else "soft"
-    return [number, (f"{difference:+.1f}" if difference else "0.0", tone), *rest]
+    difference = printed_difference(ours, other)
+    tone: Tone = "up" if difference.startswith("+") else "down" if difference.startswith("-") else "soft"
+    return [number, (difference, tone), *rest]

@@ -116,7 +116,7 @@ def matrices(runs: Sequence[ReportedRun]) -> Section | None:
         part = _matrix(run)
         cells += len(part.heads) * len(part.rows) if isinstance(part, Matrix) else 0
         size += len(part.data) if isinstance(part, Picture) else 0
-        if cells > _CELLS or size > _PICTURES:
+        if parts and (cells > _CELLS or size > _PICTURES):
             break
         shown += 1
         parts += [part] if part else []
@@ -225,7 +225,7 @@ def replayed(runs: Sequence[ReportedRun]) -> Section | None:
     for run, path in files:
         picture = shrunk(path, f"replayed images of {title_of(run)}", title_of(run), _WIDEST)
         size += len(picture.data) if picture else 0
-        if size > _PICTURES:
+        if parts and size > _PICTURES:
             break
         parts += [picture] if picture else []
     note = "While the latest task was learned, with their texts; below an image, the likeliest of these texts for the"

@@ -22,9 +22,11 @@ class Row:
         metrics: values of each of ``METRICS``.
         tasks: values of each task after the last one.
         key: its colour.
-        learns: whether it competes for the best.
+        learns: whether it is a method that learns.
+        is_finished: all of its tasks are learned; only then it competes for the best.
         is_published: not measured.
         mark: to be shown beside the name.
+        sequence: the names of the tasks in learning order.
         start: the zero-shot accuracies of the model before learning, which tell models apart; empty if not known.
     """
 
@@ -36,6 +38,8 @@ class Row:
     learns: bool = True
     is_published: bool = False
     mark: str = ""
+    is_finished: bool = True
+    sequence: Sequence[str] = ()
     start: Sequence[float | None] = ()
 
 
@@ -50,7 +54,17 @@ def rows(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[Row]:
 def _published(row: Published, tasks: Sequence[str]) -> Row:
     named = {task: [cell] for task, cell in zip(tasks, row.last_row or [], strict=False) if cell is not None}
     metrics = [[row.transfer], [row.avg], [row.last]]
-    return Row(row.method, "published", metrics, named, Key(row.method, GREY), row.learns, True, row.source)
+    return Row(
+        row.method,
+        "published",
+        metrics,
+        named,
+        Key(row.method, GREY),
+        row.learns,
+        True,
+        row.source,
+        sequence=tuple(tasks),
+    )
 
 
 def _measured(group: Group, key: Key) -> Row:
@@ -65,22 +79,31 @@ def _measured(group: Group, key: Key) -> Row:
     if not results["complete"]:
         origin += f", after task {len(results['R'])} of {len(results['tasks'])}"
     learns, start = results.get("learns", True), tuple(results.get("zero_shot") or ())
-    return Row(group.label, origin, metrics, named, key, learns, start=start)
+    finished, sequence = results["complete"], tuple(results["tasks"])
+    return Row(group.label, origin, metrics, named, key, learns, is_finished=finished, sequence=sequence, start=start)
 
 
 def _before_learning(runs: Sequence[ReportedRun]) -> list[Row]:
-    """One row for each pre-trained model, unless a run that does not learn has it."""
-    unchanged = [run.results.get("zero_shot") for run in runs if not run.results.get("learns", True)]
-    found: dict[tuple[float | None, ...], Row] = {}
+    """One row for each pre-trained model and sequence, unless a run that does not learn has it."""
+    unchanged = [_start(run) for run in runs if not run.results.get("learns", True)]
+    found: dict[tuple[tuple[str, ...], tuple[float | None, ...]], Row] = {}
     for run in runs:
-        cells = run.results.get("zero_shot")
-        if cells and cells not in unchanged and tuple(cells) not in found:
+        cells, start = run.results.get("zero_shot"), _start(run)
+        if cells and start not in unchanged and start not in found:
             last = row_mean(run.results, cells)
             # no Avg: the mean over rows would need the zero-shot accuracy on the classes seen after each task
             avg = None if run.results["protocol"].get("label_space") == "seen" else last
             metrics = [[] if value is None else [value] for value in (zero_shot_transfer(run.results), avg, last)]
             named = {task: [cell] for task, cell in zip(run.results["tasks"], cells, strict=True) if cell is not None}
             label = f"Zero-shot ({run.label})" if found or unchanged else "Zero-shot"
-            start, key = tuple(cells), Key(label, GREY)
-            found[start] = Row(label, "before learning", metrics, named, key, learns=False, start=start)
+            sequence, accuracies = start
+            key = Key(label, GREY)
+            found[start] = Row(
+                label, "before learning", metrics, named, key, learns=False, sequence=sequence, start=accuracies
+            )
     return list(found.values())
+
+
+def _start(run: ReportedRun) -> tuple[tuple[str, ...], tuple[float | None, ...]]:
+    """What tells models before learning apart: the tasks, and the zero-shot accuracies on them."""
+    return tuple(run.results["tasks"]), tuple(run.results.get("zero_shot") or ())

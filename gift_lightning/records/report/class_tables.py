@@ -13,7 +13,7 @@ from rich.text import Text
 from gift_lightning.console import visible
 from gift_lightning.records.report.classes import ClassReport
 from gift_lightning.records.report.formats import latex, latex_table, markdown, markdown_table, no_formula
-from gift_lightning.records.report.words import percent
+from gift_lightning.records.report.words import percent, printed_difference
 
 SHOWN = 20
 """Rows of a table in the terminal."""
@@ -27,7 +27,7 @@ def tables(report: ClassReport, most: int | None = None) -> list[Texts]:
     classes, confusions = report.classes[:most], report.confusions[:most]
     counts = [[visible(row.task), *map(str, row[1:])] for row in report.tasks]
     accuracies = [
-        [*map(visible, row[:2]), str(row.images), *map(percent, row[3:]), percent(row.end - row.learned)]
+        [*map(visible, row[:2]), str(row.images), *map(percent, row[3:]), printed_difference(row.end, row.learned)]
         for row in classes
     ]
     pairs = [[*map(visible, row[:3]), f"{row.times} of {row.images}"] for row in confusions]

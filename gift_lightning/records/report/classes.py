@@ -134,7 +134,8 @@ def _confusions(task: str, now: Predictions) -> Iterator[Confusion]:
     labels, predicted = (
         torch.tensor([place[number] for number in column.tolist()]) for column in (now.labels, now.classes[:, 0])
     )
-    matrix = multiclass_confusion_matrix(predicted, labels, num_classes=len(numbers))
+    # torchmetrics wants two classes at least
+    matrix = multiclass_confusion_matrix(predicted, labels, num_classes=max(2, len(numbers)))
     for true, other in matrix.nonzero().tolist():
         if true != other:
             names = now.names[numbers[true]], now.names[numbers[other]]

@@ -22,6 +22,16 @@ def percent(value: float | None) -> str:
     return NO_NUMBER if value is None or value != value else f"{value:.1f}"
 
 
+def printed_difference(value: float, base: float) -> str:
+    """The difference of two accuracies as they are printed, with its sign, as the papers print it.
+
+    >>> printed_difference(33.34, 66.66), printed_difference(66.66, 33.34), printed_difference(33.31, 33.34)
+    ('-33.4', '+33.4', '0.0')
+    """
+    difference = round(round(value, 1) - round(base, 1), 1)
+    return f"{difference:+.1f}" if difference else "0.0"
+
+
 def run_name(results: Mapping[str, Any]) -> str:
     """Method and seed, and the progress of a run that is not finished.
 
@@ -38,7 +48,7 @@ def run_name(results: Mapping[str, Any]) -> str:
 def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
     """The stored metrics of a run; computed from its matrix if missing."""
     stored: dict[str, float | None] | None = results.get("metrics")
-    return stored or metrics.summary(results["R"])
+    return stored or metrics.summary(results["R"], row_weights(results))
 
 
 def row_mean(results: Mapping[str, Any], row: Sequence[float | None]) -> float | None:

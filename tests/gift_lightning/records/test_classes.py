@@ -41,6 +41,17 @@ def predictions(first: list[int], names: list[str] = HOSTILE) -> Predictions:
     return Predictions(paths, np.array(LABELS), classes, shares, dict(enumerate(names)))
 
 
+def test_a_task_with_one_class_has_no_confusions(tmp_path: Path) -> None:
+    folder = RunFolder.at(tmp_path / "run")
+    shares = np.ones((3, 1), dtype=np.float32)
+    for learned in range(2):
+        one = Predictions([""] * 3, np.zeros(3, dtype=np.int64), np.zeros((3, 1), dtype=np.int64), shares, {0: "x"})
+        write_predictions(folder.predictions_csv(learned, 0), one)
+    report = class_report("a", folder.path, {"tasks": ["A"], "R": [[100.0]], "zero_shot": [100.0]})
+    assert not report.confusions and [row.end for row in report.classes] == [100.0]
+    assert classes_csv([report]).splitlines()[1].endswith("0.0")
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> ReportedRun:
     """A run of two tasks with the same predictions on both, but for what comes before a task is learned."""

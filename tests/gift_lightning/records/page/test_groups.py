@@ -126,6 +126,19 @@ def test_a_folder_that_is_only_read_is_a_setting(tmp_path: Path) -> None:
     assert sizes([a_run(str(seed), config, seed=seed) for seed, config in enumerate(foreign)]) == [1, 1]
 
 
+def test_folders_below_two_roots_are_two_folders() -> None:
+    read = changed(CONFIG, data__replay__init_args__generator=None)
+    below = [
+        changed(read, run__root=f"/{root}", data__replay__init_args__folder=f"/{root}/pool") for root in ("a", "b")
+    ]
+    assert sizes([a_run(str(seed), config, seed=seed) for seed, config in enumerate(below)]) == [1, 1]
+
+
+def test_an_empty_list_of_callbacks_is_none() -> None:
+    runs = [a_run("a", CONFIG), a_run("b", changed(CONFIG, trainer__callbacks=[]), seed=1)]
+    assert sizes(runs) == [2]
+
+
 def test_a_class_may_say_that_a_setting_decides() -> None:
     moe = changed(CONFIG, model__class_path="gift_lightning.methods.MoEAdapter")
     runs = [a_run(str(n), changed(moe, model__init_args__eval_batch_size=n), seed=n) for n in (1, 256)]

@@ -17,7 +17,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from gift_lightning.errors import InputError
 from gift_lightning.records.page.comparison import comparison, tasks
-from gift_lightning.records.page.course import costs, drawn_tasks
+from gift_lightning.records.page.course import costs, drawn_tasks, replayed
 from gift_lightning.records.page.groups import interval, spread
 from gift_lightning.records.page.pictures import write_pictures
 from gift_lightning.records.page.scatter import scatter
@@ -204,6 +204,52 @@ def test_what_does_not_learn_is_not_the_best(tmp_path: Path) -> None:
         assert isinstance(table, Cells)
         best = {row[0][0][0]: [cell[0][1] == "best" for cell in row[1:3]] for row in table.rows}
         assert best == {"ZeroShot": [False, False], "GIFT": [True, True], "LwF": [False, False]}
+
+
+def test_a_run_on_other_tasks_has_no_foreign_base(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", "GIFT", 0, ["A", "B"])
+    other = write_run(tmp_path / "other", "LwF", 0, ["X", "Y"], zero_shot=None)
+    table = tables(page([one, other]))[1]  # after the warnings
+    assert table["GIFT"][0] == "87.0 +37.0" and table["LwF"][0] == "87.0"
+    same = write_run(tmp_path / "same", "ZSCL", 0, ["X", "Y"])  # equal numbers, of other tasks
+    found = tables(page([one, same]))[1:]
+    assert [*found[0]] == ["Zero-shot", "Zero-shot (same)", "GIFT", "ZSCL"]
+    assert found[0]["ZSCL"][0] == "87.0 +37.0" and found[1]["Zero-shot (same)"] == ["–", "–", "50.0", "50.0"]
+
+
+def test_an_unfinished_run_is_not_the_best(tmp_path: Path) -> None:
+    finished = [write_run(tmp_path / name, name, 0, ["A", "B"]) for name in ("GIFT", "ZSCL")]
+    running = write_run(tmp_path / "l", "LwF", 0, ["A", "B"], R=[[99.0, 99.0]], complete=False)
+    for section in (comparison([*finished, running], [], None), tasks([*finished, running], [])):
+        table = section.parts[0]
+        assert isinstance(table, Cells)
+        best = {row[0][0][0]: any(piece[1] == "best" for cell in row[1:] for piece in cell) for row in table.rows}
+        assert best == {"Zero-shot": False, "GIFT": True, "ZSCL": True, "LwF": False}
+
+
+def test_published_results_are_for_runs_on_their_tasks_alone(tmp_path: Path) -> None:
+    published = matrix("I", "zscl")
+    theirs = write_run(tmp_path / "zscl", "ZSCL", 0, published.tasks, R=published.R)
+    other = write_run(tmp_path / "other", "GIFT", 0, ["A", "B"])
+    for runs in ([theirs, other], [other, theirs]):
+        folders = [str(run.folder) for run in runs]
+        status, _, err = call("report", *folders, "--published", "mtil_order_1", "--out", str(tmp_path / "o.html"))
+        assert status == 2 and err.count("\n") == 1 and not (tmp_path / "o.html").exists(), err
+
+
+def test_a_picture_that_is_large_is_shown_if_it_is_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gift_lightning.records.page.course._PICTURES", 10)
+    runs = [write_run(tmp_path / name, name, 0, ["A", "B"]) for name in ("GIFT", "ZSCL")]
+    section = replayed(runs)
+    assert section is not None and "The first 1 of 2 runs" in section.note
+
+
+def test_runs_in_folders_of_one_name_have_labels_of_their_own(tmp_path: Path) -> None:
+    folders = [str(write_run(tmp_path / name / "run", "GIFT", 0, ["A", "B"]).folder) for name in ("x", "y")]
+    status, out, _ = call("report", *folders, "--format", "csv")
+    assert status == 0 and all(folder in out for folder in folders)
+    status, _, err = call("report", folders[0], folders[0])
+    assert status == 2 and "are one run: name each run once" in err
 
 
 def test_a_killed_and_resumed_run_has_the_same_page_but_for_its_costs(tmp_path: Path) -> None:
