@@ -54,17 +54,8 @@ def rows(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[Row]:
 def _published(row: Published, tasks: Sequence[str]) -> Row:
     named = {task: [cell] for task, cell in zip(tasks, row.last_row or [], strict=False) if cell is not None}
     metrics = [[row.transfer], [row.avg], [row.last]]
-    return Row(
-        row.method,
-        "published",
-        metrics,
-        named,
-        Key(row.method, GREY),
-        row.learns,
-        True,
-        row.source,
-        sequence=tuple(tasks),
-    )
+    key, sequence = Key(row.method, GREY), tuple(tasks)
+    return Row(row.method, "published", metrics, named, key, row.learns, True, row.source, sequence=sequence)
 
 
 def _measured(group: Group, key: Key) -> Row:
@@ -96,11 +87,8 @@ def _before_learning(runs: Sequence[ReportedRun]) -> list[Row]:
             metrics = [[] if value is None else [value] for value in (zero_shot_transfer(run.results), avg, last)]
             named = {task: [cell] for task, cell in zip(run.results["tasks"], cells, strict=True) if cell is not None}
             label = f"Zero-shot ({run.label})" if found or unchanged else "Zero-shot"
-            sequence, accuracies = start
-            key = Key(label, GREY)
-            found[start] = Row(
-                label, "before learning", metrics, named, key, learns=False, sequence=sequence, start=accuracies
-            )
+            origin, key = "before learning", Key(label, GREY)
+            found[start] = Row(label, origin, metrics, named, key, learns=False, sequence=start[0], start=start[1])
     return list(found.values())
 
 
