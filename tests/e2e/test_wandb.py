@@ -208,4 +208,6 @@ def test_without_an_account_it_stays_offline(
         monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     wandb.teardown()  # the settings of a run in this process, which another test may have made, would stay
-    assert SequenceWandbLogger(str(tmp_path))._mode() == mode
+    found = SequenceWandbLogger(str(tmp_path))._mode()
+    wandb.teardown()  # as would these, for the next test
+    assert found == mode
