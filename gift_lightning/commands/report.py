@@ -142,6 +142,7 @@ def _results(folder: Path, is_table: bool) -> dict[str, Any]:
     if results is None:
         raise InputError(f"{folder} holds no run: name the folder with its results.json.")
     if not results["complete"] and (is_table or not results["R"]):
+        hint = "; --out report.html shows it as it is" if results["R"] else ""
         progress = f"{len(results['R'])} of {len(results['tasks'])} tasks"
-        raise InputError(f"{folder} has finished {progress}: wait for its end, or go on with --ckpt_path last.")
+        raise InputError(f"{folder} has finished {progress}: wait for its end, or go on with --ckpt_path last{hint}.")
     return results | {"folder": RunFolder.at(folder).path.name}

@@ -73,7 +73,9 @@ def curve(runs: Sequence[ReportedRun], task: str, legend: altair.Legend | None =
     labels, colours = [key.label for key in entries], [key.colour for key in entries]
     dashes = [PATTERNS[key.pattern] for key in entries]
     y = altair.Scale(zero=False, nice=True)
-    x = altair.Axis(tickMinStep=1, format="d", grid=False)
+    last = max((line["learned"][-1] for line in lines if line["learned"]), default=0)
+    # whole numbers, named one by one: Vega takes halves for a short sequence
+    x = altair.Axis(values=[*range(0, last + 1, max(1, -(-last // 8)))], format="d", grid=False)
     drawn = (
         altair.Chart(altair.Data(values=lines))
         .transform_flatten(["learned", "accuracy"])
