@@ -7,6 +7,7 @@ import altair
 
 from gift_lightning.records.logged import PARTS, Logged, logged
 from gift_lightning.records.page.groups import COLOURS, GREY, Group, grouped, keys, mean, title_of
+from gift_lightning.records.page.looks import domain
 from gift_lightning.records.page.section import (
     Cells,
     Chart,
@@ -72,7 +73,7 @@ def curve(runs: Sequence[ReportedRun], task: str, legend: altair.Legend | None =
     entries = keys(runs)
     labels, colours = [key.label for key in entries], [key.colour for key in entries]
     dashes = [PATTERNS[key.pattern] for key in entries]
-    y = altair.Scale(zero=False, nice=True)
+    y = altair.Scale(domain=domain([value for line in lines for value in line["accuracy"]]), zero=False, nice=True)
     last = max((line["learned"][-1] for line in lines if line["learned"]), default=0)
     # whole numbers, named one by one: Vega takes halves for a short sequence
     x = altair.Axis(values=[*range(0, last + 1, max(1, -(-last // 8)))], format="d", grid=False)

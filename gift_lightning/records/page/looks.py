@@ -1,6 +1,6 @@
 """The looks of the charts, light and dark, and names beside the points of a chart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair
@@ -10,6 +10,15 @@ VL_VERSION = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """Of Vega-Lite, as Altair writes it and vl-convert reads it."""
 
 _FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def domain(values: Sequence[float]) -> Any:
+    """That of an axis of these values, for Vega to choose but for a single value: its only tick would be rounded.
+
+    >>> domain([6.5, 6.5])
+    [5.5, 7.5]
+    """
+    return [values[0] - 1, values[0] + 1] if len({*values}) == 1 else altair.Undefined
 
 
 def look(ink: str, soft: str, line: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import altair
 
 from gift_lightning.records.page.groups import GREY, mean
-from gift_lightning.records.page.looks import with_names
+from gift_lightning.records.page.looks import domain, with_names
 from gift_lightning.records.page.rows import rows
 from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.published import Published
@@ -71,11 +71,15 @@ def _points(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[di
 
 
 def _base(points: Sequence[dict[str, Any]]) -> altair.Chart:
-    x, y = (altair.Scale(zero=False, nice=False, padding=margin) for margin in _MARGINS.values())
+    x, y = (_scale([point[name] for point in points], margin) for name, margin in _MARGINS.items())
     return altair.Chart(altair.Data(values=points)).encode(
         x=altair.X("transfer:Q", title="Transfer (%)", scale=x, axis=altair.Axis(tickCount=8)),
         y=altair.Y("last:Q", title="Last (%)", scale=y, axis=altair.Axis(tickCount=7)),
     )
+
+
+def _scale(values: Sequence[float], margin: int) -> altair.Scale:
+    return altair.Scale(domain=domain(values), zero=False, nice=False, padding=margin)
 
 
 def _marks(base: altair.Chart) -> altair.Chart:
@@ -104,7 +108,9 @@ def _place(points: list[dict[str, Any]], width: int) -> None:
 def _pixels(points: Sequence[dict[str, Any]], name: str, size: int) -> list[float]:
     low, high = min(point[name] for point in points), max(point[name] for point in points)
     margin = _MARGINS[name]
-    return [margin + (point[name] - low) / (high - low or 1) * (size - 2 * margin) for point in points]
+    if low == high:
+        return [size / 2] * len(points)
+    return [margin + (point[name] - low) / (high - low) * (size - 2 * margin) for point in points]
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
