@@ -1,4 +1,4 @@
-"""The two pictures of the page in the README, taken by Chromium from the page of the quickstart.
+"""The two pictures of the page in the README, taken by Chromium from the page of the quickstart::
 
 make quickstart
 python scripts/screenshots.py runs/report.html docs

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from gift_lightning.commands.overview import COMMANDS, PROGRAM
-from gift_lightning.console import plain_console
+from gift_lightning.console import plain_console, warn
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of, write_text
 from gift_lightning.records import published
+from gift_lightning.records.page.differences import differing
+from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.report.class_tables import classes_csv, classes_terminal, classes_text
 from gift_lightning.records.report.classes import class_report, has_predictions
 from gift_lightning.records.report.side_by_side import (
@@ -68,8 +70,12 @@ def main(argv: Sequence[str]) -> None:
     if options.classes:
         _print_classes(folders, found, options.format)
         return
-    named = [results | {"folder": label} for label, results in zip(_labels(folders, found), found, strict=True)]
+    labels = _labels(folders, found)
+    named = [results | {"folder": label} for label, results in zip(labels, found, strict=True)]
     comparison = side_by_side(named, options.published)
+    _warn_of_differences(
+        [ReportedRun(*parts) for parts in zip(labels, folders, found, map(_steps, folders), strict=True)]
+    )
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
@@ -100,7 +106,6 @@ def _write(
     """Write the page, or the pictures into a folder; the paths of the files."""
     # Altair and SciPy take a second to import, which a table does not need
     from gift_lightning.records.page.pictures import write_pictures
-    from gift_lightning.records.page.section import ReportedRun
     from gift_lightning.records.page.write import page
 
     labels = _labels(folders, found)
@@ -111,9 +116,22 @@ def _write(
             check_comparable(results["protocol"])
             theirs = [*published.rows(benchmark, list(results["tasks"])), *published.further_rows(benchmark)]
     if out.suffix != ".html":
+        _warn_of_differences(runs)  # the page says it itself
         return write_pictures(out, runs, theirs)
     write_text(out, page(runs, theirs, baseline))
     return [out]
+
+
+def _warn_of_differences(runs: Sequence[ReportedRun]) -> None:
+    for words, labels in differing(runs):
+        warn(f"{labels} and {runs[0].label} differ in more than the method ({words}): compare with care.")
+
+
+def _steps(folder: Path) -> dict[str, str]:
+    """The one setting by which runs of a table may differ in more than the method; not known without a config."""
+    run = RunFolder.at(folder)
+    data = run.read_config().get("data") if run.config.is_file() else None
+    return {"data.steps": str(data.get("steps"))} if isinstance(data, dict) else {}
 
 
 def _labels(folders: Sequence[Path], found: Sequence[dict[str, Any]]) -> list[str]:

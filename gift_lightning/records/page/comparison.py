@@ -24,7 +24,8 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
     """
     found = rows(runs, theirs)
     bases, base_name = _bases(found, baseline)
-    best = _best([row.metrics for row in found if _competes(row)], len(METRICS))
+    alike = len({row.sequence for row in found}) == 1  # means over other tasks are no better or worse
+    best = _best([row.metrics for row in found if alike and _competes(row)], len(METRICS))
     table: list[list[str | Pieces]] = []
     for row, base in zip(found, bases, strict=True):
         others = base.metrics if base else [[] for _ in METRICS]
@@ -33,6 +34,7 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
         table.append([_name(row), *cells, [(row.origin, "soft")]])
     note = "Accuracy in percent; of several seeds the mean ± standard deviation, and the 95 % interval of the mean"
     note += " (Student's t from 3 seeds, bootstrap from 10)."
+    note += " In bold: the best of the finished methods." if any(best) else ""
     note += f" In colour: the difference to {base_name}, of the printed numbers." if base_name else ""
     note += " Measured numbers: `metrics` and `zero_shot` in the `results.json` of each run."
     note += " Published ones: `tables.json` and `further.json` in `gift_lightning/records/published`." if theirs else ""

@@ -67,14 +67,15 @@ def curve(runs: Sequence[ReportedRun], task: str, legend: altair.Legend | None =
         if task in order:
             learned[order.index(task) + 1] = None
             means = [mean(_cells(group, step, order.index(task))) for step in range(len(order) + 1)]
-            points = [(step, round(value, 3)) for step, value in enumerate(means) if value is not None]
-            steps, accuracies = [step for step, _ in points], [value for _, value in points]
-            lines.append({"method": group.label, "learned": steps, "accuracy": accuracies})
+            # a missing value breaks the line
+            accuracies = [None if value is None else round(value, 3) for value in means]
+            lines.append({"method": group.label, "learned": [*range(len(means))], "accuracy": accuracies})
     entries = keys(runs)
     labels, colours = [key.label for key in entries], [key.colour for key in entries]
     dashes = [PATTERNS[key.pattern] for key in entries]
-    y = altair.Scale(domain=domain([value for line in lines for value in line["accuracy"]]), zero=False, nice=True)
-    last = max((line["learned"][-1] for line in lines if line["learned"]), default=0)
+    values = [value for line in lines for value in line["accuracy"] if value is not None]
+    y = altair.Scale(domain=domain(values), zero=False, nice=True)
+    last = max((line["learned"][-1] for line in lines), default=0)
     # whole numbers, named one by one: Vega takes halves for a short sequence
     x = altair.Axis(values=[*range(0, last + 1, max(1, -(-last // 8)))], format="d", grid=False)
     drawn = (

@@ -8,8 +8,8 @@ from gift_lightning.records.page.section import Cells, ReportedRun, Section
 from gift_lightning.records.report.words import NO_NUMBER
 
 
-def warnings(runs: Sequence[ReportedRun]) -> Section | None:
-    """Why numbers of the runs may not be compared; ``None`` if they may."""
+def differing(runs: Sequence[ReportedRun]) -> list[list[str]]:
+    """In what the runs differ from the first one beside their method: words, and the labels of those that differ."""
     rows = []
     for words, values in (
         ("tasks or their order", [tuple(run.results["tasks"]) for run in runs]),
@@ -26,8 +26,13 @@ def warnings(runs: Sequence[ReportedRun]) -> Section | None:
         odd = [run.label for run, text in zip(runs, texts, strict=True) if text != texts[0]]
         if odd:
             rows.append([words, ", ".join(odd)])
+    return rows
+
+
+def warnings(runs: Sequence[ReportedRun]) -> Section | None:
+    """Why numbers of the runs may not be compared; ``None`` if they may."""
     notes, parts = [], []
-    if rows:
+    if rows := differing(runs):
         notes.append("These runs differ in more than the method: compare with care. Compared are `tasks`, `protocol`")
         notes.append("and the number of rows of `R` in each `results.json`, and `data.steps` in each `config.yaml`.")
         parts.append(Cells([f"Differs from {runs[0].label}", "Runs"], rows))

@@ -13,7 +13,7 @@ _FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 def domain(values: Sequence[float]) -> Any:
-    """That of an axis of these values, for Vega to choose but for a single value: its only tick would be rounded.
+    """The ends of an axis for these values: Vega's own, but around a single value, which Vega would round.
 
     >>> domain([6.5, 6.5])
     [5.5, 7.5]

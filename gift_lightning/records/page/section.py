@@ -6,9 +6,10 @@ Each part has a ``title`` above it and a ``caption`` below it, both of which may
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import altair
+if TYPE_CHECKING:
+    import altair  # a second, for which a table does not wait
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Chart:
     and ``legend`` are text of the page: they break into lines where those of Vega would be cut.
     """
 
-    chart: altair.TopLevelMixin | Mapping[str, Any]
+    chart: "altair.TopLevelMixin | Mapping[str, Any]"
     caption: str = ""
     title: str = ""
     legend: Sequence[Key] = ()

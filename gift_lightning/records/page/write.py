@@ -63,7 +63,7 @@ def page(runs: Sequence[ReportedRun], theirs: Sequence[Published] = (), baseline
         bundle=_scripts(),
         runs=[run.label for run in runs],
         methods=[group.label for group in grouped(runs)],
-        tasks=list(runs[0].results["tasks"]),
+        sequences=list(dict.fromkeys(tuple(run.results["tasks"]) for run in runs)),
     )
 
 

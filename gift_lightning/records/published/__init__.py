@@ -91,7 +91,7 @@ def rows(benchmark: str, tasks: list[str]) -> list[Published]:
     if tasks != theirs:
         raise InputError(
             f"The runs are not on the tasks of {benchmark}, which are {', '.join(theirs)} in this order: name other"
-            " runs, or another --published."
+            " runs, or leave out --published."
         )
     return [
         Published(

@@ -17,7 +17,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from gift_lightning.errors import InputError
 from gift_lightning.records.page.comparison import comparison, tasks
-from gift_lightning.records.page.course import costs, drawn_tasks, replayed
+from gift_lightning.records.page.course import costs, curve, drawn_tasks, replayed
 from gift_lightning.records.page.groups import interval, spread
 from gift_lightning.records.page.pictures import write_pictures
 from gift_lightning.records.page.scatter import scatter
@@ -235,6 +235,34 @@ def test_published_results_are_for_runs_on_their_tasks_alone(tmp_path: Path) -> 
         folders = [str(run.folder) for run in runs]
         status, _, err = call("report", *folders, "--published", "mtil_order_1", "--out", str(tmp_path / "o.html"))
         assert status == 2 and err.count("\n") == 1 and not (tmp_path / "o.html").exists(), err
+
+
+def test_tables_and_pictures_warn_of_runs_with_other_steps(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, name, 0, ["A", "B"]) for name in ("GIFT", "ZSCL", "LwF")]
+    config = runs[2].folder / "config.yaml"
+    folders = [str(run.folder) for run in runs]
+    formats = [[], ["--format", "markdown"], ["--format", "latex"], ["--format", "csv"]]
+    formats.append(["--format", "png", "--out", str(tmp_path / "png")])
+    assert all(call("report", *folders, *form)[2] == "" for form in formats)
+    config.write_text(config.read_text().replace('"steps": 10', '"steps": 20'))
+    told = "warning: LwF and GIFT differ in more than the method (steps of each task): compare with care.\n"
+    assert all(call("report", *folders, *form)[::2] == (0, told) for form in formats)
+
+
+def test_sequences_that_differ_have_no_best_and_no_tasks_in_the_head(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, name, 0, tasks) for name, tasks in (("GIFT", "AB"), ("LwF", "BA"))]
+    text = page(runs)
+    assert "on 2 sequences of tasks, 2 runs" in text and 'class="path"' not in text
+    parts = comparison(runs, [], None).parts[0]
+    assert isinstance(parts, Cells) and "best" not in repr(parts.rows)
+    assert "on 2 tasks, 1 run<" in page(runs[:1])
+
+
+def test_a_missing_accuracy_breaks_the_curve(tmp_path: Path) -> None:
+    R = [[80.0, None], [70.0, 60.0]]
+    run = write_run(tmp_path / "icarl", "ICaRL", 0, ["A", "B"], R=R, zero_shot=[50.0, 40.0])
+    lines = curve([run], "B").to_dict()["layer"][1]["data"]["values"]
+    assert lines == [{"method": "ICaRL", "learned": [0, 1, 2], "accuracy": [40.0, None, 60.0]}]
 
 
 def test_a_picture_that_is_large_is_shown_if_it_is_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
