@@ -31,7 +31,8 @@ from gift_lightning.records.report import accuracy_table, run_time, task_time, w
 from gift_lightning.records.report.forgotten import plot_forgotten
 from gift_lightning.records.report.heatmap import plot_accuracy_matrix
 from gift_lightning.records.report.replay_grid import SHOWN, plot_replay_grid, spread
-from gift_lightning.records.run_folder import SCHEMA, RunFolder
+from gift_lightning.records.results_json import SCHEMA
+from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.records.sequence_logger import SequenceLogger
 from gift_lightning.tensors import checksum_in
 

@@ -28,6 +28,7 @@ from datamodules.shard import ResizedImages
 from datamodules.stream import Split
 from gift_lightning.clip.describe import can_be_described, describe
 from gift_lightning.errors import InputError
+from gift_lightning.files import reason
 
 SCHEMA = 2
 """Version of the files; raised when the same key would stand for another content."""
@@ -234,7 +235,7 @@ class CacheFile:
             raise self._not_shared() from error
         except OSError as error:
             raise InputError(
-                f"{self.path} cannot be written: {error.strerror or error}. Make room for {self.bytes / 1e9:.2g} GB of"
+                f"{self.path} cannot be written: {reason(self.path, error)}. Make room for {self.bytes / 1e9:.2g} GB of"
                 " decoded test images, name another folder as `data.cache`, or keep them in memory with null."
             ) from error
 

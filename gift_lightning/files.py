@@ -71,11 +71,20 @@ def _link(temporary: Path, path: Path) -> bool:
     return True
 
 
+def reason(path: Path, error: OSError) -> str:
+    """The reason for which the system refuses to write a file or folder, as a clause."""
+    if isinstance(error, FileExistsError | NotADirectoryError):  # "File exists" would not say which one
+        for parent in path.parents:
+            if parent.is_file():
+                return f"{parent} is a file, not a folder"
+    return error.strerror or str(error)
+
+
 def unwritable(path: Path, error: OSError) -> InputError:
     """The sentence for a file or folder that the system refuses to write."""
     again = advice("give the same command again, that of a run with --ckpt_path last", "resume the run, or call again")
     return InputError(
-        f"{path} cannot be written: {error.strerror or error}. Earlier files are whole: after a remedy, {again}."
+        f"{path} cannot be written: {reason(path, error)}. Earlier files are whole: after a remedy, {again}."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from gift_lightning.errors import InputError
 from gift_lightning.fetch import Report, fetch
-from gift_lightning.files import path_of
+from gift_lightning.files import path_of, reason
 
 Status = Literal["present", "missing", "incomplete", "wrong layout", "left to fit"]
 """The state of a source, see ``Inspection``."""
@@ -127,5 +127,5 @@ class WebFile:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.file} cannot be written: {error.strerror}.") from error
+            raise InputError(f"{self.file} cannot be written: {reason(self.file, error)}.") from error
         fetch(self.url, self.file, report, sha256=self.sha256)

@@ -40,8 +40,8 @@ def main(argv: Sequence[str]) -> None:
     orders = " or ".join(published.BENCHMARKS)
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
     parser.add_argument("--format", default=_FORMATS[0], help=f"one of {', '.join(_FORMATS)}; png needs --out FOLDER")
-    parser.add_argument("--out", metavar="FILE", help="write one page with tables and charts, as in report.html")
-    parser.add_argument("--baseline", metavar="LABEL", help="on the page, show differences to this row")
+    parser.add_argument("--out", metavar="FILE", help="write a page, as report.html; or, of png, the folder")
+    parser.add_argument("--baseline", metavar="LABEL", help="on the page, the row to which differences are shown")
     parser.add_argument("--classes", action="store_true", help="results of each class, by run.predictions")
     options = parser.parse_args(argv)
     if options.format not in _FORMATS:
@@ -87,7 +87,10 @@ def _print_classes(folders: Sequence[Path], finished: Sequence[dict[str, Any]], 
     reports, console = [], plain_console()
     for label, folder, results in zip(_labels(folders, finished), folders, finished, strict=True):
         if not has_predictions(folder, results):
-            raise InputError(f"{folder} lacks predictions on each image: make it anew with `run.predictions` true.")
+            raise InputError(
+                f"{folder} lacks predictions on each image: leave it out, or run it again in another folder with"
+                " `run.predictions` true."
+            )
         reports.append(class_report(label, folder, results))
     if form == "csv":
         console.print(classes_csv(reports), soft_wrap=True)
@@ -106,6 +109,7 @@ def _write(
     """Write the page, or the pictures into a folder; the paths of the files."""
     # Altair and SciPy take a second to import, which a table does not need
     from gift_lightning.records.page.pictures import write_pictures
+    from gift_lightning.records.page.scatter import without_point
     from gift_lightning.records.page.write import page
 
     labels = _labels(folders, found)
@@ -117,6 +121,8 @@ def _write(
             theirs = [*published.rows(benchmark, list(results["tasks"])), *published.further_rows(benchmark)]
     if out.suffix != ".html":
         _warn_of_differences(runs)  # the page says it itself
+        if missing := without_point(runs):
+            warn(f"{', '.join(missing)} without a Transfer: not in transfer_last.png.")
         return write_pictures(out, runs, theirs)
     write_text(out, page(runs, theirs, baseline))
     return [out]
@@ -156,11 +162,8 @@ def _settings(folders: Sequence[Path]) -> list[dict[str, str] | None]:
 
 
 def _results(folder: Path, is_table: bool) -> dict[str, Any]:
-    results = RunFolder.at(folder).read_results()
-    if results is None:
-        raise InputError(f"{folder} holds no run: name the folder with its results.json.")
-    if not results["complete"] and (is_table or not results["R"]):
-        hint = "; --out report.html shows it as it is" if results["R"] else ""
-        progress = f"{len(results['R'])} of {len(results['tasks'])} tasks"
-        raise InputError(f"{folder} has finished {progress}: wait for its end, or go on with --ckpt_path last{hint}.")
-    return results | {"folder": RunFolder.at(folder).path.name}
+    run = RunFolder.at(folder)
+    results = run.some_results()
+    if is_table or not results["R"]:
+        results = run.finished_results("; --out report.html shows it as it is" if results["R"] else "")
+    return results | {"folder": run.path.name}

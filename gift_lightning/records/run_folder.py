@@ -10,64 +10,11 @@ import yaml
 from gift_lightning.errors import InputError, advice
 from gift_lightning.files import path_of, read_json
 from gift_lightning.names import fault_of
-from gift_lightning.numerics import metrics
 from gift_lightning.records.earlier_results import completed
 from gift_lightning.records.json_types import misfit
+from gift_lightning.records.results_json import SCHEMA, fault_in
 
-SCHEMA = 1
-"""Version of ``results.json``; raised when a field changes its meaning."""
-
-
-class _ProtocolID(TypedDict):
-    id: str
-
-
-class _Protocol(_ProtocolID, total=False):
-    label_space: str
-    fingerprints: dict[str, str]
-    shots: dict[str, int]
-    file_sizes: dict[str, dict[str, str]]
-
-
-class _Needed(TypedDict):
-    method: str
-    tasks: list[str]
-    R: list[list[float | None]]
-    protocol: _Protocol
-    complete: bool
-
-
-class _Cost(TypedDict, total=False):
-    replay_seconds: list[float | None]
-    train_seconds: list[float | None]
-    evaluate_seconds: list[float | None]
-    zero_shot_seconds: list[float | None]
-    other_seconds: list[float | None]
-    machine: str
-    images_per_second: list[float | None]
-    shares: dict[str, list[float | None]]
-    peak_memory_bytes: float | None
-    total_parameters: float | None
-    trainable_parameters: float | None
-    frozen_parameters: float | None
-    stored_parameters: float | None
-
-
-class Results(_Needed, total=False):
-    """The types of ``results.json``; accuracies in percent, ``R [learned tasks, tasks]``."""
-
-    schema: int
-    learns: bool
-    seed: int | None
-    zero_shot: list[float | None] | None
-    metrics: dict[str, float | None]
-    train_sizes: list[int]
-    test_sizes: list[int]
-    skipped: dict[str, Any]
-    notes: list[str]
-    cost: _Cost
-    weights: str | None
-    versions: dict[str, str]
+_ANEW = "run again in another folder"
 
 
 class _CLIP(TypedDict):
@@ -154,7 +101,7 @@ class RunFolder:
 
     @property
     def results(self) -> Path:
-        """The accuracy matrix, metrics and costs, see ``Results``."""
+        """The accuracy matrix, metrics and costs, see ``gift_lightning.records.results_json``."""
         return self.path / "results.json"
 
     @property
@@ -244,15 +191,58 @@ class RunFolder:
         """The content of ``results.json``, completed by ``learns`` and ``shots``; ``None`` without the file.
 
         Raises:
-            InputError: the file is damaged: it is not JSON, has other types, or contradicts itself.
+            InputError: the file is damaged: it is not JSON, has other types, or contradicts itself; or it is of a newer
+                version of gift-lightning.
         """
         if not os.path.exists(self.results):
             return None
         results: dict[str, Any] = read_json(self.results)
-        fault = misfit(results, Results) or _contradiction(results)
+        version = results.get("schema", SCHEMA) if isinstance(results, dict) else SCHEMA
+        if isinstance(version, int) and version > SCHEMA:
+            raise InputError(
+                f"{self.results} is of a newer gift-lightning (schema {version}, this one reads {SCHEMA}): update"
+                " gift-lightning."
+            )
+        fault = fault_in(results)
         if fault:
-            raise InputError(f"{self.results} is damaged ({fault}): restore it, or delete {self.path}.")
+            again = advice("go on with fit and --ckpt_path last", "call fit again")
+            remedy = f"delete it and {again}, which writes it anew" if self.latest_checkpoint else _ANEW
+            raise InputError(f"{self.results} is damaged ({fault}): restore it, or {remedy}.")
         return completed(results)
+
+    def finished_results(self, unfinished: str = "") -> dict[str, Any]:
+        """The content of ``results.json`` of a finished run, see ``read_results``.
+
+        Args:
+            unfinished: more to do about a run that is not finished, as the end of a sentence.
+
+        Raises:
+            InputError: also if there is no run, or an unfinished one.
+        """
+        results = self.some_results()
+        if not results["complete"]:
+            progress = f"{len(results['R'])} of {len(results['tasks'])} tasks"
+            remedy = advice("go on with fit and --ckpt_path last", "let fit go on with it")
+            raise InputError(
+                f"{self.path} holds an unfinished run ({progress}): wait for its end, or {remedy}{unfinished}."
+            )
+        return results
+
+    def some_results(self) -> dict[str, Any]:
+        """The content of ``results.json`` of a run, finished or not, see ``read_results``.
+
+        Raises:
+            InputError: also if there is no run.
+        """
+        results = self.read_results()
+        if results is not None:
+            return results
+        if not self.path.is_dir():
+            what = "is a file" if self.path.exists() else "does not exist"
+            raise InputError(f"{self.path} {what}: name the folder of a run, as runs/quickstart.")
+        inner = sorted(file.parent for file in self.path.glob("*/results.json"))
+        hint = f", as {inner[0]}" if inner else ""
+        raise InputError(f"{self.path} holds no run: name the folder with its results.json{hint}.")
 
     def read_config(self) -> dict[str, Any]:
         """The config of the run.
@@ -264,48 +254,16 @@ class RunFolder:
             config: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             fault = misfit(config, _Config)
         except FileNotFoundError:
-            raise InputError(f"{self.config} is missing: restore it, or delete {self.path}.") from None
+            raise InputError(f"{self.config} is missing: restore it, or {_ANEW}.") from None
         except OSError as error:
             fault = error.strerror
         except (ValueError, yaml.YAMLError, RecursionError):  # ValueError: no UTF-8, or a date that does not exist
             fault = "it is not valid YAML"
         if fault:
-            raise InputError(f"{self.config} is damaged ({fault}): restore it, or delete {self.path}.")
+            raise InputError(f"{self.config} is damaged ({fault}): restore it, or {_ANEW}.")
         return config
 
 
 def _age(file: Path) -> float:
     """The time of the last change; a file that is missing is the oldest."""
     return file.stat().st_mtime if file.is_file() else 0.0
-
-
-def _contradiction(results: dict[str, Any]) -> str | None:
-    """The first contradiction in ``results.json``, as a clause; ``None`` without one."""
-    count, rows = len(results["tasks"]), results["R"]
-    zero_shot, sizes = results.get("zero_shot"), results.get("test_sizes")
-    cells = [cell for row in [*rows, zero_shot or []] for cell in row if cell is not None]
-    if results.get("schema", SCHEMA) != SCHEMA:
-        return f"it has version {results['schema']}, this program reads version {SCHEMA}"
-    if len({*results["tasks"]}) != count or not count:
-        return "it has no tasks, or tasks with equal names"
-    if any(fault_of(name) for name in results["tasks"]):
-        return "the name of a task is not one that a run can have"
-    if len(rows) > count or (results["complete"] and len(rows) < count):
-        return f"R has {len(rows)} rows for {count} tasks"
-    if sizes and min(sizes) < 1:
-        return "a task has no test images"
-    if any(len(row) != count for row in [*rows, *filter(None, (zero_shot, sizes))]):
-        return f"a row of R, zero_shot or test_sizes has not {count} values, one for each task"
-    if not all(0 <= cell <= 100 for cell in cells):
-        return "an accuracy is not between 0 and 100"
-    stored, weights = results.get("metrics"), sizes if results["protocol"].get("label_space") == "seen" else None
-    if stored and not _agree(stored, metrics.summary(rows, weights)):
-        return "its metrics are not those of R"
-    return None
-
-
-def _agree(stored: dict[str, float | None], computed: dict[str, float | None]) -> bool:
-    if not stored.keys() >= {"transfer", "avg", "last"}:
-        return False
-    pairs = [(value, stored[name]) for name, value in computed.items() if name in stored]
-    return all(a is b is None or (a is not None and b is not None and abs(a - b) < 1e-6) for a, b in pairs)

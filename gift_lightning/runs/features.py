@@ -46,6 +46,7 @@ def feature_map(
     """
     check_projection(projection)
     final_clip(folder)  # says what is wrong with the run
+    _check_weights(folder)
     sequence = _sequence(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clip, models = _models(folder, sequence.names, device)
@@ -104,7 +105,7 @@ def _sequence(folder: RunFolder) -> TaskSequence:
 
 def _check_data(folder: RunFolder, sequence: TaskSequence, start: CLIP) -> None:
     """Raise an ``InputError`` if the data or the starting weights are not those of the run, as ``fit`` does."""
-    before, now = (folder.read_results() or {})["protocol"], protocol(sequence, start)
+    before, now = folder.finished_results()["protocol"], protocol(sequence, start)
     if before["id"] != now["id"]:
         changed = "data, prompts or starting weights have"
     elif task := first_changed_task(before.get("file_sizes", {}), now["file_sizes"]):
@@ -112,6 +113,15 @@ def _check_data(folder: RunFolder, sequence: TaskSequence, start: CLIP) -> None:
     else:
         return
     raise InputError(f"The {changed} changed since the run in {folder.path}: restore them, or run again.")
+
+
+def _check_weights(folder: RunFolder) -> None:
+    """Raise an ``InputError`` if the run lacks weights that it kept after a task."""
+    results = folder.finished_results()
+    if results["learns"] and not folder.knowledge.is_file():
+        for number in range(len(results["tasks"])):
+            if not (file := folder.task_weights(number)).is_file():
+                raise InputError(f"{file} is missing: restore it, or run again.")
 
 
 def _models(folder: RunFolder, tasks: list[str], device: torch.device) -> tuple[CLIP, dict[str, Callable[[], None]]]:
@@ -130,8 +140,5 @@ def _models(folder: RunFolder, tasks: list[str], device: torch.device) -> tuple[
         )
     clip = method.clip.to(device)
     for number, task in enumerate(tasks if method.learning != "none" else []):
-        file = folder.task_weights(number)
-        if not file.is_file():
-            raise InputError(f"{file} is missing: restore it, or run again.")
-        models[f"after {task}"] = partial(put_weights, clip, file)
+        models[f"after {task}"] = partial(put_weights, clip, folder.task_weights(number))
     return clip, models

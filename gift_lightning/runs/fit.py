@@ -173,7 +173,7 @@ class Run:
             self._check_checkpoint(latest)
             return str(latest)
         if results is not None and results["R"]:
-            raise InputError(f"{self.folder.last_checkpoint} is missing: restore it, or delete {self.folder.path}.")
+            raise InputError(f"{self.folder.last_checkpoint} is missing: restore it, or run again in another folder.")
         return None
 
     def _check_results(self, results: dict[str, Any], model: ContinualCLIP, sequence: TaskSequence) -> None:

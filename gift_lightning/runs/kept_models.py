@@ -38,7 +38,7 @@ class KeptModels:
     def __init__(self, run: str | Path) -> None:
         folder = RunFolder.at(run)
         self._start, self._learned = load_start(run), load(run)
-        results = folder.read_results() or {}
+        results = folder.finished_results()
         self.method: str = results["method"]
         self.names, self.notes, self._files = [PRETRAINED], [], list[Path]()
         tasks: list[str] = results["tasks"]

@@ -16,7 +16,7 @@ from gift_lightning.config.class_paths import class_of
 from gift_lightning.config.parsing import make_subclass
 from gift_lightning.config.references import from_environment
 from gift_lightning.config.sentences import find_input_error, sentence
-from gift_lightning.errors import InputError, advice
+from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.methods.saved import SavedMethod
@@ -48,7 +48,7 @@ def load(run: str | Path) -> ContinualCLIP:
 def load_start(run: str | Path) -> ContinualCLIP:
     """The model that a finished run began with, whose accuracies are the zero-shot row; as ``load`` otherwise."""
     folder = RunFolder.at(run)
-    return _method(folder, _first_clip(folder, _finished(folder)))
+    return _method(folder, _first_clip(folder, folder.finished_results()))
 
 
 def _method(folder: RunFolder, clip: CLIPSource) -> ContinualCLIP:
@@ -164,7 +164,7 @@ def final_clip(folder: RunFolder) -> CLIPSource:
     Raises:
         InputError: there is no finished run in the folder, or its config or weights are missing.
     """
-    results = _finished(folder)
+    results = folder.finished_results()
     start = _first_clip(folder, results)
     if not results["learns"]:
         return start
@@ -177,17 +177,6 @@ def final_clip(folder: RunFolder) -> CLIPSource:
     return start if weights == folder.knowledge else replace(start, weights=str(weights))
 
 
-def _finished(folder: RunFolder) -> dict[str, Any]:
-    """The results of a finished run."""
-    results = folder.read_results()
-    if results is None:
-        raise InputError(f"{folder.path} holds no run: name the folder with its results.json.")
-    if not results["complete"]:
-        remedy = advice("go on with fit and --ckpt_path last", "let fit go on with it")
-        raise InputError(f"{folder.path} holds an unfinished run: {remedy}.")
-    return results
-
-
 def _first_clip(folder: RunFolder, results: dict[str, Any]) -> CLIPSource:
     """The CLIP that a run began with."""
     config = folder.read_config()
@@ -196,7 +185,9 @@ def _first_clip(folder: RunFolder, results: dict[str, Any]) -> CLIPSource:
     try:
         return CLIPSource(**from_environment(config, "model")["init_args"]["clip"])
     except TypeError as error:
-        raise InputError(f"{folder.config} is damaged ({error}): restore it, or delete {folder.path}.") from error
+        raise InputError(
+            f"{folder.config} is damaged ({error}): restore it, or run again in another folder."
+        ) from error
 
 
 def weights_to_test(path: str, folder: RunFolder) -> tuple[Path, dict[str, Tensor]]:

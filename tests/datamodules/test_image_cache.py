@@ -199,7 +199,9 @@ def test_a_bad_test_image_is_named_and_leaves_no_file(
 
 def test_a_folder_that_cannot_be_written_is_told(clip: CLIP, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot be written: Not a directory\. Make room for .* GB of decoded test"):
+    with pytest.raises(
+        InputError, match=r"cannot be written: .*file is a file, not a folder\. Make room for .* GB of decoded test"
+    ):
         build(tmp_path / "file" / "cache", flags(), clip)
 
 

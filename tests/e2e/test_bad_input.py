@@ -115,7 +115,7 @@ BAD_INPUT = {
         ["--data.tasks", FOLDER % "whole, templates: [a photo]"],
         "Task 'whole' needs templates with one {} for the class name, not ['a photo'].",
     ),
-    "run folder that cannot be made": (["--run.root", "{bad}/half.ckpt"], "cannot be written: Not a directory."),
+    "run folder that cannot be made": (["--run.root", "{bad}/half.ckpt"], "half.ckpt is a file, not a folder."),
     "misspelt logger": (
         ["--trainer.logger", "gift_lightning.records.SequenceWandbLoger"],
         "there is no class 'gift_lightning.records.SequenceWandbLoger' (did you mean 'SequenceWandbLogger'?).",

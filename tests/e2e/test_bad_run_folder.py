@@ -79,7 +79,7 @@ BAD_RESULTS: dict[str, tuple[Damage, str]] = {
     "zero-shot row that is short": (results(zero_shot=[1.0]), "has not 3 values, one for each task"),
     "cost that is null": (results(cost=None), "(cost is not an object)"),
     "no test images": (results(test_sizes=[0, 0, 0]), "(a task has no test images)"),
-    "version of the future": (results(schema=2), "(it has version 2, this program reads version 1)"),
+    "version of the future": (results(schema=2), "is of a newer gift-lightning (schema 2, this one reads 1)"),
     "deep nesting": (content("results.json", b"[" * 100_000), "is not valid JSON (nested too deeply)"),
     "not UTF-8": (content("results.json", b"{\xe9}"), "is not valid JSON"),
     "a number of 5000 digits": (content("results.json", b"9" * 5000), "is not valid JSON"),

@@ -121,7 +121,7 @@ def test_the_page_in_a_browser(reference: Path, tmp_path: Path, browser: webdriv
     python, port = python_with_gradio(tmp_path / "environment"), free_port()
 
     def shown(selector: str) -> str:
-        wait = WebDriverWait(browser, 30)
+        wait = WebDriverWait(browser, 90)
         return wait.until(lambda chrome: chrome.find_elements(By.CSS_SELECTOR, selector))[0].get_attribute("innerText")
 
     uploads = tmp_path / "uploads"
@@ -145,7 +145,7 @@ def test_the_page_in_a_browser(reference: Path, tmp_path: Path, browser: webdriv
             grounds.add(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
         assert len(grounds) == 2
         browser.refresh()
-        WebDriverWait(browser, 30).until(lambda chrome: chrome.find_elements(By.CSS_SELECTOR, "input[type=file]"))
+        WebDriverWait(browser, 90).until(lambda chrome: chrome.find_elements(By.CSS_SELECTOR, "input[type=file]"))
         browser.find_element(By.CSS_SELECTOR, "textarea").send_keys("sea, sky")
         browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(damaged))
         assert "The image cannot be decoded" in shown(".fault")

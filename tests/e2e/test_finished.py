@@ -187,8 +187,8 @@ def _unfinished(run: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no run": (shutil.rmtree, "holds no run: name the folder with its results.json."),
-    "unfinished run": (_unfinished, "holds an unfinished run: let fit go on with it."),
+    "no run": (shutil.rmtree, "does not exist: name the folder of a run, as runs/quickstart."),
+    "unfinished run": (_unfinished, "tasks): wait for its end, or let fit go on with it."),
     "weights deleted": (
         lambda run: (run / "checkpoints" / "task03.safetensors").unlink(),
         "task03.safetensors is missing: restore it, or run again.",

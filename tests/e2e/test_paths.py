@@ -89,7 +89,7 @@ def test_a_user_who_does_not_exist_has_no_home(home: Path) -> None:
     assert path_of("a/~") == Path("a/~")
     assert path_of("./~/a") == Path.cwd() / "~" / "a" == path_of(path_of("./~/a"))  # a folder of that name
     assert path_of("./a") == Path("a")
-    for run, told in {"./~/x": "/~/x holds no run", "~nobody_of_this_name/x": "begins with the home folder"}.items():
+    for run, told in {"./~/x": "/~/x does not exist", "~nobody_of_this_name/x": "begins with the home folder"}.items():
         status, _, err = call("report", run)
         assert status == 2 and len(err.splitlines()) == 1 and told in err
 

@@ -10,6 +10,7 @@ from gift_lightning.commands.overview import COMMANDS, PROGRAM
 from gift_lightning.console import plain_console
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
+from gift_lightning.records.run_folder import RunFolder
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--port", help="of the page, on 127.0.0.1; by default the first one that is free from 7860 on")
     options = parser.parse_args(arguments)
     port = _port(options.port)
+    folders = {str(run): RunFolder.at(path_of(run)) for run in options.runs}
+    for folder in folders.values():
+        folder.finished_results()  # a folder without one is told before Gradio is asked for
     if find_spec("gradio") is None:
         raise InputError(
             'The page needs Gradio: pip install "gift-lightning[demo]", best in an environment of its own.'
@@ -30,8 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     from gift_lightning.commands.demo.page import serve  # with the large libraries, which the help does without
     from gift_lightning.runs.kept_models import KeptModels
 
-    runs = {str(run): KeptModels(path_of(run)) for run in dict.fromkeys(options.runs)}
-    with serve(runs, port) as address:
+    with serve({name: KeptModels(folder.path) for name, folder in folders.items()}, port) as address:
         plain_console().print(f"The page is at {address} until Ctrl-C.", soft_wrap=True)
         with suppress(KeyboardInterrupt):
             Event().wait()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.records.page.groups import mean, spread
 from gift_lightning.records.page.rows import METRICS, Row, rows
-from gift_lightning.records.page.scatter import scatter
+from gift_lightning.records.page.scatter import scatter, without_point
 from gift_lightning.records.page.section import Cells, Chart, Pieces, ReportedRun, Section, Tone
 from gift_lightning.records.published import Published
 from gift_lightning.records.report.words import percent, printed_difference
@@ -40,6 +40,8 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
     note += " Published ones: `tables.json` and `further.json` in `gift_lightning/records/published`." if theirs else ""
     caption = "Transfer against Last: above and to the right is better. Hollow marks are published, full ones measured."
     caption += " A name without room is left out; point at its mark."
+    if missing := without_point(runs):
+        caption += f" Without a Transfer there is no mark: {', '.join(missing)}."
     points = scatter(runs, theirs)
     parts: list[Cells | Chart] = [Cells(["Method", *METRICS, "From"], table, colours=_colours(found))]
     if points:

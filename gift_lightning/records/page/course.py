@@ -157,11 +157,12 @@ def losses(runs: Sequence[ReportedRun]) -> Section | None:
             names = list(dict.fromkeys(point["part"] for point in points))
             entries = [Key(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(names)]
             scale = altair.Scale(domain=names, range=[key.colour for key in entries])
+            whole = altair.Axis(grid=False, tickMinStep=1)
             lines = (
                 altair.Chart(altair.Data(values=points))
                 .mark_line(strokeWidth=1.5)
                 .encode(
-                    x=altair.X("step:Q", title="step", scale=altair.Scale(nice=False), axis=altair.Axis(grid=False)),
+                    x=altair.X("step:Q", title="step", scale=altair.Scale(nice=False), axis=whole),
                     y=altair.Y("value:Q", title="loss", axis=altair.Axis(tickCount=5)),
                     color=altair.Color("part:N", scale=scale, legend=None),
                     tooltip=["part:N", "step:Q", altair.Tooltip("value:Q", format=".4g")],
@@ -204,6 +205,7 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
         "`cost` in `results.json`. Seconds are sums over tasks, memory is the peak. Both are measured: a run that was"
     )
     note += " killed and resumed has other ones, and everything else on this page the same."
+    note += f" {NO_NUMBER}: not measured." * any(NO_NUMBER in row for row in rows)
     caption = (
         "Numbers of parameters: trained; frozen beside the CLIP; all in memory; stored between tasks beside the CLIP."
     )

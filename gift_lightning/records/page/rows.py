@@ -23,7 +23,7 @@ class Row:
         tasks: values of each task after the last one.
         key: its colour.
         learns: whether it is a method that learns.
-        is_finished: all of its tasks are learned; only then it competes for the best.
+        progress: of a run that is not finished, in words; it does not compete for the best.
         is_published: not measured.
         mark: to be shown beside the name.
         sequence: the names of the tasks in learning order.
@@ -38,9 +38,14 @@ class Row:
     learns: bool = True
     is_published: bool = False
     mark: str = ""
-    is_finished: bool = True
+    progress: str = ""
     sequence: Sequence[str] = ()
     start: Sequence[float | None] = ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all tasks are learned."""
+        return not self.progress
 
 
 def rows(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[Row]:
@@ -67,11 +72,11 @@ def _measured(group: Group, key: Key) -> Row:
     }
     metrics = [group.values(name.lower()) for name in METRICS]
     origin = f"{count} run{'s' * (count > 1)}"
-    if not results["complete"]:
-        origin += f", after task {len(results['R'])} of {len(results['tasks'])}"
+    progress = "" if results["complete"] else f"after task {len(results['R'])} of {len(results['tasks'])}"
+    origin += f", {progress}" if progress else ""
     learns, start = results.get("learns", True), tuple(results.get("zero_shot") or ())
-    finished, sequence = results["complete"], tuple(results["tasks"])
-    return Row(group.label, origin, metrics, named, key, learns, is_finished=finished, sequence=sequence, start=start)
+    sequence = tuple(results["tasks"])
+    return Row(group.label, origin, metrics, named, key, learns, progress=progress, sequence=sequence, start=start)
 
 
 def _before_learning(runs: Sequence[ReportedRun]) -> list[Row]:

@@ -59,13 +59,19 @@ def scatter_of_width(runs: Sequence[ReportedRun], theirs: Sequence[Published], w
     return altair.layer(*names, _marks(base)).properties(width=width, height=_HEIGHT)
 
 
+def without_point(runs: Sequence[ReportedRun]) -> list[str]:
+    """The labels of measured methods without a Transfer, which the chart lacks."""
+    return [row.label for row in rows(runs, []) if mean(row.metrics[0]) is None]
+
+
 def _points(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[dict[str, Any]]:
     points: list[dict[str, Any]] = []
     for row in rows(runs, theirs):
         transfer, last = mean(row.metrics[0]), mean(row.metrics[2])
         if transfer is not None and last is not None:
             fill = "transparent" if row.is_published else row.key.colour
-            point = {"method": row.label, "from": "published" if row.is_published else "measured", "fill": fill}
+            name = row.label if row.is_finished else f"{row.label} ({row.progress})"
+            point = {"method": name, "from": "published" if row.is_published else "measured", "fill": fill}
             points.append({**point, "transfer": round(transfer, 4), "last": round(last, 4), "colour": row.key.colour})
     return points
 

@@ -41,7 +41,8 @@ def tables(report: ClassReport, most: int | None = None) -> list[Texts]:
         ),
         (f"{report.label}: {_some(accuracies, report.classes, 'classes, most lost first')} (%)", heads, accuracies),
         (
-            f"{report.label}: {_some(pairs, report.confusions, 'pairs of confused classes at the end')}",
+            f"{report.label}: {_some(pairs, report.confusions, 'pairs of confused classes at the end')}, most frequent"
+            " first",
             ["task", "class", "taken for", "images"],
             pairs,
         ),
@@ -56,10 +57,11 @@ def classes_terminal(report: ClassReport) -> Group:
     """The tables for a terminal; names that are too long for it are continued on the next line."""
     parts: list[Any] = []
     for title, heads, rows in tables(report, SHOWN):
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         names = _names(heads)
         for place, head in enumerate(heads):
-            table.add_column(Text(head), overflow="fold", justify="left" if place < names else "right")
+            is_name = place < names
+            table.add_column(Text(head), overflow="fold", justify="left" if is_name else "right", no_wrap=not is_name)
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         parts += ["", Text(visible(title), style="bold"), table]

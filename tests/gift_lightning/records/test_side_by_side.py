@@ -62,9 +62,10 @@ def test_runs_of_other_benchmarks_are_not_compared() -> None:
     ("content", "sentence"),
     [
         (None, "holds no run"),
-        ("{}", "is damaged (it has no method): restore it, or delete"),
-        ("[]", "is damaged (it is not an object): restore it, or delete"),
-        (json.dumps(run("GIFT", 70.0, complete=False)), "has finished 2 of 2 tasks: wait for its end, or go on"),
+        ("{}", "is damaged (it has no method): restore it, or run again in another folder."),
+        ("[]", "is damaged (it is not an object): restore it, or run again"),
+        (json.dumps(run("GIFT", 70.0, schema=2)), "is of a newer gift-lightning (schema 2, this one reads 1): update"),
+        (json.dumps(run("GIFT", 70.0, complete=False)), "holds an unfinished run (2 of 2 tasks): wait for its end, or"),
     ],
 )
 def test_bad_folders(content: str | None, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +73,28 @@ def test_bad_folders(content: str | None, sentence: str, tmp_path: Path, capsys:
         (tmp_path / "results.json").write_text(content)
     assert main(["report", str(tmp_path)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_wrong_path_is_told_with_the_runs_near_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gift").mkdir()
+    (tmp_path / "gift" / "results.json").write_text(json.dumps(run("GIFT", 70.0)))
+    for path, sentence in (
+        (tmp_path, f"{tmp_path} holds no run: name the folder with its results.json, as {tmp_path / 'gift'}."),
+        (tmp_path / "none", f"{tmp_path / 'none'} does not exist: name the folder of a run"),
+        (tmp_path / "gift" / "results.json", "results.json is a file: name the folder of a run"),
+    ):
+        assert main(["report", str(path)]) == 2
+        assert sentence in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "gift"), "--out", str(tmp_path / "gift" / "results.json" / "x.html")]) == 2
+    assert "results.json is a file, not a folder." in capsys.readouterr().err
+
+
+def test_a_damaged_file_is_written_anew_from_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "results.json").write_text("{}")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "restore it, or delete it and go on with fit and --ckpt_path last" in capsys.readouterr().err
 
 
 def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
