@@ -1,5 +1,7 @@
 """Overfitting of distillation: its loss on replayed pairs, and on pairs that no step replays."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from callbacks.encoding import evaluation_mode
 from callbacks.method import Method
+from callbacks.run_time import RunTime
 from callbacks.task_callback import TaskCallback, is_trial, method_of, sequence_of
 from datamodules.replay.synthetic import SyntheticReplay
 from datamodules.shard import ReplayImages, replay_images
@@ -102,6 +105,10 @@ class HeldOutPairs(TaskCallback):
         """Draw the held-out pairs of the task, and compute the teacher's features of both kinds of pairs."""
         if is_trial(trainer):
             return
+        with _beside_training(trainer):
+            self._prepare(trainer, method, task)
+
+    def _prepare(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence = sequence_of(trainer)
         replay, model = sequence.replay, sequence.preprocessing
         assert isinstance(replay, SyntheticReplay)
@@ -126,9 +133,20 @@ class HeldOutPairs(TaskCallback):
         method, sequence = method_of(trainer), sequence_of(trainer)
         step = trainer.global_step - sequence.first_step(method.task)
         if step % self.every == 0 or step == sequence.steps(method.task):
-            losses = {name: _loss(trainer, method, measured) for name, measured in self._measured.items()}
+            with _beside_training(trainer):
+                losses = {name: _loss(trainer, method, measured) for name, measured in self._measured.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(losses, trainer.global_step - 1)  # Lightning counts the steps of losses from 0
+
+
+@contextlib.contextmanager
+def _beside_training(trainer: Trainer) -> Iterator[None]:
+    """Within it, the time is none of training: the run measures itself."""
+    with contextlib.ExitStack() as stack:
+        for clock in (callback for callback in trainer.callbacks if isinstance(callback, RunTime)):  # type: ignore[attr-defined]
+            stack.enter_context(clock.outside("train"))
+            stack.enter_context(clock.outside("steps"))
+        yield
 
 
 def _with_teacher(trainer: Trainer, method: Method, images: ReplayImages, rows: Tensor, texts: list[str]) -> _Measured:

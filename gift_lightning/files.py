@@ -82,7 +82,7 @@ def reason(path: Path, error: OSError) -> str:
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """The sentence for a file or folder that the system refuses to write."""
-    again = advice("give the same command again, that of a run with --ckpt_path last", "resume the run, or call again")
+    again = advice("give the same command again (fit with --ckpt_path last)", "resume the run, or call again")
     return InputError(
         f"{path} cannot be written: {reason(path, error)}. Earlier files are whole: after a remedy, {again}."
     )

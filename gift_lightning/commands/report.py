@@ -10,10 +10,10 @@ from gift_lightning.console import plain_console, warn
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of, write_text
 from gift_lightning.records import published
-from gift_lightning.records.page.differences import differing
+from gift_lightning.records.page.differences import differing, other_clips
 from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.report.class_tables import classes_csv, classes_terminal, classes_text
-from gift_lightning.records.report.classes import class_report, has_predictions
+from gift_lightning.records.report.classes import class_report, missing_predictions
 from gift_lightning.records.report.side_by_side import (
     check_comparable,
     csv_text,
@@ -41,7 +41,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--published", metavar="NAME", help=f"beside published results: {orders}")
     parser.add_argument("--format", default=_FORMATS[0], help=f"one of {', '.join(_FORMATS)}; png needs --out FOLDER")
     parser.add_argument("--out", metavar="FILE", help="write a page, as report.html; or, of png, the folder")
-    parser.add_argument("--baseline", metavar="LABEL", help="on the page, the row to which differences are shown")
+    parser.add_argument(
+        "--baseline", metavar="LABEL", help="on the page, differences to this row, named as in its first column"
+    )
     parser.add_argument("--classes", action="store_true", help="results of each class, by run.predictions")
     options = parser.parse_args(argv)
     if options.format not in _FORMATS:
@@ -73,9 +75,10 @@ def main(argv: Sequence[str]) -> None:
     labels = _labels(folders, found)
     named = [results | {"folder": label} for label, results in zip(labels, found, strict=True)]
     comparison = side_by_side(named, options.published)
-    _warn_of_differences(
-        [ReportedRun(*parts) for parts in zip(labels, folders, found, map(_steps, folders), strict=True)]
-    )
+    reported = [ReportedRun(*parts) for parts in zip(labels, folders, found, map(_few_settings, folders), strict=True)]
+    _warn_of_differences(reported)
+    if options.published is not None:
+        _warn_of_other_clips(reported)
     if options.format == "terminal":
         console.print(terminal(comparison, console.width))
     else:
@@ -86,9 +89,9 @@ def _print_classes(folders: Sequence[Path], finished: Sequence[dict[str, Any]], 
     """The results of each class, run after run."""
     reports, console = [], plain_console()
     for label, folder, results in zip(_labels(folders, finished), folders, finished, strict=True):
-        if not has_predictions(folder, results):
+        if missing := missing_predictions(folder, results):
             raise InputError(
-                f"{folder} lacks predictions on each image: leave it out, or run it again in another folder with"
+                f"{folder} lacks predictions, as {missing[0]}: leave it out, or run it again in another folder with"
                 " `run.predictions` true."
             )
         reports.append(class_report(label, folder, results))
@@ -118,9 +121,11 @@ def _write(
     if benchmark is not None:
         for results in found:
             check_comparable(results["protocol"])
-            theirs = [*published.rows(benchmark, list(results["tasks"])), *published.further_rows(benchmark)]
+            theirs = published.all_rows(benchmark, list(results["tasks"]))
     if out.suffix != ".html":
         _warn_of_differences(runs)  # the page says it itself
+        if theirs:
+            _warn_of_other_clips(runs)
         if missing := without_point(runs):
             warn(f"{', '.join(missing)} without a Transfer: not in transfer_last.png.")
         return write_pictures(out, runs, theirs)
@@ -133,11 +138,17 @@ def _warn_of_differences(runs: Sequence[ReportedRun]) -> None:
         warn(f"{labels} and {runs[0].label} differ in more than the method ({words}): compare with care.")
 
 
-def _steps(folder: Path) -> dict[str, str]:
-    """The one setting by which runs of a table may differ in more than the method; not known without a config."""
+def _warn_of_other_clips(runs: Sequence[ReportedRun]) -> None:
+    if others := other_clips(runs):
+        warn(f"Published results are those of {published.CLIP}, and not of {', '.join(others)}: compare with care.")
+
+
+def _few_settings(folder: Path) -> dict[str, str]:
+    """The settings by which runs of a table may differ in more than the method; none are known without a config."""
     run = RunFolder.at(folder)
     data = run.read_config().get("data") if run.config.is_file() else None
-    return {"data.steps": str(data.get("steps"))} if isinstance(data, dict) else {}
+    keys = ("steps", "batch_size")
+    return {f"data.{key}": str(data.get(key)) for key in keys} if isinstance(data, dict) else {}
 
 
 def _labels(folders: Sequence[Path], found: Sequence[dict[str, Any]]) -> list[str]:

@@ -89,6 +89,8 @@ def read_predictions(path: Path) -> Predictions:
         names: dict[int, str] = {}
         numbers = [[_number(cell, names) for cell in (row[1], *row[2::2])] for row in rows]
         shares = np.array([row[3::2] for row in rows], dtype=np.float32)
+        if [row[0].partition(" ")[0] for row in rows] != [str(number) for number in range(len(rows))]:
+            raise ValueError
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: it is written by a run with `run.predictions` true.") from None
     except OSError as error:

@@ -159,8 +159,10 @@ def _points(lines: Sequence[_Line]) -> Iterator[dict[str, Any]]:
                 numbers = group.values(metric.lower())
                 if numbers:
                     mean, spread = statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+                    seeds = [str(run.results.get("seed")) for run in group.runs]
                     facts = {"mean": mean, "spread": spread, "low": mean - spread, "high": mean + spread}
-                    yield {"line": line.name, "setting": value, "metric": metric, "runs": len(numbers), **facts}
+                    names = {"line": line.name, "metric": metric, "seeds": ", ".join(seeds)}
+                    yield {**names, "setting": value, "runs": len(numbers), **facts}
 
 
 def _chart(sweep: _Sweep, metric: str, legend: altair.Legend | None = None) -> Any:
@@ -180,7 +182,7 @@ def _chart(sweep: _Sweep, metric: str, legend: altair.Legend | None = None) -> A
         altair.Tooltip("setting:Q", title=sweep.setting),
         altair.Tooltip("mean:Q", title=f"{metric}, mean (%)", format=".1f"),
         altair.Tooltip("spread:Q", title="Standard deviation", format=".1f"),
-        altair.Tooltip("runs:Q", title="Seeds"),
+        altair.Tooltip("seeds:N", title="Seeds"),
     ]
     base = altair.Chart(altair.Data(values=points)).encode(x=x, color=colour)
     bars = base.mark_rule(strokeWidth=1.5).encode(y=altair.Y("low:Q", title="accuracy (%)"), y2="high:Q")
@@ -197,7 +199,7 @@ def _table(sweep: _Sweep) -> Cells:
     for line, value in dict.fromkeys((point["line"], point["setting"]) for point in sweep.points):
         found = {p["metric"]: p for p in sweep.points if (p["line"], p["setting"]) == (line, value)}
         cells = [_cell(found[metric]) if metric in found else NO_NUMBER for metric in METRICS]
-        rows.append([line, f"{value:.12g}", *cells, str(max(point["runs"] for point in found.values()))])
+        rows.append([line, f"{value:.12g}", *cells, next(iter(found.values()))["seeds"]])
         dots.append(colours[line])
     return Cells(["Runs", sweep.setting, *METRICS, "Seeds"], rows, colours=dots)
 

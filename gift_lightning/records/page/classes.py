@@ -5,7 +5,7 @@ from typing import Any
 
 import altair
 
-from gift_lightning.records.page.groups import COLOURS, GREY, title_of
+from gift_lightning.records.page.groups import COLOURS, GREY, grouped, title_of
 from gift_lightning.records.page.section import Cells, Chart, Grid, Key, Picture, ReportedRun, Section
 from gift_lightning.records.page.shrunk import shrunk
 from gift_lightning.records.report.class_tables import tables
@@ -35,7 +35,9 @@ def classes_section(runs: Sequence[ReportedRun]) -> Section | None:
     parts: list[Chart | Picture | Cells | Grid] = [Grid(charts, keys)]
     if any(len(report.tasks) > 1 for report in reports):
         parts.insert(0, _counts(reports))
-    for run, report in zip(chosen[:MOST_RUNS], reports, strict=False):
+    firsts = {group.runs[0].label for group in grouped(chosen)}
+    ordered = sorted(zip(chosen, reports, strict=True), key=lambda pair: pair[0].label not in firsts)  # of each method
+    for run, report in ordered[:MOST_RUNS]:
         parts += [_names_first(heads, rows, title) for title, heads, rows in tables(report, _ROWS)[1:] if rows]
         alt = f"Images that {report.label} has forgotten"
         if (picture := shrunk(RunFolder.at(run.folder).forgotten_png, alt, report.label)) is not None:
@@ -44,7 +46,9 @@ def classes_section(runs: Sequence[ReportedRun]) -> Section | None:
     note += " class, and those below the line have lost images. The numbers follow from `predictions` in the folder of"
     note += " a run; `report RUN --classes --format markdown` prints all classes."
     if len(reports) > MOST_RUNS:
-        note += f" Tables and pictures are those of the first {MOST_RUNS} of {len(reports)} runs."
+        note += f" Tables and pictures are those of {MOST_RUNS} of {len(reports)} runs, of one of each method first."
+    if missing := [run.label for run in runs if run not in chosen]:
+        note += f" Runs without predictions, or with files of some rows alone: {', '.join(missing)}."
     return Section("Classes and forgotten images", note, parts)
 
 

@@ -25,16 +25,16 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
     found = rows(runs, theirs)
     bases, base_name = _bases(found, baseline)
     alike = len({row.sequence for row in found}) == 1  # means over other tasks are no better or worse
-    best = _best([row.metrics for row in found if alike and _competes(row)], len(METRICS))
+    best = _best([row.metrics for row in found if alike and row.competes], len(METRICS))
     table: list[list[str | Pieces]] = []
     for row, base in zip(found, bases, strict=True):
         others = base.metrics if base else [[] for _ in METRICS]
-        bests = best if _competes(row) else [""] * len(METRICS)
+        bests = best if row.competes else [""] * len(METRICS)
         cells = [_with_difference(*cell) for cell in zip(row.metrics, bests, others, strict=True)]
         table.append([_name(row), *cells, [(row.origin, "soft")]])
     note = "Accuracy in percent; of several seeds the mean ± standard deviation, and the 95 % interval of the mean"
     note += " (Student's t from 3 seeds, bootstrap from 10)."
-    note += " In bold: the best of the finished methods." if any(best) else ""
+    note += " In bold: the best, among methods that learn, of finished runs and verified numbers." if any(best) else ""
     note += f" In colour: the difference to {base_name}, of the printed numbers." if base_name else ""
     note += " Measured numbers: `metrics` and `zero_shot` in the `results.json` of each run."
     note += " Published ones: `tables.json` and `further.json` in `gift_lightning/records/published`." if theirs else ""
@@ -53,12 +53,12 @@ def tasks(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> Section:
     """Accuracy on each task after the last one, for each method."""
     names: list[str] = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
     found = [row for row in rows(runs, theirs) if row.tasks]
-    best = _best([[row.tasks.get(name, []) for name in names] for row in found if _competes(row)], len(names))
+    best = _best([[row.tasks.get(name, []) for name in names] for row in found if row.competes], len(names))
     unfinished = any(not run.results["complete"] for run in runs)
     table = []
     for row in found:
         cells = [spread(row.tasks.get(name, []), False) for name in names]
-        bests = best if _competes(row) else [""] * len(names)
+        bests = best if row.competes else [""] * len(names)
         table.append([_name(row), *map(_marked, cells, bests)])
     note = "Accuracy in percent on each task: last row of `R`, or `zero_shot`, in `results.json`."
     note += " An unfinished run has that after the last task so far." if unfinished else ""
@@ -90,11 +90,6 @@ def _named(found: Sequence[Row], baseline: str) -> Row:
     raise InputError(f"--baseline {baseline} names no row of the report{hint}: give one of {', '.join(labels)}.")
 
 
-def _competes(row: Row) -> bool:
-    """Whether a row may be the best one: an unfinished run has not yet forgotten what a finished one has."""
-    return row.learns and row.is_finished
-
-
 def _best(table: Sequence[Sequence[Sequence[float]]], count: int) -> list[str]:
     """The best mean of each of ``count`` columns as printed, so that equal texts are equally good; empty of one row."""
     if len(table) < 2:
@@ -104,8 +99,7 @@ def _best(table: Sequence[Sequence[Sequence[float]]], count: int) -> list[str]:
 
 
 def _name(row: Row) -> Pieces:
-    name: tuple[str, Tone] = (row.label, "" if row.is_published or not row.learns else "ours")
-    return [name, (row.mark, "mark")] if row.mark else [name]
+    return [(row.label, ""), (row.mark, "mark")] if row.mark else [(row.label, "")]
 
 
 def _colours(found: Sequence[Row]) -> list[str]:

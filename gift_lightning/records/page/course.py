@@ -40,8 +40,9 @@ def curves(runs: Sequence[ReportedRun]) -> Section:
     """Accuracy of every task against the number of learned tasks, the methods overlaid."""
     names, shown = tasks_of(runs), drawn_tasks(runs)
     charts = [Chart(curve(runs, task).properties(width="container", height=150), title=task) for task in shown]
-    note = "Before the dotted line a task is predicted zero-shot, at the line it was learned last, behind it a falling"
-    note += " line is forgetting. Means over seeds of `zero_shot` (0 tasks learned) and `R` in `results.json`."
+    note = "The dotted line is the moment at which a task has just been learned. Left of it, the task is predicted"
+    note += " zero-shot; a curve that falls right of it shows forgetting."
+    note += " Means over seeds of `zero_shot` (0 tasks learned) and `R` in `results.json`."
     if len(shown) < len(names):
         note += f" Of {len(names)} tasks, {len(shown)} are shown; all are in `accuracy_matrix.csv`."
     return Section("Accuracy of every task along the sequence", note, [Grid(charts, keys(runs))])
@@ -124,8 +125,9 @@ def matrices(runs: Sequence[ReportedRun]) -> Section | None:
             break
         shown += 1
         parts += [part] if part else []
-    note = "Accuracy in percent after each task (rows) on each task (columns): right of the frame zero-shot, in it what"
-    note += " was learned last, left of it what is kept. `R` and `zero_shot` in `results.json`."
+    note = "Accuracy in percent after each task (rows) on each task (columns). The frame is the task that was learned"
+    note += " last; left of it are the earlier tasks, right of it those to come, predicted zero-shot."
+    note += " `R` and `zero_shot` in `results.json`."
     note += first_of(shown, len(runs), "runs")
     width = min(900, 80 + 44 * max(min(len(run.results["tasks"]), _MOST) for run in runs))
     return Section("Accuracy matrix of each run", note, [Grid(parts, width=width, shown=6)]) if parts else None
@@ -150,12 +152,14 @@ def losses(runs: Sequence[ReportedRun]) -> Section | None:
     """
     groups = grouped(runs)
     parts = []
-    for run in (group.runs[0] for group in groups[:_CURVES]):
-        read = logged(run.folder)
-        points = list(_points(read))
+    read_runs = [(group.runs[0], logged(group.runs[0].folder)) for group in groups[:_CURVES]]
+    drawn = [(run, read, list(_points(read))) for run, read in read_runs]
+    every = dict.fromkeys(point["part"] for *_, points in drawn for point in points)  # a part has one colour
+    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(every)}
+    for run, read, points in drawn:
         if points:
             names = list(dict.fromkeys(point["part"] for point in points))
-            entries = [Key(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(names)]
+            entries = [Key(name, colours[name]) for name in names]
             scale = altair.Scale(domain=names, range=[key.colour for key in entries])
             whole = altair.Axis(grid=False, tickMinStep=1)
             lines = (
@@ -205,6 +209,7 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
         "`cost` in `results.json`. Seconds are sums over tasks, memory is the peak. Both are measured: a run that was"
     )
     note += " killed and resumed has other ones, and everything else on this page the same."
+    note += " Replay is the drawing of images: those that were there already, of an earlier run, cost no time."
     note += f" {NO_NUMBER}: not measured." * any(NO_NUMBER in row for row in rows)
     caption = (
         "Numbers of parameters: trained; frozen beside the CLIP; all in memory; stored between tasks beside the CLIP."

@@ -9,6 +9,8 @@ import vl_convert
 VL_VERSION = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """Of Vega-Lite, as Altair writes it and vl-convert reads it."""
 
+_NARROW = 560  # pixels of a chart
+
 _FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -56,7 +58,7 @@ LOOKS = {"light": look("#1c2128", "#59636e", "#e4e8ec"), "dark": look("#e6edf3",
 """The configuration of each theme."""
 
 
-def with_names(chart: altair.TopLevelMixin, field: str) -> dict[str, Any]:
+def with_names(chart: altair.TopLevelMixin, field: str, aside: str) -> dict[str, Any]:
     """A chart whose last layer are texts, as Vega: a text stands beside the mark of the first layer, on free ground.
 
     Vega-Lite cannot place texts. A name without free ground is left out.
@@ -64,12 +66,15 @@ def with_names(chart: altair.TopLevelMixin, field: str) -> dict[str, Any]:
     Args:
         chart: layers; the first one has a mark for each datum.
         field: of the datum, its name.
+        aside: expression of Vega for the data whose names are left out in a narrow window.
     """
     spec: dict[str, Any] = vl_convert.vegalite_to_vega(specification(chart), vl_version=VL_VERSION)
     del spec["background"]  # the look has it
     marks, names = spec["marks"][0], spec["marks"][-1]
     names["from"] = {"data": marks["name"]}
-    names["encode"] = {"update": {"text": {"field": f"datum.{field}"}}}
+    named = f"datum.datum.{field}"
+    # in a narrow window, a name would stand beside the mark of another method
+    names["encode"] = {"update": {"text": {"signal": f"width < {_NARROW} && {aside} ? '' : {named}"}}}
     places = ["right", "left", "top", "bottom", "top-right", "bottom-right", "top-left", "bottom-left"]
     names["transform"] = [
         {

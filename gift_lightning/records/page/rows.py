@@ -23,9 +23,9 @@ class Row:
         tasks: values of each task after the last one.
         key: its colour.
         learns: whether it is a method that learns.
-        progress: of a run that is not finished, in words; it does not compete for the best.
         is_published: not measured.
-        mark: to be shown beside the name.
+        mark: to be shown beside the name, of numbers that do not compete for the best: how far an unfinished run is, or
+            that a published number was read in no publication.
         sequence: the names of the tasks in learning order.
         start: the zero-shot accuracies of the model before learning, which tell models apart; empty if not known.
     """
@@ -38,14 +38,18 @@ class Row:
     learns: bool = True
     is_published: bool = False
     mark: str = ""
-    progress: str = ""
     sequence: Sequence[str] = ()
     start: Sequence[float | None] = ()
 
     @property
-    def is_finished(self) -> bool:
-        """Whether all tasks are learned."""
-        return not self.progress
+    def competes(self) -> bool:
+        """Whether the row may be the best: an unfinished run has not yet forgotten what a finished one has."""
+        return self.learns and not self.mark
+
+    @property
+    def marked_label(self) -> str:
+        """The label, with the mark after it."""
+        return f"{self.label} ({self.mark})" if self.mark else self.label
 
 
 def rows(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[Row]:
@@ -73,10 +77,9 @@ def _measured(group: Group, key: Key) -> Row:
     metrics = [group.values(name.lower()) for name in METRICS]
     origin = f"{count} run{'s' * (count > 1)}"
     progress = "" if results["complete"] else f"after task {len(results['R'])} of {len(results['tasks'])}"
-    origin += f", {progress}" if progress else ""
     learns, start = results.get("learns", True), tuple(results.get("zero_shot") or ())
     sequence = tuple(results["tasks"])
-    return Row(group.label, origin, metrics, named, key, learns, progress=progress, sequence=sequence, start=start)
+    return Row(group.label, origin, metrics, named, key, learns, mark=progress, sequence=sequence, start=start)
 
 
 def _before_learning(runs: Sequence[ReportedRun]) -> list[Row]:

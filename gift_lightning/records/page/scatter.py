@@ -36,7 +36,7 @@ def scatter(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> dict[st
     base = _base(points)
     names = base.mark_text(style="name").encode(text="method:N")
     chart = altair.layer(_marks(base), names).properties(width="container", height=_HEIGHT).configure_view(stroke=None)
-    return with_names(chart, "method")
+    return with_names(chart, "method", aside="datum.datum.from == 'published'")
 
 
 def scatter_of_width(runs: Sequence[ReportedRun], theirs: Sequence[Published], width: int) -> Any:
@@ -70,8 +70,7 @@ def _points(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> list[di
         transfer, last = mean(row.metrics[0]), mean(row.metrics[2])
         if transfer is not None and last is not None:
             fill = "transparent" if row.is_published else row.key.colour
-            name = row.label if row.is_finished else f"{row.label} ({row.progress})"
-            point = {"method": name, "from": "published" if row.is_published else "measured", "fill": fill}
+            point = {"method": row.marked_label, "from": "published" if row.is_published else "measured", "fill": fill}
             points.append({**point, "transfer": round(transfer, 4), "last": round(last, 4), "colour": row.key.colour})
     return points
 

@@ -64,8 +64,8 @@ class Picture:
     title: str = ""
 
 
-Tone = Literal["", "best", "soft", "up", "down", "below", "mark", "ours"]
-"""How a piece of a cell looks: the best of its column, aside, a gain, a loss, on a line of its own, a mark, a run's."""
+Tone = Literal["", "best", "soft", "up", "down", "below", "mark"]
+"""How a piece of a cell looks: the best of its column, aside, a gain, a loss, on a line of its own, a mark."""
 
 Pieces = Sequence[tuple[str, Tone]]
 """A cell of several pieces ``(text, tone)``; tables are sorted by the number with which the first one begins."""

@@ -57,7 +57,7 @@ def page(runs: Sequence[ReportedRun], theirs: Sequence[Published] = (), baseline
     )
     return environment.get_template("page.html").render(
         sections=[_view(section, specs) for section in found if section],
-        warnings=differences.warnings(runs),
+        warnings=differences.warnings(runs, theirs),
         specs=specs,  # those of the charts, for the template asks for it behind the sections
         looks=LOOKS,
         bundle=_scripts(),

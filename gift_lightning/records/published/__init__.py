@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.records.accuracy_csv import NamedMatrix, parse_accuracy_csv
 
+CLIP = "ViT-B-16"
+"""The model of all published results, by open_clip's name."""
+
 ORDERS = ("I", "II")
 """The two task orders of MTIL: alphabetical, and shuffled."""
 
@@ -104,6 +107,11 @@ def rows(benchmark: str, tasks: list[str]) -> list[Published]:
         )
         for method, row in tables()[f"MTIL Order {order}"].items()
     ]
+
+
+def all_rows(benchmark: str, tasks: list[str]) -> list[Published]:
+    """``rows``, and after them ``further_rows``."""
+    return [*rows(benchmark, tasks), *further_rows(benchmark)]
 
 
 def further_rows(benchmark: str) -> list[Published]:

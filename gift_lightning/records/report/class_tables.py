@@ -18,6 +18,8 @@ from gift_lightning.records.report.words import percent, printed_difference
 SHOWN = 20
 """Rows of a table in the terminal."""
 
+_HEADS = ["task", "class", "images", "zero-shot", "learned", "end", "change"]  # of the classes
+
 Texts = tuple[str, list[str], list[list[str]]]
 """A table: title, heads, and rows of plain texts on one line each."""
 
@@ -31,7 +33,6 @@ def tables(report: ClassReport, most: int | None = None) -> list[Texts]:
         for row in classes
     ]
     pairs = [[*map(visible, row[:3]), f"{row.times} of {row.images}"] for row in confusions]
-    heads = ["task", "class", "images", "zero-shot", "learned", "end", "change"]
     return [
         (
             f"{report.label}: test images that are right after their task (learned), of these wrong at the end"
@@ -39,7 +40,7 @@ def tables(report: ClassReport, most: int | None = None) -> list[Texts]:
             ["task", "images", "learned", "forgotten", "gained"],
             counts,
         ),
-        (f"{report.label}: {_some(accuracies, report.classes, 'classes, most lost first')} (%)", heads, accuracies),
+        (f"{report.label}: {_some(accuracies, report.classes, 'classes, most lost first')} (%)", _HEADS, accuracies),
         (
             f"{report.label}: {_some(pairs, report.confusions, 'pairs of confused classes at the end')}, most frequent"
             " first",
@@ -74,15 +75,18 @@ def _names(heads: Sequence[str]) -> int:
 
 
 def classes_csv(reports: Sequence[ClassReport]) -> str:
-    """The accuracy of each class in all runs, as one table in CSV; a quote before what a spreadsheet would compute."""
+    """The accuracy of each class in all runs, as one table in CSV; a quote before what a spreadsheet would compute.
+
+    Its numbers have four decimals, and a change is that of the accuracies themselves.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    for number, report in enumerate(reports):
-        _, heads, rows = tables(report)[1]
-        if not number:
-            writer.writerow(["run", *heads])
-        label, names = visible(report.label), _names(heads)
-        writer.writerows([*map(no_formula, [label, *row[:names]]), *row[names:]] for row in rows)
+    writer.writerow(["run", *_HEADS])
+    for report in reports:
+        for row in report.classes:
+            names = [no_formula(visible(name)) for name in (report.label, row.task, row.name)]
+            numbers = (row.zero_shot, row.learned, row.end, row.end - row.learned)
+            writer.writerow([*names, row.images, *(f"{number:.4f}" for number in numbers)])
     return buffer.getvalue().removesuffix("\n")
 
 

@@ -60,8 +60,13 @@ class ClassReport:
 
 def has_predictions(folder: Path, results: Mapping[str, Any]) -> bool:
     """Whether a run with these results has written the predictions that ``class_report`` needs."""
+    return bool(results["R"]) and not missing_predictions(folder, results)
+
+
+def missing_predictions(folder: Path, results: Mapping[str, Any]) -> list[Path]:
+    """The files with predictions that ``class_report`` needs and that are not there."""
     cells = [cell for cells in _cells(RunFolder.at(folder), results) for cell in cells]
-    return bool(cells) and all(file.is_file() for file, _ in cells)
+    return [file for file, _ in cells if not file.is_file()]
 
 
 def class_report(label: str, folder: Path, results: Mapping[str, Any]) -> ClassReport:
@@ -79,11 +84,14 @@ def class_report(label: str, folder: Path, results: Mapping[str, Any]) -> ClassR
     for task, cells in zip(results["tasks"], _cells(RunFolder.at(folder), results), strict=False):
         models = [_checked(file, accuracy) for file, accuracy in cells]
         _, then, now = models
+        for model, (file, _) in zip(models, cells, strict=True):
+            if _true_classes(model) != _true_classes(now) or list(model.images) != list(now.images):
+                raise InputError(f"{file} and {cells[-1][0]} have other images or labels: restore the older one.")
         lost, gained = len(forgotten(then, now)), len(forgotten(now, then))
         report.tasks.append(TaskCounts(task, len(now.labels), int(then.right.sum()), lost, gained))
         report.classes.extend(_classes(task, models))
         report.confusions.extend(_confusions(task, now))
-    report.classes.sort(key=lambda row: row.end - row.learned)
+    report.classes.sort(key=lambda row: (round(row.end, 1) - round(row.learned, 1), row.end - row.learned))
     report.confusions.sort(key=lambda row: -row.times)
     return report
 
@@ -103,6 +111,11 @@ def _checked(file: Path, accuracy: float | None) -> Predictions:
     return predictions
 
 
+def _true_classes(predictions: Predictions) -> list[str]:
+    """The name of the class of each image: its number may change where the label space grows."""
+    return [predictions.names[label] for label in predictions.labels.tolist()]
+
+
 def _classes(task: str, models: Sequence[Predictions]) -> Iterator[ClassAccuracy]:
     import torch
     from torchmetrics.functional.classification import multiclass_accuracy
@@ -114,8 +127,6 @@ def _classes(task: str, models: Sequence[Predictions]) -> Iterator[ClassAccuracy
     labels = torch.tensor([place[number] for number in now.labels.tolist()])
     shares = []
     for model in models:
-        if len(model.labels) != len(now.labels):
-            raise InputError(f"The predictions on task '{task}' are not all on the same images.")
         wrong = len(numbers)  # one number for all that is wrong
         predicted = torch.where(torch.from_numpy(model.right), labels, wrong)
         share = multiclass_accuracy(predicted, labels, num_classes=wrong + 1, average="none", validate_args=False)

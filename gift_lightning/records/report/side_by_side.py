@@ -36,8 +36,15 @@ class Row(NamedTuple):
     """Accuracy on each task after the last one."""
     metrics: list[float | None]
     """Transfer, Avg and Last."""
-    is_zero_shot: bool = False
-    """Whether the row is that of a model without learning, which does not compete for the best."""
+    source: str = ""
+    """Where published numbers were read, if not in the publication."""
+    competes: bool = True
+    """Whether it may be the best: not without learning, and not by numbers that were read in no publication."""
+
+    @property
+    def whole_label(self) -> str:
+        """The label, with the source after it."""
+        return f"{self.label} ({self.source})" if self.source else self.label
 
     @property
     def cells(self) -> list[float | None]:
@@ -60,14 +67,14 @@ class SideBySide(NamedTuple):
 
     def best(self) -> list[str]:
         """The best of several rows in each column, as printed text, so that equal texts count as equally good."""
-        rows = [row.cells for section in self.sections for row in section if not row.is_zero_shot]
+        rows = [row.cells for section in self.sections for row in section if row.competes]
         columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
         return [percent(max(column)) if len(rows) > 1 and column else "" for column in columns]
 
     def marked(self, row: Row) -> list[tuple[str, bool]]:
         """``(text, whether it is the best of its column)`` of each cell of a row."""
         cells = zip(map(percent, row.cells), self.best(), strict=True)
-        return [(text, text == best and not row.is_zero_shot) for text, best in cells]
+        return [(text, text == best and row.competes) for text, best in cells]
 
 
 def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None) -> SideBySide:
@@ -82,32 +89,47 @@ def side_by_side(runs: Sequence[Mapping[str, Any]], benchmark: str | None = None
     """
     first = runs[0]
     for run in runs[1:]:
-        if run["protocol"]["id"] != first["protocol"]["id"]:
+        if (differing := _differing(first, run)) is not None:
+            names = " and ".join(str(each.get("folder", run_name(each))) for each in (first, run))
             raise InputError(
-                f"{run_name(first)} and {run_name(run)} have other tasks, data or starting weights: compare runs of the"
-                " same benchmark."
+                f"{names} have other {differing}, so that a table would not compare them: take runs of one benchmark,"
+                " or give --out report.html, which shows each and says in what they differ."
             )
     tasks: list[str] = list(first["tasks"])
     if benchmark:
         check_comparable(first["protocol"])
     theirs, ours = [], []
-    for row in published.rows(benchmark, tasks) if benchmark is not None else []:
+    for row in published.all_rows(benchmark, tasks) if benchmark is not None else []:
         cells = row.last_row or [None] * len(tasks)
-        theirs.append(Row(row.method, cells, [row.transfer, row.avg, row.last], is_zero_shot=not row.learns))
+        theirs.append(
+            Row(row.method, cells, [row.transfer, row.avg, row.last], row.source, row.learns and not row.source)
+        )
     zero_shot: list[float] = first.get("zero_shot") or []
     if zero_shot:
         last = row_mean(first, zero_shot)
         # no Avg: the mean over rows would need the zero-shot accuracy on the classes seen after each task
         avg = None if first["protocol"].get("label_space") == "seen" else last
         label = "zero-shot, measured" if theirs else "zero-shot"
-        ours.append(Row(label, [*zero_shot], [zero_shot_transfer(first), avg, last], is_zero_shot=True))
+        ours.append(Row(label, [*zero_shot], [zero_shot_transfer(first), avg, last], competes=False))
     labels = _labels(runs, has_namesakes=bool(theirs))
     learned = [
-        Row(label, list(run["R"][-1]), [metrics_of(run)[name] for name in _METRICS])
+        Row(label, list(run["R"][-1]), [metrics_of(run)[name] for name in _METRICS], competes=run.get("learns", True))
         for label, run in zip(labels, runs, strict=True)
     ]
     title = "After the last task  (accuracy, %)" + (f", published on {benchmark} and measured" if theirs else "")
     return SideBySide(tasks, title, [section for section in (theirs, ours, learned) if section])
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """What two runs have in another way, as words; ``None`` if a table may compare them."""
+    if list(one["tasks"]) != list(other["tasks"]):
+        return "tasks, or the same in another order"
+    ours, theirs = one["protocol"], other["protocol"]
+    if ours["id"] == theirs["id"]:
+        return None
+    words = {"label_space": "label spaces", "shots": "shots", "fingerprints": "images", "weights": "starting weights"}
+    found = [word for key, word in words.items() if ours.get(key) != theirs.get(key)]
+    return " and ".join(found) or "class names, templates or test transforms"
 
 
 def _labels(runs: Sequence[Mapping[str, Any]], has_namesakes: bool) -> list[str]:
@@ -135,9 +157,10 @@ def check_comparable(protocol: Mapping[str, Any]) -> None:
 
 def terminal(comparison: SideBySide, width: int = 80) -> Group:
     """The table for a terminal of ``width`` columns: if it is too narrow for the tasks, the metrics alone."""
-    labels = [row.label for section in comparison.sections for row in section]
+    rows = [row for section in comparison.sections for row in section]
+    labels = {id(row): f"{row.label} *" if row.source else row.label for row in rows}
     count, metrics = len(comparison.tasks), comparison.heads[-len(_METRICS) :]
-    taken = max(map(cell_len, labels)) + sum(max(len(name), CELL) + 1 for name in metrics)
+    taken = max(map(cell_len, labels.values())) + sum(max(len(name), CELL) + 1 for name in metrics)
     room = width - taken
     first = 0 if room >= count * (CELL + 1) else count
     heads, explained = column_heads(comparison.tasks, room)
@@ -147,10 +170,11 @@ def terminal(comparison: SideBySide, width: int = 80) -> Group:
         table.add_column(Text(head), justify="right", no_wrap=True, min_width=CELL)
     for section in comparison.sections:
         for row in section:
-            usual = "dim" if row.is_zero_shot else ""
+            usual = "" if row.competes else "dim"
             cells = [Text(text, "bold green" if is_best else usual) for text, is_best in comparison.marked(row)]
-            table.add_row(Text(row.label), *cells[first:], end_section=row is section[-1])
+            table.add_row(Text(labels[id(row)]), *cells[first:], end_section=row is section[-1])
     lines: list[Any] = ["", Text(comparison.title, style="bold"), table]
+    lines += [Text(f"* {source}", style="dim") for source in dict.fromkeys(row.source for row in rows if row.source)]
     if explained and not first:
         lines.append(Text(explained, style="dim"))
     if first:
@@ -162,7 +186,7 @@ def terminal(comparison: SideBySide, width: int = 80) -> Group:
 def markdown(comparison: SideBySide) -> str:
     """The table in Markdown, the best of each column in bold."""
     rows = [
-        [escaped(row.label), *(f"**{text}**" if is_best else text for text, is_best in comparison.marked(row))]
+        [escaped(row.whole_label), *(f"**{text}**" if is_best else text for text, is_best in comparison.marked(row))]
         for section in comparison.sections
         for row in section
     ]
@@ -173,7 +197,7 @@ def latex_tabular(comparison: SideBySide) -> str:
     """The table in LaTeX with the package booktabs, the best of each column in bold."""
     sections = [
         [
-            [latex(row.label), *(rf"\textbf{{{text}}}" if is_best else latex(text) for text, is_best in marked)]
+            [latex(row.whole_label), *(rf"\textbf{{{text}}}" if is_best else latex(text) for text, is_best in marked)]
             for row in section
             for marked in [comparison.marked(row)]
         ]
@@ -190,5 +214,5 @@ def csv_text(comparison: SideBySide) -> str:
     for section in comparison.sections:
         for row in section:
             numbers = ("" if cell is None else f"{cell:.4f}" for cell in row.cells)
-            writer.writerow([no_formula(row.label), *numbers])
+            writer.writerow([no_formula(row.whole_label), *numbers])
     return buffer.getvalue().removesuffix("\n")

@@ -49,7 +49,7 @@ def test_a_task_with_one_class_has_no_confusions(tmp_path: Path) -> None:
         write_predictions(folder.predictions_csv(learned, 0), one)
     report = class_report("a", folder.path, {"tasks": ["A"], "R": [[100.0]], "zero_shot": [100.0]})
     assert not report.confusions and [row.end for row in report.classes] == [100.0]
-    assert classes_csv([report]).splitlines()[1].endswith("0.0")
+    assert classes_csv([report]).splitlines()[1].endswith(",100.0000,100.0000,0.0000")
 
 
 @pytest.fixture
@@ -93,6 +93,20 @@ def test_a_damaged_file_is_told(text: str, tmp_path: Path) -> None:
         read_predictions(tmp_path / "x.csv")
 
 
+def test_lines_out_of_place_are_told(run: ReportedRun) -> None:
+    file = RunFolder.at(run.folder).predictions_csv(2, 0)
+    head, *lines = file.read_text().splitlines()
+    file.write_text("\n".join([head, *lines[::-1]]))
+    with pytest.raises(InputError, match=r"task01.csv is damaged"):
+        class_report(run.label, run.folder, run.results)
+    swapped = predictions(MODELS[2])._replace(
+        labels=np.array(LABELS[::-1]), classes=predictions(MODELS[2]).classes[::-1]
+    )
+    write_predictions(file, swapped)  # the accuracy is the same
+    with pytest.raises(InputError, match=r"after00/task01.csv and .*after02/task01.csv have other images or labels"):
+        class_report(run.label, run.folder, run.results)
+
+
 def test_what_was_forgotten(run: ReportedRun) -> None:
     assert forgotten(predictions(MODELS[1]), predictions(MODELS[2])) == [0, 2, 4, 5, 7]
     report = class_report(run.label, run.folder, run.results)
@@ -128,7 +142,9 @@ def test_names_are_texts_in_each_format(run: ReportedRun) -> None:
 
 def test_the_section_of_the_page(run: ReportedRun) -> None:
     section = classes_section([run, ReportedRun("other", run.folder.parent / "other", run.results)])
-    assert section is not None and section.title
+    assert section is not None and section.note.endswith(
+        "Runs without predictions, or with files of some rows alone: other."
+    )
     counts, *names = [part for part in section.parts if isinstance(part, Cells)]
     assert counts.heads == ["Run", HOSTILE[0], "all"] and [row[1:] for row in counts.rows] == [["5 of 8", "5 of 8"]]
     assert [row[0] for row in names[0].rows].count("=cmd()") == 2, "of two tasks"

@@ -54,8 +54,14 @@ def test_many_tasks_leave_the_metrics_alone() -> None:
 
 
 def test_runs_of_other_benchmarks_are_not_compared() -> None:
-    with pytest.raises(InputError, match="compare runs of the same benchmark"):
-        rendered(run("GIFT", 70.0), run("Finetune", 70.0, protocol={"id": "other"}))
+    with pytest.raises(InputError, match=r"a and b have other class names.* take runs of one benchmark"):
+        rendered(run("GIFT", 70.0, folder="a"), run("Finetune", 70.0, folder="b", protocol={"id": "other"}))
+
+
+def test_runs_with_other_tasks_are_not_compared() -> None:
+    other = run("GIFT", 70.0, tasks=["Counting", "Textures", "Shapes"], folder="b")
+    with pytest.raises(InputError, match="a and b have other tasks, or the same in another order"):
+        rendered(run("GIFT", 70.0, folder="a"), other)
 
 
 @pytest.mark.parametrize(
@@ -171,10 +177,13 @@ def test_a_run_beside_the_published_rows_byte_for_byte() -> None:
         "MoE-Adapter             68.9  76.7  85.0\n"
         "GIFT                    69.3  77.3  86.0\n"
         "GIFT w/o AWC            68.9  76.6  85.0\n"
+        "ConDU (FT) *            70.8  78.8  87.1\n"
+        "ConDU (LoRA) *          70.3  78.3  86.2\n"
         "\n"
         "zero-shot, measured     65.0  65.0  65.0\n"
         "\n"
         "GIFT, seed 0            68.1  75.4  83.6\n"
+        "* third-party summary, unverified\n"
         "Each task: in a terminal of 106 columns, or with --format markdown."
     )
 
@@ -191,6 +200,7 @@ def test_each_task_where_a_matrix_is_published(order: str) -> None:
 def test_the_best_is_never_what_learned_nothing() -> None:
     lines = markdown(side_by_side([mtil("I")], "mtil_order_1")).splitlines()
     assert "| Zero-shot |" in lines[2] and "**" not in lines[2]
+    assert "| ConDU (FT) (third-party summary, unverified) |" in lines[13] and "**" not in lines[13]
     assert "| **69.3** | **77.3** | **86.0** |" in next(line for line in lines if line.startswith("| GIFT |"))
 
 
@@ -232,7 +242,7 @@ def test_the_command_prints_a_table_to_paste(
     assert main(["report", str(tmp_path), "--published", "mtil_order_1", "--format", name]) == 0
     out = capsys.readouterr().out
     assert out.startswith(begin) and "[/" not in out
-    assert len(out.splitlines()) == 15 + (6 if name == "latex" else 0)  # no line is wrapped
+    assert len(out.splitlines()) == 17 + (6 if name == "latex" else 0)  # no line is wrapped
 
 
 def test_zero_shot_among_classes_seen_is_that_of_all_images() -> None:

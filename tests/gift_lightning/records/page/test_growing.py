@@ -47,7 +47,7 @@ def test_the_page_grows_with_a_run_that_lasts(tmp_path: Path, monkeypatch: pytes
         Finetune(clip=MINI, warmup_steps=0), sequence
     )
     final = folder.page.read_text(encoding="utf-8")
-    assert "1 run, after task 1 of 2" in wait.page and ">1 run<" in final
+    assert ">after task 1 of 2<" in wait.page and ">1 run<" in final
     assert [len(re.findall(r'class=" framed"|class="high framed"', text)) for text in (wait.page, final)] == [1, 2]
     assert str(tmp_path) not in final
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from gift_lightning.errors import InputError
 from gift_lightning.records.page.comparison import comparison, tasks
 from gift_lightning.records.page.course import costs, curve, drawn_tasks, replayed
+from gift_lightning.records.page.differences import differing
 from gift_lightning.records.page.groups import interval, spread
 from gift_lightning.records.page.pictures import write_pictures
 from gift_lightning.records.page.scatter import scatter
@@ -99,7 +101,8 @@ def test_published_triplets_are_printed_as_published(tmp_path: Path) -> None:
     run = write_run(tmp_path / "zscl", "ZSCL", 0, published.tasks, R=published.R)
     theirs = [*rows("mtil_order_1", published.tasks), *further_rows("mtil_order_1")]
     text = page([run], theirs)
-    table = tables(text)[0]
+    warned, table = tables(text)[:2]
+    assert "published results are those of ViT-B-16" in text and list(warned) == ["zscl (x)"]
     for row in theirs:
         cells = table[row.method + " third-party summary, unverified" * row.method.startswith("ConDU")]
         assert [cell.split()[0] for cell in cells[:3]] == [f"{n:.1f}" for n in (row.transfer, row.avg, row.last)]
@@ -111,6 +114,14 @@ def test_runs_that_may_not_be_compared_are_shown_with_a_warning(tmp_path: Path) 
     two = write_run(tmp_path / "two", "GIFT", 1, ["A", "B"], protocol={"id": "two", "label_space": "seen"})
     assert 'class="warning"' not in page([one])
     assert tables(page([one, two]))[0]["label space"] == ["two"]
+
+
+def test_the_steps_of_a_run_that_learns_nothing_are_no_difference(tmp_path: Path) -> None:
+    one, two = (write_run(tmp_path / name, name, 0, ["A", "B"], learns=name == "GIFT") for name in ("GIFT", "ZeroShot"))
+    other = replace(two, settings={**(two.settings or {}), "data.steps": "20"})
+    assert differing([one, other]) == differing([other, one]) == []
+    learned = replace(other, results={**other.results, "learns": True})
+    assert differing([one, learned]) == [["steps of each task", "ZeroShot"]]
 
 
 def test_forty_runs_are_less_than_3_mb(tmp_path: Path) -> None:
