@@ -82,7 +82,7 @@ def reason(path: Path, error: OSError) -> str:
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """The sentence for a file or folder that the system refuses to write."""
-    again = advice("give the same command again (fit with --ckpt_path last)", "resume the run, or call again")
+    again = advice("give the same command again", "call again")
     return InputError(
         f"{path} cannot be written: {reason(path, error)}. Earlier files are whole: after a remedy, {again}."
     )
@@ -267,8 +267,12 @@ def _indented(value: Any, newline: str) -> str:
     return f"{opened}{inner}{f',{inner}'.join(texts)}{newline}{closed}"
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, remedy: str = "restore it or delete it") -> Any:
     """The content of a JSON file.
+
+    Args:
+        path: the file.
+        remedy: against content that is no JSON, as the end of a sentence.
 
     Raises:
         InputError: the file is missing, cannot be read, or is not JSON.
@@ -281,6 +285,6 @@ def read_json(path: str | Path) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except RecursionError:
-        raise InputError(f"{path} is not valid JSON (nested too deeply): restore it or delete it.") from None
+        raise InputError(f"{path} is not valid JSON (nested too deeply): {remedy}.") from None
     except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): restore it or delete it.") from None
+        raise InputError(f"{path} is not valid JSON ({error}): {remedy}.") from None

@@ -54,6 +54,8 @@ def main(argv: Sequence[str]) -> None:
     out = None if options.out is None else path_of(options.out)
     if options.format == "png" and (out is None or out.suffix == ".html"):
         raise InputError("--format png writes pictures: give their folder too, as in --out pictures.")
+    if options.format == "png" and out is not None and out.suffix:
+        raise InputError(f"--out {out} names a file, and png writes several: give a folder, as in --out pictures.")
     if options.format == "terminal" and out is not None and out.suffix != ".html":
         raise InputError(f"--out {out} is no page: give a name that ends in .html, or add --format png.")
     if options.format in _TEXTS and out is not None:
@@ -165,6 +167,8 @@ def _labels(folders: Sequence[Path], found: Sequence[dict[str, Any]]) -> list[st
 def _settings(folders: Sequence[Path]) -> list[dict[str, str] | None]:
     """The settings that decide which runs are seeds of one method; ``None`` of a run without ``config.yaml``."""
     if len(folders) == 1:
+        if (run := RunFolder.at(folders[0])).config.is_file():
+            run.read_config()  # a damaged one is told
         return [None]
     # PyTorch and the classes of the configs take seconds to import, and a single run has none to be compared with
     from gift_lightning.runs.same_run import method_settings

@@ -196,7 +196,9 @@ class RunFolder:
         """
         if not os.path.exists(self.results):
             return None
-        results: dict[str, Any] = read_json(self.results)
+        again = advice("go on with fit and --ckpt_path last", "call fit again")
+        remedy = f"delete it and {again}, which writes it anew" if self.latest_checkpoint else _ANEW
+        results: dict[str, Any] = read_json(self.results, f"restore it, or {remedy}")
         version = results.get("schema", SCHEMA) if isinstance(results, dict) else SCHEMA
         if isinstance(version, int) and version > SCHEMA:
             raise InputError(
@@ -205,8 +207,6 @@ class RunFolder:
             )
         fault = fault_in(results)
         if fault:
-            again = advice("go on with fit and --ckpt_path last", "call fit again")
-            remedy = f"delete it and {again}, which writes it anew" if self.latest_checkpoint else _ANEW
             raise InputError(f"{self.results} is damaged ({fault}): restore it, or {remedy}.")
         return completed(results)
 

@@ -68,7 +68,9 @@ def feature_map(
         report(f"Features of {len(shown)} images under model {number} of {len(models)}: {name}")
         put()
         features.append(torch.cat([_encoded(clip, shard) for shard in shards]))
-    points = f"{len(shown) * len(models)} points, {len(shown)} images under {len(models)} models"
+    points = (
+        f"{len(shown) * len(models)} points, {len(shown)} images under {len(models)} model{'s' * (len(models) > 1)}"
+    )
     report(f"{PROJECTIONS[projection]} of {points}")
     return FeatureMap([*models], sequence.names, shown, projected(torch.stack(features).numpy(), projection))
 

@@ -4,7 +4,7 @@ import json
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import altair
@@ -74,7 +74,7 @@ def ablation_pictures(runs: Sequence[ReportedRun], width: int) -> list[Any]:
     """The charts of each setting side by side, ``width`` pixels each, with the legend that a picture needs."""
     pictures = []
     for sweep in _sweeps(runs):
-        legend = altair.Legend(**_LEGEND) if len(sweep.keys) > 1 else None
+        legend = altair.Legend(**_LEGEND)
         charts = [_chart(sweep, m, legend).properties(width=width, height=200, title=m) for m in sweep.metrics]
         pictures.append(altair.concat(*charts, columns=len(charts), bounds="flush", spacing=70))
     return pictures
@@ -171,7 +171,7 @@ def _chart(sweep: _Sweep, metric: str, legend: altair.Legend | None = None) -> A
     values = sorted({point["setting"] for point in points})
     is_wide = values[0] > 0 and values[-1] >= 8 * values[0]
     ticks = altair.Axis(values=values, grid=False, labelExpr="datum.value", labelOverlap=True)
-    x = altair.X("setting:Q", title=sweep.setting, axis=ticks)
+    x = altair.X("setting:Q", title=f"{sweep.setting} (log scale)" if is_wide else sweep.setting, axis=ticks)
     x = x.scale(type="log", nice=False, padding=16) if is_wide else x.scale(zero=False, nice=False, padding=16)
     scale = altair.Scale(zero=False, padding=8)
     y = altair.Y("mean:Q", title="accuracy (%)", scale=scale, axis=altair.Axis(tickCount=5))
@@ -199,9 +199,16 @@ def _table(sweep: _Sweep) -> Cells:
     for line, value in dict.fromkeys((point["line"], point["setting"]) for point in sweep.points):
         found = {p["metric"]: p for p in sweep.points if (p["line"], p["setting"]) == (line, value)}
         cells = [_cell(found[metric]) if metric in found else NO_NUMBER for metric in METRICS]
-        rows.append([line, f"{value:.12g}", *cells, next(iter(found.values()))["seeds"]])
+        rows.append([line, f"{value:.12g}", *cells, _seeds(found.values())])
         dots.append(colours[line])
-    return Cells(["Runs", sweep.setting, *METRICS, "Seeds"], rows, colours=dots)
+    other = len({point["seeds"] for point in sweep.points}) > 1
+    caption = "The points are of different seeds, so that a part of the differences may be chance." if other else ""
+    return Cells(["Runs", sweep.setting, *METRICS, "Seeds"], rows, caption, colours=dots)
+
+
+def _seeds(points: Iterable[Mapping[str, Any]]) -> str:
+    point = max(points, key=lambda point: int(point["runs"]))
+    return f"{point['runs']} (seed{'s' * (point['runs'] > 1)} {point['seeds']})"
 
 
 def _cell(point: Mapping[str, Any]) -> str:

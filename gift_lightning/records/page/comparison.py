@@ -32,13 +32,18 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
         bests = best if row.competes else [""] * len(METRICS)
         cells = [_with_difference(*cell) for cell in zip(row.metrics, bests, others, strict=True)]
         table.append([_name(row), *cells, [(row.origin, "soft")]])
-    note = "Accuracy in percent; of several seeds the mean ± standard deviation, and the 95 % interval of the mean"
-    note += " (Student's t from 3 seeds, bootstrap from 10)."
+    note = "Accuracy in percent."
+    if any(len(values) > 1 for row in found for values in row.metrics):
+        note += " Of several seeds the mean ± standard deviation, and the 95 % interval of the mean (Student's t from 3"
+        note += " seeds, bootstrap from 10)."
     note += " In bold: the best, among methods that learn, of finished runs and verified numbers." if any(best) else ""
     note += f" In colour: the difference to {base_name}, of the printed numbers." if base_name else ""
     note += " Measured numbers: `metrics` and `zero_shot` in the `results.json` of each run."
     note += " Published ones: `tables.json` and `further.json` in `gift_lightning/records/published`." if theirs else ""
-    caption = "Transfer against Last: above and to the right is better. Hollow marks are published, full ones measured."
+    caption = "Transfer against Last: above and to the right is better."
+    caption += (
+        " Hollow marks are published, full ones measured; in a narrow window, these have no names." if theirs else ""
+    )
     caption += " A name without room is left out; point at its mark."
     if missing := without_point(runs):
         caption += f" Without a Transfer there is no mark: {', '.join(missing)}."
@@ -53,7 +58,8 @@ def tasks(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> Section:
     """Accuracy on each task after the last one, for each method."""
     names: list[str] = list(dict.fromkeys(task for run in runs for task in run.results["tasks"]))
     found = [row for row in rows(runs, theirs) if row.tasks]
-    best = _best([[row.tasks.get(name, []) for name in names] for row in found if row.competes], len(names))
+    alike = len({row.sequence for row in found}) == 1
+    best = _best([[row.tasks.get(name, []) for name in names] for row in found if alike and row.competes], len(names))
     unfinished = any(not run.results["complete"] for run in runs)
     table = []
     for row in found:
@@ -61,6 +67,8 @@ def tasks(runs: Sequence[ReportedRun], theirs: Sequence[Published]) -> Section:
         bests = best if row.competes else [""] * len(names)
         table.append([_name(row), *map(_marked, cells, bests)])
     note = "Accuracy in percent on each task: last row of `R`, or `zero_shot`, in `results.json`."
+    note += " In bold: the best, as above." if any(best) else ""
+    note += " Methods of which no matrix is published are left out." if theirs else ""
     note += " An unfinished run has that after the last task so far." if unfinished else ""
     note += " Published ones: last rows of `mtil_order_*.csv` in `gift_lightning/records/published`." if theirs else ""
     return Section("Each task at the end", note, [Cells(["Method", *names], table, colours=_colours(found))])
@@ -75,9 +83,12 @@ def _bases(found: Sequence[Row], baseline: str | None) -> tuple[list[Row | None]
     if not unchanged:
         return [None] * len(found), ""
     models = {(row.sequence, row.start): row for row in reversed(unchanged)}
-    if unchanged[0].is_published or len(models) == 1:
+    if len(models) == 1:
         base = unchanged[0]
         return [base if row.sequence == base.sequence else None for row in found], base.label
+    if unchanged[0].is_published:  # with a measured row beside it
+        bases = [unchanged[0] if row.is_published else models.get((row.sequence, row.start)) for row in found]
+        return bases, "Zero-shot of the same model"
     return [models.get((row.sequence, row.start)) for row in found], "the same model before learning"
 
 

@@ -1,5 +1,6 @@
 """The sections that follow a run: accuracy after each task, the matrix, losses, cost, replayed images."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -94,7 +95,7 @@ def curve(runs: Sequence[ReportedRun], task: str, legend: altair.Legend | None =
     return _with_rules([*learned], drawn)
 
 
-def _with_rules(places: Sequence[int], lines: altair.Chart) -> Any:
+def _with_rules(places: Sequence[int], lines: Any) -> Any:
     """Lines in front of dotted vertical ones."""
     data = altair.Data(values=[{"place": place} for place in places])
     rules = altair.Chart(data).mark_rule(strokeDash=[2, 3], color=GREY).encode(x=altair.X("place:Q"))
@@ -172,10 +173,17 @@ def losses(runs: Sequence[ReportedRun]) -> Section | None:
                     tooltip=["part:N", "step:Q", altair.Tooltip("value:Q", format=".4g")],
                 )
             )
+            alone = Counter(point["part"] for point in points)
+            if singles := [point for point in points if alone[point["part"]] == 1]:  # a line of one point is no line
+                dots = altair.Chart(altair.Data(values=singles)).mark_point(filled=True, size=40, opacity=1)
+                dots = dots.encode(x="step:Q", y="value:Q", color=altair.Color("part:N", scale=scale, legend=None))
+                lines = altair.layer(dots, lines)
             chart = _with_rules(read.ends, lines).properties(width="container", height=200)
             parts.append(Chart(chart, title=title_of(run), legend=entries))
-    note = "Of the first run of each method; dotted lines are the ends of tasks. Columns `loss/…` and `cl/task` of"
-    note += f" `metrics.csv`, at most {_POINTS} points of each." + first_of(_CURVES, len(groups), "methods")
+    note = "Of the first run of each method and setting; dotted lines are the ends of tasks. Columns"
+    note += f" `loss/…` and `cl/task` of `metrics.csv`, at most {_POINTS} points of each." + first_of(
+        _CURVES, len(groups), "methods"
+    )
     return Section("Parts of the loss", note, [Grid(parts, width=420, shown=6)]) if parts else None
 
 
@@ -205,10 +213,7 @@ def costs(runs: Sequence[ReportedRun]) -> Section:
         megabytes = NO_NUMBER if memory is None else f"{memory / 1e6:,.0f}"
         times = [NO_NUMBER if value is None else f"{value:,.1f}" for value in seconds]
         rows.append([title_of(run), *times, megabytes, *numbers])
-    note = (
-        "`cost` in `results.json`. Seconds are sums over tasks, memory is the peak. Both are measured: a run that was"
-    )
-    note += " killed and resumed has other ones, and everything else on this page the same."
+    note = "`cost` in `results.json`. Seconds are sums over tasks, memory is the peak; both differ from run to run."
     note += " Replay is the drawing of images: those that were there already, of an earlier run, cost no time."
     note += f" {NO_NUMBER}: not measured." * any(NO_NUMBER in row for row in rows)
     caption = (

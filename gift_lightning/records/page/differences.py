@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gift_lightning.records import published
+from gift_lightning.records.logged import logged
 from gift_lightning.records.page.groups import copies, data_of, grouped
 from gift_lightning.records.page.section import Cells, ReportedRun, Section
 from gift_lightning.records.published import Published
@@ -62,10 +63,19 @@ def warnings(runs: Sequence[ReportedRun], theirs: Sequence[Published] = ()) -> S
     if theirs and (others := other_clips(runs)):
         notes.append(f"The published results are those of {published.CLIP}: other models stand beside them here.")
         parts.append(Cells(["Runs with another CLIP"], [[other] for other in others]))
+    if short := [run.label for run in runs if _is_short(run)]:
+        notes.append("`metrics.csv` of a run has fewer tasks than its `results.json`: it is cut, or of another run,")
+        notes.append("and the losses below are those of a part of the run.")
+        parts.append(Cells(["Runs with a metrics.csv that is cut"], [[label] for label in short]))
     if pairs := [[run.label, earlier.label] for run, earlier in copies(runs)]:
         notes.append("A run with the settings and the `seed` of another one is no further seed: it has its own row.")
         parts.append(Cells(["Run", "has the seed of"], pairs))
     return Section("Warnings", " ".join(notes), parts) if parts else None
+
+
+def _is_short(run: ReportedRun) -> bool:
+    """Whether ``metrics.csv`` lacks the ends of tasks that ``results.json`` has."""
+    return (run.folder / "metrics.csv").is_file() and len(logged(run.folder).ends) < len(run.results["R"])
 
 
 def _setting(run: ReportedRun, key: str) -> str | None:

@@ -40,6 +40,7 @@ def look(ink: str, soft: str, line: str) -> dict[str, Any]:
         "domainColor": line,
         "tickColor": line,
         "labelLimit": 0,
+        "labelFlush": False,
         "titlePadding": 8,
     }
     return {

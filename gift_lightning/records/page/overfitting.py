@@ -1,13 +1,15 @@
 """Overfitting of distillation: its loss on replayed pairs and on held-out pairs of the same generator, over steps."""
 
 import bisect
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import altair
 
 from gift_lightning.records.logged import HELD_OUT, REPLAYED, Logged, logged
-from gift_lightning.records.page.groups import COLOURS, GREY, mean
+from gift_lightning.records.page.groups import COLOURS, GREY, grouped, keys, mean
 from gift_lightning.records.page.section import Cells, Chart, Key, ReportedRun, Section, first_of
 from gift_lightning.records.page.thinned import thinned
 from gift_lightning.records.report.words import NO_NUMBER
@@ -21,6 +23,7 @@ class _Measured(NamedTuple):
     """A run with both losses in its ``metrics.csv``."""
 
     label: str
+    colour: str
     tasks: Sequence[str]
     logged: Logged
 
@@ -61,7 +64,13 @@ def overfitting_picture(runs: Sequence[ReportedRun], width: int) -> Any:
 
 
 def _measured(runs: Sequence[ReportedRun]) -> list[_Measured]:
-    read = [_Measured(run.label, run.results["tasks"], logged(run.folder)) for run in runs]
+    # the colour of its method; of a further seed, one that no method has
+    of_first = {group.runs[0].label: key.colour for group, key in zip(grouped(runs), keys(runs), strict=True)}
+    free = itertools.cycle([colour for colour in COLOURS if colour not in of_first.values()] or COLOURS)
+    read = [
+        _Measured(run.label, of_first.get(run.label) or next(free), run.results["tasks"], logged(run.folder))
+        for run in runs
+    ]
     return [run for run in read if all(run.logged.losses.get(column) for column in _KINDS)]
 
 
@@ -88,12 +97,14 @@ def _points(runs: Sequence[_Measured]) -> list[dict[str, Any]]:
             for step, loss in sorted((step, loss) for step, loss in kept if loss is not None):
                 task = run.tasks[min(bisect.bisect_left(run.logged.ends, step), len(run.tasks) - 1)]
                 value = float(f"{loss:.5g}")
-                points.append({"run": run.label, "kind": kind, "task": task, "step": step, "loss": value})
+                points.append(
+                    {"run": run.label, "colour": run.colour, "kind": kind, "task": task, "step": step, "loss": value}
+                )
     return points
 
 
 def _colours(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return dict(zip(dict.fromkeys(point["run"] for point in points), COLOURS, strict=False))
+    return {point["run"]: point["colour"] for point in points}
 
 
 def _chart(
@@ -114,8 +125,14 @@ def _chart(
             tooltip=["run:N", "kind:N", "task:N", "step:Q", altair.Tooltip("loss:Q", format=".3g")],
         )
     )
+    # a line of one measurement is no line
+    alone = Counter((point["run"], point["kind"], point["task"]) for point in points)
+    singles = [dict(point) for point in points if alone[point["run"], point["kind"], point["task"]] == 1]
+    dots = altair.Chart(altair.Data(values=singles)).mark_point(filled=True, size=40, opacity=1)
+    dots = dots.encode(x="step:Q", y="loss:Q", color=altair.Color("run:N", scale=colours, legend=legend))
+    drawn = [dots, lines] if singles else [lines]
     if not spans:
-        return altair.layer(lines)
+        return altair.layer(*drawn)
     ends = altair.Chart(altair.Data(values=[dict(span) for span in spans[:-1]]))
     rules = ends.mark_rule(strokeDash=[2, 3], color=GREY).encode(x="end:Q")
     middles = [{"task": span["task"], "middle": (span["start"] + span["end"]) / 2} for span in spans]
@@ -123,7 +140,7 @@ def _chart(
     fits = altair.ExprRef(f"width / {len(spans)} > {7 * longest} ? 1 : 0")  # names that fit side by side, or none
     names = altair.Chart(altair.Data(values=middles)).mark_text(color=GREY, baseline="bottom", opacity=fits)
     named = names.encode(x="middle:Q", y=altair.value(-6), text="task:N")
-    return altair.layer(rules, named, lines)
+    return altair.layer(rules, named, *drawn)
 
 
 def _table(runs: Sequence[_Measured]) -> Cells:

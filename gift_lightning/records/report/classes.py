@@ -133,7 +133,9 @@ def _classes(task: str, models: Sequence[Predictions]) -> Iterator[ClassAccuracy
         shares.append(share)
     counts = labels.bincount(minlength=len(numbers)).tolist()
     for index, number in enumerate(numbers):
-        yield ClassAccuracy(task, now.names[number], counts[index], *(100 * float(each[index]) for each in shares))
+        count = counts[index]
+        exact = [100 * round(float(each[index]) * count) / count for each in shares]  # torchmetrics has float32
+        yield ClassAccuracy(task, now.names[number], count, *exact)
 
 
 def _confusions(task: str, now: Predictions) -> Iterator[Confusion]:

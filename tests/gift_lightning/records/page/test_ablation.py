@@ -42,8 +42,8 @@ def test_the_lines_have_mean_and_spread_over_seeds(tmp_path: Path) -> None:
     runs = [a_run(tmp_path, 1800, last=85), a_run(tmp_path, 200, 0, 76), a_run(tmp_path, 200, 1, 80)]
     points, table = parts(ablations(runs))
     assert table.heads[1] == "data.replay.images_per_task"
-    assert table.rows[0] == ["GIFT", "200", "60.0 ± 0.0", "76.5 ± 1.4", "78.0 ± 2.8", "0, 1"]
-    assert table.rows[1] == ["GIFT", "1800", "60.0", "80.0", "85.0", "0"]
+    assert table.rows[0] == ["GIFT", "200", "60.0 ± 0.0", "76.5 ± 1.4", "78.0 ± 2.8", "2 (seeds 0, 1)"]
+    assert table.rows[1] == ["GIFT", "1800", "60.0", "80.0", "85.0", "1 (seed 0)"]
     last = points["Last"]
     assert [(point["setting"], point["mean"]) for point in last] == [(200, 78.0), (1800, 85.0)]
     assert last[1]["low"] == last[1]["high"]
@@ -105,7 +105,7 @@ def test_runs_of_other_settings_of_the_trainer_are_no_seeds(tmp_path: Path, othe
 
 def test_a_copy_is_no_further_seed(tmp_path: Path) -> None:
     _, table = parts(ablations([a_run(tmp_path, images) for images in (200, 200, 600)]))
-    assert [(row[1], row[5]) for row in table.rows] == [("200", "0"), ("600", "0")]
+    assert [(row[1], row[5]) for row in table.rows] == [("200", "1 (seed 0)"), ("600", "1 (seed 0)")]
 
 
 def test_many_lines_are_told_apart_by_colour_and_pattern(tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ def write_run(folder: Path, method: str, seed: int, tasks: Sequence[str], **more
     arguments = {"clip": {"name": "x"}}
     config: dict[str, Any] = {"trainer": {}, **settings, "model": {"class_path": method, "init_args": arguments}}
     (folder / "config.yaml").write_text(json.dumps(config))
-    logged = "".join(f"{step},{1 / (step + 1)},{2.0}\n" for step in range(500))
-    (folder / "metrics.csv").write_text(f"step,loss/task,loss/distillation\n{logged}")
+    logged = "".join(f"{step},{1 / (step + 1)},{2.0},\n" for step in range(500))
+    logged += "".join(f"500,,,{task}\n" for task in range(len(results["R"]) + 1))
+    (folder / "metrics.csv").write_text(f"step,loss/task,loss/distillation,cl/task\n{logged}")
     Image.new("RGB", (1200, 600), "teal").save(folder / "replay.png")
     return ReportedRun(folder.name, folder, results, method_settings(config))
 
@@ -106,7 +107,8 @@ def test_published_triplets_are_printed_as_published(tmp_path: Path) -> None:
     for row in theirs:
         cells = table[row.method + " third-party summary, unverified" * row.method.startswith("ConDU")]
         assert [cell.split()[0] for cell in cells[:3]] == [f"{n:.1f}" for n in (row.transfer, row.avg, row.last)]
-    assert table["ZSCL, measured"][0].split() == table["ZSCL"][0].split() == ["68.1", "-1.3"]  # as in its paper
+    assert table["ZSCL"][0].split() == ["68.1", "-1.3"], "as in its paper"
+    assert table["ZSCL, measured"][0].split() == ["68.1", "+18.1"], "to its own model before learning"
 
 
 def test_runs_that_may_not_be_compared_are_shown_with_a_warning(tmp_path: Path) -> None:
@@ -122,6 +124,14 @@ def test_the_steps_of_a_run_that_learns_nothing_are_no_difference(tmp_path: Path
     assert differing([one, other]) == differing([other, one]) == []
     learned = replace(other, results={**other.results, "learns": True})
     assert differing([one, learned]) == [["steps of each task", "ZeroShot"]]
+
+
+def test_a_metrics_csv_that_is_cut_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a run", "GIFT", 0, ["A", "B"])
+    assert 'class="warning"' not in page([run])
+    for kept in (100, 0):
+        (run.folder / "metrics.csv").write_text((run.folder / "metrics.csv").read_text()[:kept])
+        assert "a run" in tables(page([run]))[0] and "has fewer tasks than its" in page([run])
 
 
 def test_forty_runs_are_less_than_3_mb(tmp_path: Path) -> None:
