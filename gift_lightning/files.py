@@ -75,7 +75,7 @@ def reason(path: Path, error: OSError) -> str:
     """The reason for which the system refuses to write a file or folder, as a clause."""
     if isinstance(error, FileExistsError | NotADirectoryError):  # "File exists" would not say which one
         for parent in path.parents:
-            if parent.is_file():
+            if os.path.isfile(parent):
                 return f"{parent} is a file, not a folder"
     return error.strerror or str(error)
 

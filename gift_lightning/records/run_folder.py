@@ -237,8 +237,8 @@ class RunFolder:
         results = self.read_results()
         if results is not None:
             return results
-        if not self.path.is_dir():
-            what = "is a file" if self.path.exists() else "does not exist"
+        if not os.path.isdir(self.path):  # pathlib raises an error for a name that is too long
+            what = "is a file" if os.path.exists(self.path) else "does not exist"
             raise InputError(f"{self.path} {what}: name the folder of a run, as runs/quickstart.")
         inner = sorted(file.parent for file in self.path.glob("*/results.json"))
         hint = f", as {inner[0]}" if inner else ""

@@ -164,7 +164,7 @@ def test_a_folder_that_is_no_run_is_neither_loaded_nor_exported(files: Path, ref
         "~nobody_of_this_name/run",
     ):
         status, _, err = call("export", "--run", str(folder), "--out", out)
-        expected = "does not exist" if str(folder).startswith("~") else "holds no run: name the folder with its results"
+        expected = "does not exist" if str(folder).startswith("~") else ": name the folder"
         assert_one_sentence(status, err, expected)
         with pytest.raises(InputError, match=expected):
             gift_lightning.load(folder)
