@@ -25,7 +25,8 @@ class AccuracyMatrix(TaskCallback):
 
     Accuracies are ratios of integer counts, summed over ranks by one all-reduce, of test sets that are neither padded
     nor truncated. Prediction is the method's: ``method.evaluate(task, shard)`` gives the logits. The shards come
-    from ``datamodules.evaluation``.
+    from ``datamodules.evaluation``. Where the sequence holds out images for validation, a second matrix is filled
+    with the accuracies on these, in the same way.
 
     Args:
         folder: of the run, which with ``predictions`` gets those of each row; ``None`` writes nothing.
@@ -33,38 +34,51 @@ class AccuracyMatrix(TaskCallback):
     Attributes:
         rows: ``R`` so far, one list of percentages for each finished task.
         zero_shot: the row of the starting weights.
-        seconds: how long the latest row took.
+        validation_rows: as ``rows``, on the images held out; a task without any has no accuracy; empty without any.
+        validation_zero_shot: as ``zero_shot``.
+        seconds: how long the latest rows took.
     """
 
     def __init__(self, folder: RunFolder | None = None) -> None:
         self.folder = folder if folder is not None and folder.predictions else None
         self.rows: list[list[float | None]] = []
         self.zero_shot: list[float | None] | None = None
+        self.validation_rows: list[list[float | None]] = []
+        self.validation_zero_shot: list[float | None] | None = None
         self.seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        # as one tensor: a checkpoint takes long to write so many numbers one by one
-        rows = np.array(self.rows, dtype=np.float64)  # None becomes NaN
-        return {"rows": torch.from_numpy(rows), "zero_shot": self.zero_shot}
+        state: dict[str, Any] = {"rows": _packed(self.rows), "zero_shot": self.zero_shot}
+        if self.validation_zero_shot is not None:
+            state["validation_rows"] = _packed(self.validation_rows)
+            state["validation_zero_shot"] = self.validation_zero_shot
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        rows, self.zero_shot = state_dict["rows"], state_dict["zero_shot"]
-        if isinstance(rows, torch.Tensor):  # an earlier version wrote lists
-            rows = [[None if value != value else value for value in row] for row in rows.tolist()]
-        self.rows = rows
+        self.rows, self.zero_shot = _unpacked(state_dict["rows"]), state_dict["zero_shot"]
+        self.validation_rows = _unpacked(state_dict.get("validation_rows", []))
+        self.validation_zero_shot = state_dict.get("validation_zero_shot")
 
     def on_sequence_start(self, trainer: Trainer, method: Method) -> None:
+        began = time.perf_counter()
         self.zero_shot = self.evaluate(trainer, method, learned=0)
+        if sequence_of(trainer).training_images.validates:
+            self.validation_zero_shot = self.evaluate(trainer, method, learned=0, validation=True)
+        self.seconds = time.perf_counter() - began
 
     def on_task_evaluate(self, trainer: Trainer, method: Method, task: int) -> None:
         if len(self.rows) != task:
             raise RuntimeError(f"The accuracy matrix has {len(self.rows)} rows at the end of task {task}.")
-        same = method.learning == "none" and sequence_of(trainer).label_space != "seen"
+        began, sequence = time.perf_counter(), sequence_of(trainer)
+        same = method.learning == "none" and sequence.label_space != "seen"
         if same and self.folder is None and self.zero_shot is not None:
-            self.seconds = 0.0
             self.rows.append(self.zero_shot)
         else:  # with predictions each row has files
             self.rows.append(self.evaluate(trainer, method, learned=task + 1))
+        if sequence.training_images.validates:
+            held = self.validation_zero_shot if same else None
+            self.validation_rows.append(held or self.evaluate(trainer, method, learned=task + 1, validation=True))
+        self.seconds = time.perf_counter() - began
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The row of ``test``. Lightning hands over one task at a time, but a row is evaluated as a whole."""
@@ -75,42 +89,46 @@ class AccuracyMatrix(TaskCallback):
         pl_module.log_dict({f"test/{name}": value for name, value in named if value is not None})
 
     @torch.no_grad()
-    def evaluate(self, trainer: Trainer, method: Method, learned: int) -> list[float | None]:
+    def evaluate(self, trainer: Trainer, method: Method, learned: int, validation: bool = False) -> list[float | None]:
         """Accuracy in percent on every task, of the method in its present state; mode and gradients stay untouched.
 
         Args:
             trainer: of the run.
             method: which predicts.
             learned: number of tasks that count as learned.
+            validation: on the images held out, instead of the test images.
         """
-        sequence, began = sequence_of(trainer), time.perf_counter()
+        sequence = sequence_of(trainer)
+        sets = [
+            sequence.training_images.to_validate(index) if validation else task.test_set
+            for index, task in enumerate(sequence.tasks)
+        ]
         limit = sequence.batch_size if is_trial(trainer) else None
         asked = {index: sequence.candidates(index, learned) for index in range(sequence.num_tasks)}
         counts = torch.zeros(sequence.num_tasks, 2, dtype=torch.long, device=method.device)
         with evaluation_mode(method):
             for index, task in asked.items():
-                if task is None:
+                if task is None or sets[index] is None:
                     continue
-                shard = sequence.test_shard(index, limit)
+                shard = sequence.validation_shard(index, limit) if validation else sequence.test_shard(index, limit)
                 with trainer.precision_plugin.val_step_context():
                     logits = method.evaluate(task, shard)
                 if logits.shape != (len(shard), len(task.class_names)):
-                    wanted = f"{len(shard)} test images of task '{task.name}' over {len(task.class_names)} classes"
+                    wanted = f"{len(shard)} images of task '{task.name}' over {len(task.class_names)} classes"
                     raise RuntimeError(f"evaluate gave logits {list(logits.shape)} for {wanted}.")
                 best = logits.argmax(1)
                 counts[index, 0] = task.right(best.cpu(), shard.labels).sum()
                 counts[index, 1] = len(logits)
-                if self.folder is not None:
+                if self.folder is not None and not validation:
                     predicted = self._gathered(trainer, index, task, shard.labels, logits, best)
                     if trainer.is_global_zero:
                         write_predictions(self.folder.predictions_csv(learned, index), predicted)
         sequence.faults.collect()
         counts = trainer.strategy.reduce(counts, reduce_op="sum")
-        for index, ((_, seen), task) in enumerate(zip(counts.tolist(), sequence.tasks, strict=True)):
-            expected = len(task.test_set) if limit is None else min(limit, len(task.test_set))
-            if asked[index] is not None and seen != expected:
-                raise RuntimeError(f"{seen} of {expected} test images of task '{task.name}' were evaluated.")
-        self.seconds = time.perf_counter() - began
+        for (_, seen), images, task, name in zip(counts.tolist(), sets, asked.values(), sequence.names, strict=True):
+            expected = 0 if task is None or images is None else len(images)
+            if seen != (expected if limit is None else min(limit, expected)):
+                raise RuntimeError(f"{seen} of {expected} images of task '{name}' were evaluated.")
         return [100.0 * right / seen if seen else None for right, seen in counts.tolist()]
 
     def _gathered(
@@ -128,6 +146,17 @@ class AccuracyMatrix(TaskCallback):
         merged = task.merged(table[:, : numbers.shape[1]].long()).numpy()
         names = dict(enumerate(task.class_names))
         return Predictions(_paths(test_set), merged[:, 0], merged[:, 1:], table[:, numbers.shape[1] :].numpy(), names)
+
+
+def _packed(rows: list[list[float | None]]) -> Tensor:
+    """As one tensor: a checkpoint takes long to write so many numbers one by one."""
+    return torch.from_numpy(np.array(rows, dtype=np.float64))  # None becomes NaN
+
+
+def _unpacked(rows: Tensor | list[list[float | None]]) -> list[list[float | None]]:
+    if isinstance(rows, Tensor):  # an earlier version wrote lists
+        return [[None if value != value else value for value in row] for row in rows.tolist()]
+    return rows
 
 
 def _paths(test_set: Any) -> list[str]:

@@ -18,6 +18,7 @@ from callbacks.run_time import RunTime
 from callbacks.task_boundary import TaskBoundary
 from callbacks.task_callback import TaskCallback, callback_of, method_of, sequence_of
 from datamodules.base import Task
+from datamodules.sequence import TaskSequence
 from gift_lightning.clip.frozen_copy import FrozenCopy
 from gift_lightning.clip.model import CLIP
 from gift_lightning.console import note, plain_console, warn
@@ -104,7 +105,7 @@ class RunRecord(TaskCallback):
 
     def on_sequence_start(self, trainer: Trainer, method: Method) -> None:
         results = self._write(trainer, method)
-        _log_row(trainer, 0, results["tasks"], results["zero_shot"], {})
+        _log_row(trainer, 0, results)
 
     def on_task_start(self, trainer: Trainer, method: Method, task: int) -> None:
         sequence, replay = sequence_of(trainer), sequence_of(trainer).replay
@@ -133,7 +134,7 @@ class RunRecord(TaskCallback):
             _warn_of_skipped(results, results["tasks"][task])
             if self.folder is not None and self.folder.predictions:
                 _draw_forgotten(self.folder, sequence_of(trainer).tasks[: task + 1])
-        _log_row(trainer, task + 1, results["tasks"], results["R"][-1], results["metrics"])
+        _log_row(trainer, task + 1, results)
         if self._page is not None and task < sequence_of(trainer).num_tasks - 1:
             self._page.update()
         if self.folder is not None:
@@ -196,11 +197,12 @@ class RunRecord(TaskCallback):
             "seed": sequence.seed,
             "tasks": sequence.names,
             "protocol": boundary.protocol,
-            "train_sizes": [len(sequence.few_shot_set(task)) for task in range(sequence.num_tasks)],
+            "train_sizes": [len(sequence.training_images.to_train(task)) for task in range(sequence.num_tasks)],
             "test_sizes": sizes,
             "zero_shot": matrix.zero_shot,
             "R": matrix.rows,
             "metrics": metrics.summary(matrix.rows, weights) if matrix.rows else {},
+            **_validation(sequence, matrix),
             "skipped": sequence.faults.skipped,
             "damaged": sequence.faults.damaged,
             "notes": _notes(trainer, method),
@@ -236,6 +238,18 @@ class RunRecord(TaskCallback):
             # between tasks beside the CLIP; bits and bytes count as fractions of a float
             "stored_parameters": sum(map(_size, method.stored_copies())) + packed // 4,
         }
+
+
+def _validation(sequence: TaskSequence, matrix: AccuracyMatrix) -> dict[str, Any]:
+    """The field ``validation``, as those of the test sets; none without validation images."""
+    if not sequence.training_images.validates:
+        return {}
+    held = map(sequence.training_images.to_validate, range(sequence.num_tasks))
+    sizes = [0 if images is None else len(images) for images in held]
+    weights = sizes if sequence.label_space == "seen" else None
+    rows, zero_shot = matrix.validation_rows, matrix.validation_zero_shot
+    summary = metrics.summary(rows, weights) if rows else {}
+    return {"validation": {"sizes": sizes, "zero_shot": zero_shot, "R": rows, "metrics": summary}}
 
 
 def _show(*parts: RenderableType) -> None:
@@ -274,14 +288,17 @@ def _warn_of_skipped(results: dict[str, Any], task: str) -> None:
         )
 
 
-def _log_row(
-    trainer: Trainer, learned: int, tasks: list[str], row: list[float | None], metrics: dict[str, float | None]
-) -> None:
-    """Log the metrics and accuracies after ``learned`` tasks as ``cl/...``."""
-    named = {f"cl/{name}": value for name, value in metrics.items() if value is not None}
-    named |= {f"cl/accuracy/{name}": value for name, value in zip(tasks, row, strict=True) if value is not None}
+def _log_row(trainer: Trainer, learned: int, results: dict[str, Any]) -> None:
+    """Log the metrics and accuracies after ``learned`` tasks as ``cl/...``, on images held out as ``cl/val/...``."""
+    named: dict[str, float | None] = {}
+    for prefix, part in (("cl", results), ("cl/val", results.get("validation"))):
+        if part is not None:
+            row = part["R"][-1] if learned else part["zero_shot"]
+            named |= {f"{prefix}/{name}": value for name, value in part["metrics"].items()}
+            named |= {f"{prefix}/accuracy/{name}": value for name, value in zip(results["tasks"], row, strict=True)}
+    numbers = {name: value for name, value in named.items() if value is not None}
     for logger in trainer.loggers:
-        logger.log_metrics({"cl/task": learned, **named}, step=trainer.global_step)
+        logger.log_metrics({"cl/task": learned, **numbers}, step=trainer.global_step)
         logger.save()  # before the checkpoint, after which this row is never logged again
 
 

@@ -8,6 +8,7 @@ from datamodules.base import Task
 from datamodules.faults import ImageFaults
 from datamodules.image_cache import cache_bytes, cached_images
 from datamodules.images.damage import damaged_paths
+from datamodules.images.sets import ImageSet
 from datamodules.preprocessing import Preprocessing
 from datamodules.shard import TestShard
 from gift_lightning.files import path_of
@@ -34,6 +35,7 @@ class EvaluationShards:
         self._trainer, self._preprocessing, self._cache = trainer, preprocessing, cache
         self._num_workers, self._faults = num_workers, faults
         self._shards: dict[str, TestShard] = {}
+        self._validation_shards: dict[str, TestShard] = {}
 
     def shard(self, task: Task, limit: int | None = None, report: Callable[[str], None] | None = None) -> TestShard:
         """This rank's part of the test set of ``task``, the same object each time.
@@ -53,14 +55,20 @@ class EvaluationShards:
             if is_cached and cache_bytes(task, self._preprocessing.test_geometry):
                 self._shards[task.name] = self._from_cache(task, report)
             else:
-                self._shards[task.name] = self._decode(task, limit)
+                self._shards[task.name] = self._decode(task.test_set, limit)
         return self._shards[task.name]
 
-    def _decode(self, task: Task, limit: int | None) -> TestShard:
+    def validation_shard(self, task: Task, held: ImageSet, limit: int | None = None) -> TestShard:
+        """This rank's part of the images ``held`` out of ``task``, the same object each time; decoded in each run."""
+        if task.name not in self._validation_shards:
+            self._validation_shards[task.name] = self._decode(held, limit)
+        return self._validation_shards[task.name]
+
+    def _decode(self, images: ImageSet, limit: int | None) -> TestShard:
         trainer, model = self._trainer, self._preprocessing
         rank, ranks, device = trainer.global_rank, trainer.world_size, trainer.strategy.root_device
         workers = self._num_workers
-        return TestShard(task.test_set, model.test_geometry, model.normalize, rank, ranks, workers, limit, device)
+        return TestShard(images, model.test_geometry, model.normalize, rank, ranks, workers, limit, device)
 
     def _from_cache(self, task: Task, report: Callable[[str], None] | None) -> TestShard:
         trainer, model = self._trainer, self._preprocessing

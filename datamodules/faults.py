@@ -11,6 +11,7 @@ from datamodules.images.sets import ImageSet
 from datamodules.ranks import on_all_ranks
 from datamodules.stream import Split, StepBatches
 from datamodules.substitutes import Substituted
+from datamodules.training_images import TrainingImages
 
 REPLAY = "data.replay"
 """Names the images of replay among those of tasks."""
@@ -35,8 +36,9 @@ class ReadSequence(Protocol):
         """Optimiser steps of ``task``."""
         ...
 
-    def few_shot_set(self, task: int) -> ImageSet:
-        """The training images of ``task`` in the run."""
+    @property
+    def training_images(self) -> TrainingImages:
+        """Those of its tasks in a run."""
         ...
 
 
@@ -65,7 +67,7 @@ class ImageFaults:
 
     def train_set(self, task: int) -> ImageSet:
         """The training images of ``task``, with others in the place of bad ones if those are skipped."""
-        return self._with_substitutes(task) if self._skips else self._sequence.few_shot_set(task)
+        return self._with_substitutes(task) if self._skips else self._sequence.training_images.to_train(task)
 
     def add_damaged(self, name: str, paths: list[str]) -> None:
         """Take in damaged images of the task of this name."""
@@ -116,20 +118,21 @@ class ImageFaults:
         return state
 
     def _with_substitutes(self, task: int) -> Substituted:
-        """The same object each time, as long as the ``few_shot_set`` of ``task`` is."""
-        samples = self._sequence.few_shot_set(task)
+        """The same object each time, as long as the training images of ``task`` are."""
+        samples = self._sequence.training_images.to_train(task)
         if task not in self._substituted or self._substituted[task].original is not samples:
             self._substituted[task] = Substituted(samples, (self._sequence.seed, "substitute", task))
         return self._substituted[task]
 
     def _sets(self) -> list[tuple[str, ImageSet]]:
         """The sets that are read, each with the name of its task."""
-        sequence = self._sequence
+        sequence, images = self._sequence, self._sequence.training_images
         ready = [(number, task) for number, task in enumerate(sequence.tasks) if hasattr(task, "train_set")]
-        sets = [(t.name, samples) for number, t in ready for samples in (sequence.few_shot_set(number), t.test_set)]
+        sets = [(t.name, samples) for number, t in ready for samples in (images.to_train(number), t.test_set)]
+        held = [(t.name, samples) for number, t in ready if (samples := images.to_validate(number)) is not None]
         pairs = getattr(sequence.replay, "pairs", None)
         is_a_tasks = any(pairs is samples for _, samples in sets)
-        return sets if pairs is None or is_a_tasks else [*sets, (REPLAY, pairs)]
+        return sets + held if pairs is None or is_a_tasks else [*sets, *held, (REPLAY, pairs)]
 
 
 def _merged(damaged: dict[str, list[str]], more: Iterable[tuple[str, list[str]]]) -> dict[str, list[str]]:

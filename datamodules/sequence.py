@@ -15,13 +15,13 @@ from datamodules.base import Candidates, Replay, Task
 from datamodules.evaluation import EvaluationShards
 from datamodules.events import TaskEvents
 from datamodules.faults import ImageFaults
-from datamodules.images.selection import FewShot
 from datamodules.images.sets import ImageSet
 from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
 from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
 from datamodules.sequence_checks import check_arguments, check_division, check_task, preprocessing_of, set_up
 from datamodules.shard import ReplayBatch, ReplayImages, TestShard, replay_images
 from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
+from datamodules.training_images import TrainingImages
 from gift_lightning.errors import InputError
 from gift_lightning.files import path_of
 from gift_lightning.settings import Configurable, make_anew
@@ -50,6 +50,9 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
             (``seen``, for class-incremental learning), or of the whole sequence (``all``).
         shots: training images of each class, drawn at random with ``seed``, for the tasks without a number;
             ``None`` for all.
+        validation_share: part of the training images that is held out, at random with ``seed``: about the same part of
+            each class, and never a class's last image; or one for some tasks, by name. The model after each task is
+            evaluated on these images too, so that settings can be chosen without a look at test images.
         root: the folder of the data sets of ``datamodules.mtil``, as torchvision keeps them, for the tasks that name
             none.
         cache: folder for decoded test images, which all runs that name it share; ``None`` decodes them anew in each
@@ -84,6 +87,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         replay: Replay | None = None,
         label_space: LabelSpace = "task",
         shots: int | None = None,
+        validation_share: float | dict[str, float] = 0.0,
         root: str = "data",
         cache: str | None = None,
         on_bad_image: Literal["error", "skip"] = "error",
@@ -95,11 +99,11 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         self.tasks = [subtask for task in tasks for subtask in task.subtasks()]
         check_arguments(self.tasks, batch_size, steps, num_workers, shots)
         self.batch_size, self._steps = batch_size, steps
-        self.label_space, self.shots, self.cache = label_space, shots, cache
+        self.label_space, self.cache = label_space, cache
         self.num_workers, self.shuffle, self.seed = num_workers, shuffle, seed
         self.faults = ImageFaults(self, skips=on_bad_image == "skip")
         self.report: Callable[[str], None] | None = None
-        self._few_shots: dict[int, FewShot] = {}
+        self.training_images = TrainingImages(self.tasks, shots, validation_share, seed)
         self._starts: list[int] | None = None  # the first step of each task
         self.replay, self._replay_draws = replay, ReplayDraws()
         self._replayed: ImageSet | None = None
@@ -131,7 +135,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
     def steps(self, task: int) -> int:
         """Optimiser steps of task number ``task`` (from 0), which has to be set up if a pass over its images counts."""
         if self._steps == "epoch":
-            return -(-len(self.few_shot_set(task)) // self.batch_size)
+            return -(-len(self.training_images.to_train(task)) // self.batch_size)
         return int(self._steps)
 
     def steps_by_name(self) -> dict[str, int]:
@@ -168,27 +172,15 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
                 self._check_division()
                 datamodules += [] if self.replay is None else [self.replay]
         set_up(datamodules, stage or "fit")
-        for task in self.tasks:
+        for number, task in enumerate(self.tasks):
             check_task(task)
-
-    def shots_of(self, task: Task) -> int | None:
-        """Training images of each class of a task; ``None`` for all."""
-        return self.shots if task.shots is None else task.shots
-
-    def few_shot_set(self, task: int) -> ImageSet:
-        """The training images of ``task`` in this run: ``shots`` of each class, or all; the same object each time.
-
-        The task has to be set up, and does not change: its ``train_set`` has all of them.
-        """
-        current = self.tasks[task]
-        if (shots := self.shots_of(current)) is None:
-            return current.train_set
-        if task not in self._few_shots or self._few_shots[task].whole is not current.train_set:
-            self._few_shots[task] = FewShot(current.train_set, shots, (self.seed, current.name))
-        return self._few_shots[task]
+            self.training_images.to_validate(number)  # says if there are none
 
     def train_set(self, task: int) -> ImageSet:
-        """The ``few_shot_set`` of ``task``, in which other images take the place of bad ones if those are skipped."""
+        """The images on which a run trains in ``task``, with others in the place of bad ones if those are skipped.
+
+        They are those of ``training_images``; the task itself does not change, its ``train_set`` has all.
+        """
         return self.faults.train_set(task)
 
     def notes(self) -> list[str]:
@@ -315,6 +307,12 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
     def test_shard(self, task: int, limit: int | None = None) -> TestShard:
         """This rank's part of the test set of ``task``, see ``EvaluationShards.shard``; all ranks have to call this."""
         return self._shards.shard(self.tasks[task], limit, self.report)
+
+    def validation_shard(self, task: int, limit: int | None = None) -> TestShard:
+        """This rank's part of the images held out of ``task``, which has some; otherwise as ``test_shard``."""
+        held = self.training_images.to_validate(task)
+        assert held is not None
+        return self._shards.validation_shard(self.tasks[task], held, limit)
 
     def _split(self) -> Split:
         trainer = self.trainer

@@ -12,7 +12,7 @@ from gift_lightning.errors import InputError
 FILES_LOOKED_AT = 256
 """Number of files of a set whose size is recorded, evenly spread over a larger set: at most a second's work."""
 
-_Sizes = dict[str, str]  # of the training and the test images, two digits for each file
+_Sizes = dict[str, str]  # of the training, test and validation images, two digits for each file
 
 
 class EvaluatedTask(Protocol):
@@ -34,6 +34,26 @@ class EvaluatedTask(Protocol):
     def test_set(self) -> Sized: ...
 
 
+class TrainedOn(Protocol):
+    """The methods of ``TrainingImages`` that tell the images of a run."""
+
+    def shots_of(self, task: Any) -> int | None:
+        """Training images of each class of one of the tasks; ``None`` for all."""
+        ...
+
+    def share_of(self, task: Any) -> float:
+        """Part of the training images of one of the tasks that is held out."""
+        ...
+
+    def to_train(self, task: int) -> Sized:
+        """The training images of a task, by its number."""
+        ...
+
+    def to_validate(self, task: int) -> Sized | None:
+        """The images held out of a task, by its number; ``None`` without any."""
+        ...
+
+
 class EvaluatedSequence(Protocol):
     """The attributes of a ``TaskSequence`` that the protocol describes.
 
@@ -48,13 +68,8 @@ class EvaluatedSequence(Protocol):
     @property
     def label_space(self) -> str: ...
 
-    def shots_of(self, task: Any) -> int | None:
-        """Training images of each class of one of the tasks; ``None`` for all."""
-        ...
-
-    def few_shot_set(self, task: int) -> Sized:
-        """The training images of a task, by its number."""
-        ...
+    @property
+    def training_images(self) -> TrainedOn: ...
 
 
 def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
@@ -63,7 +78,8 @@ def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
     The id covers the tasks in order (name, data, class names, templates, test size), the label space, the test
     transform and the starting weights; not seed and method, which runs of one protocol compare. The fingerprints cover
     the lists of images; ``file_sizes`` shows other images under the same names, see ``first_changed_task``. ``shots``
-    has the training images of each class of the few-shot tasks; the id covers it through the fingerprints.
+    has the training images of each class of the few-shot tasks; the id covers it, and the share of images held out for
+    validation, through the fingerprints.
 
     Args:
         sequence: after ``setup``.
@@ -72,10 +88,11 @@ def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
     Raises:
         InputError: the test transform cannot be described, see ``describe``.
     """
-    label_space, tasks = sequence.label_space, sequence.tasks
+    label_space, tasks, images = sequence.label_space, sequence.tasks, sequence.training_images
     weights = clip.fingerprint()
-    shots = {task.name: count for task in tasks if (count := sequence.shots_of(task))}
+    shots = {task.name: count for task in tasks if (count := images.shots_of(task))}
     prints = {task.name: task.fingerprint for task in tasks}
+    prints |= {t.name: f"{prints[t.name]}, {share:g} held out" for t in tasks if (share := images.share_of(t))}
     prints |= {name: f"{prints[name]}, {count} shots" for name, count in shots.items()}
     described = [[task.name, prints[task.name], task.class_names, task.templates, len(task.test_set)] for task in tasks]
     try:
@@ -94,7 +111,7 @@ def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
         "file_sizes": {
             task.name: sizes
             for number, task in enumerate(tasks)
-            if (sizes := _sizes(sequence.few_shot_set(number), task.test_set))
+            if (sizes := _sizes(images.to_train(number), task.test_set, images.to_validate(number)))
         },
         "weights": weights,
     }
@@ -122,11 +139,11 @@ def _is_changed(before: str, now: str) -> bool:
     return sum(old != new for old, new in pairs) > max(1, 0.05 * len(pairs))
 
 
-def _sizes(train_set: Sized, test_set: Sized) -> _Sizes:
+def _sizes(train_set: Sized, test_set: Sized, validation_set: Sized | None) -> _Sizes:
     """Two hexadecimal digits for each recorded file of a set; empty for images in memory."""
     sizes = {}
-    for part, images in {"train": train_set, "test": test_set}.items():
-        if hasattr(images, "sizes"):
+    for part, images in {"train": train_set, "test": test_set, "validation": validation_set}.items():
+        if images is not None and hasattr(images, "sizes"):
             chosen = range(0, len(images), -(-len(images) // FILES_LOOKED_AT) or 1)
             sizes[part] = "".join(f"{size % 255:02x}" for size in images.sizes(chosen))
     return sizes

@@ -1,5 +1,6 @@
 """The types of ``results.json``, and the check of its content."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from gift_lightning.names import fault_of
@@ -29,6 +30,13 @@ class _Needed(TypedDict):
     complete: bool
 
 
+class _Validation(TypedDict):
+    sizes: list[int]
+    zero_shot: list[float | None] | None
+    R: list[list[float | None]]
+    metrics: dict[str, float | None]
+
+
 class _Cost(TypedDict, total=False):
     replay_seconds: list[float | None]
     train_seconds: list[float | None]
@@ -55,6 +63,7 @@ class Results(_Needed, total=False):
     metrics: dict[str, float | None]
     train_sizes: list[int]
     test_sizes: list[int]
+    validation: _Validation
     skipped: dict[str, Any]
     notes: list[str]
     cost: _Cost
@@ -69,26 +78,36 @@ def fault_in(results: dict[str, Any]) -> str | None:
 
 def _contradiction(results: dict[str, Any]) -> str | None:
     """The first contradiction in ``results.json``, as a clause; ``None`` without one."""
-    count, rows = len(results["tasks"]), results["R"]
-    zero_shot, sizes = results.get("zero_shot"), results.get("test_sizes")
-    cells = [cell for row in [*rows, zero_shot or []] for cell in row if cell is not None]
+    count, sizes = len(results["tasks"]), results.get("test_sizes")
     if results.get("schema", SCHEMA) != SCHEMA:
         return f"it has schema {results['schema']}, which no version wrote"
     if len({*results["tasks"]}) != count or not count:
         return "it has no tasks, or tasks with equal names"
     if any(fault_of(name) for name in results["tasks"]):
         return "the name of a task is not one that a run can have"
-    if len(rows) > count or (results["complete"] and len(rows) < count):
-        return f"R has {len(rows)} rows for {count} tasks"
     if sizes and min(sizes) < 1:
         return "a task has no test images"
+    fault = _fault_of_matrix(results, results, sizes, "")
+    if fault is None and (held := results.get("validation")):
+        fault = _fault_of_matrix(results, held, held["sizes"], "validation.")
+    return fault
+
+
+def _fault_of_matrix(
+    results: Mapping[str, Any], part: Mapping[str, Any], sizes: Sequence[int] | None, place: str
+) -> str | None:
+    """The first contradiction in the numbers on the test images, or in those on the images held out."""
+    count, rows, zero_shot = len(results["tasks"]), part["R"], part.get("zero_shot")
+    if len(rows) > count or (results["complete"] and len(rows) < count):
+        return f"{place}R has {len(rows)} rows for {count} tasks"
     if any(len(row) != count for row in [*rows, *filter(None, (zero_shot, sizes))]):
-        return f"a row of R, zero_shot or test_sizes has not {count} values, one for each task"
+        return f"a row of {place}R, zero_shot or test_sizes has not {count} values, one for each task"
+    cells = [cell for row in [*rows, zero_shot or []] for cell in row if cell is not None]
     if not all(0 <= cell <= 100 for cell in cells):
-        return "an accuracy is not between 0 and 100"
-    stored, weights = results.get("metrics"), sizes if results["protocol"].get("label_space") == "seen" else None
+        return f"an accuracy of {place}R or zero_shot is not between 0 and 100"
+    stored, weights = part.get("metrics"), sizes if results["protocol"].get("label_space") == "seen" else None
     if stored and not _agree(stored, metrics.summary(rows, weights)):
-        return "its metrics are not those of R"
+        return f"its {place}metrics are not those of R"
     return None
 
 

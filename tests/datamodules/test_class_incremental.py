@@ -93,10 +93,10 @@ def sequence(**arguments: Any) -> TaskSequence:
 def test_five_images_of_each_class() -> None:
     made = sequence(shots=3)
     for number, task in enumerate(made.tasks):
-        few: Any = made.few_shot_set(number)
+        few: Any = made.training_images.to_train(number)
         assert isinstance(few, FewShot)
         everything: Any = few.whole
-        assert everything is task.train_set and few is made.few_shot_set(number)
+        assert everything is task.train_set and few is made.training_images.to_train(number)
         wanted = {label: min(count, 3) for label, count in Counter(everything.labels).items()}
         assert Counter(few.labels) == wanted
         assert few.indices == sorted(few.indices)
@@ -107,7 +107,7 @@ def test_five_images_of_each_class() -> None:
 def test_the_choice_depends_on_the_seed_alone() -> None:
     def chosen(**arguments: Any) -> list[list[int]]:
         made = sequence(shots=2, **arguments)
-        return [made.few_shot_set(task).indices for task in range(made.num_tasks)]  # type: ignore[attr-defined]
+        return [made.training_images.to_train(task).indices for task in range(made.num_tasks)]  # type: ignore[attr-defined]
 
     assert chosen() == chosen(shuffle=False)
     assert chosen(seed=1) != chosen(seed=2)
@@ -117,7 +117,7 @@ def test_a_task_may_have_a_number_of_its_own() -> None:
     tasks = [Flags(60, 20, shots=1), Shapes(60, 20), ClassIncremental(Digits(60, 20, shots=2), 5, 5)]
     made = TaskSequence(tasks, shots=3)
     made.setup()
-    most = [max(Counter(made.few_shot_set(task).labels).values()) for task in range(4)]  # type: ignore[attr-defined]
+    most = [max(Counter(made.training_images.to_train(task).labels).values()) for task in range(4)]  # type: ignore[attr-defined]
     assert most == [1, 3, 2, 2]
     prints = protocol(made, CLIPSource("package:datamodules.mini.clip").load())["fingerprints"].values()
     assert [text.split(", ")[1] for text in prints] == ["1 shots", "3 shots", "2 shots", "2 shots"]

@@ -55,11 +55,11 @@ def test_without_a_trainer_a_sequence_has_the_usual_transforms() -> None:
 @pytest.mark.parametrize("again", ["fit", "validate", "test", None])
 def test_the_same_few_images_again(again: str | None) -> None:
     sequence = set_up(TaskSequence(two_tasks(), shots=2, steps="epoch", batch_size=4))
-    few: list[Any] = [sequence.few_shot_set(task) for task in range(2)]
+    few: list[Any] = [sequence.training_images.to_train(task) for task in range(2)]
     steps = [sequence.steps(task) for task in range(2)]
     sequence.setup(again)
     for task, before in enumerate(few):
-        assert sequence.few_shot_set(task) is sequence.train_set(task) is before
+        assert sequence.training_images.to_train(task) is sequence.train_set(task) is before
         assert before.whole is sequence.tasks[task].train_set
         assert len(before) < len(before.whole) and steps[task] == sequence.steps(task) == -(-len(before) // 4)
 
@@ -69,18 +69,18 @@ def test_tasks_are_those_of_several_sequences() -> None:
     few, all_of_them, one = (TaskSequence(tasks, shots=shots) for shots in (2, None, 1))
     for sequence in (few, all_of_them, one):
         sequence.setup()
-    assert all_of_them.few_shot_set(0) is tasks[0].train_set and len(tasks[0].train_set) == 60
-    assert len(one.few_shot_set(0)) == len(tasks[0].class_names) < len(few.few_shot_set(0)) < 60
+    assert all_of_them.training_images.to_train(0) is tasks[0].train_set and len(tasks[0].train_set) == 60
+    assert len(one.training_images.to_train(0)) == len(tasks[0].class_names) < len(few.few_shot_set(0)) < 60
 
 
 def test_few_images_of_another_set_are_chosen_anew() -> None:
     """A task may list its images in each ``setup``."""
     sequence = set_up(TaskSequence(two_tasks(), shots=2, on_bad_image="skip"))
-    before: Any = sequence.few_shot_set(0)
+    before: Any = sequence.training_images.to_train(0)
     substituted: Any = sequence.train_set(0)
     assert substituted is sequence.train_set(0) and substituted.original is before
     sequence.tasks[0].train_set = list(before.whole)  # type: ignore[assignment, call-overload]
-    after: Any = sequence.few_shot_set(0)
+    after: Any = sequence.training_images.to_train(0)
     assert after.whole is sequence.tasks[0].train_set and after.indices == before.indices
     substituted = sequence.train_set(0)
     assert substituted is sequence.train_set(0) and substituted.original is after

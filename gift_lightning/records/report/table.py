@@ -92,12 +92,20 @@ def _cells(row: Sequence[float | None], task: int) -> list[Text]:
 
 
 def _caption(results: Mapping[str, Any]) -> Text:
-    values = metrics_of(results)
     caption = Text(style="not italic")
-    for label, key in (("Transfer", "transfer"), ("Avg", "avg"), ("Last", "last"), ("Forgetting", "forgetting")):
-        caption.append("   " if caption else "")
-        caption.append(f"{label} ")
-        caption.append(percent(values.get(key)), style="bold")
-        if key == "transfer" and (reference := zero_shot_transfer(results)) is not None:
-            caption.append(f" (zero-shot {percent(reference)})", style="dim")
+    held = results.get("validation")
+    _add_metrics(caption, metrics_of(results), zero_shot_transfer(results))
+    if held and held["metrics"]:
+        caption.append("\nOn validation images: ", style="dim")
+        _add_metrics(caption, held["metrics"], None)
     return caption
+
+
+def _add_metrics(caption: Text, values: Mapping[str, float | None], reference: float | None) -> None:
+    gap = ""
+    for label, key in (("Transfer", "transfer"), ("Avg", "avg"), ("Last", "last"), ("Forgetting", "forgetting")):
+        caption.append(f"{gap}{label} ")
+        gap = "   "
+        caption.append(percent(values.get(key)), style="bold")
+        if key == "transfer" and reference is not None:
+            caption.append(f" (zero-shot {percent(reference)})", style="dim")

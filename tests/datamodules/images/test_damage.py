@@ -62,7 +62,7 @@ def test_few_shots_of_a_step_know_their_damaged_images(folder: Path) -> None:
     tear(*(folder / "train").rglob("1.jpg"))
     sequence = TaskSequence([ClassIncremental(ImageFolderTask(str(folder), "x"), 2, 2)], shots=2)
     sequence.setup()
-    few: Any = sequence.few_shot_set(1)
+    few: Any = sequence.training_images.to_train(1)
     read(few)
     chosen = {path for path, _ in few.samples}
     torn = sorted(path for path in chosen if path.endswith("1.jpg"))
