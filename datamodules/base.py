@@ -8,7 +8,7 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.images.selection import FewShot, Selection, hold_out
+from datamodules.images.selection import FewShot, hold_out
 from datamodules.images.sets import ImageSet
 from datamodules.loaders import TextPairs, evaluation_loader, pair_loader, train_loader
 from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
@@ -68,6 +68,7 @@ class Task(Candidates, LightningDataModule, Configurable):
         name: the task's name in tables and files, see ``gift_lightning.names``; unique within a sequence.
         train_set: all training images, after ``setup``; ``TaskSequence.train_set`` has those of a run.
         test_set: test images, after ``setup``.
+        validation_set: images that come with the data for validation, after ``setup``; ``None`` without any.
         root: the folder of the data sets of ``datamodules.mtil``, set by the sequence where the task itself has none.
         shots: training images of each class that are taken, at random; ``None`` for the number of the sequence, or all.
         preprocessing: transforms of the images: CLIP's usual ones for 224 pixels. A ``CLIP`` will do.
@@ -75,12 +76,14 @@ class Task(Candidates, LightningDataModule, Configurable):
         num_workers: processes that load and transform images; 0 loads in the training process.
         seed: of the order and the augmentation of training images, of the ``shots`` and of the images held out.
         val_share: part of the training images that is held out for validation, in [0, 1): about the same part of each
-            class, at least one image where there is one, and never a class's last.
+            class, at least one image where there is one, and never a class's last. A ``validation_set`` is taken
+            instead.
     """
 
     name: str  # LightningDataModule has one, which may be None
     train_set: ImageSet
     test_set: ImageSet
+    validation_set: ImageSet | None = None
     root: Path | None = None
     _sequence_root: Path | None = None  # the root, if a sequence set it
     shots: int | None = None
@@ -89,7 +92,7 @@ class Task(Candidates, LightningDataModule, Configurable):
     num_workers: int = 0
     seed: int = 0
     val_share: float = 0.1
-    _division: tuple[tuple[int, float, int], tuple[Selection, Selection]] | None = None
+    _division: tuple[tuple[int, float, int], tuple[ImageSet, ImageSet]] | None = None
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training images but those held out, augmented, shuffled in each epoch.
@@ -119,10 +122,12 @@ class Task(Candidates, LightningDataModule, Configurable):
         """The test images, with the test transform, in the order of ``test_set``."""
         return evaluation_loader(self.test_set, self.preprocessing, self.batch_size, self.num_workers)
 
-    def _held_out(self) -> tuple[Selection, Selection]:
+    def _held_out(self) -> tuple[ImageSet, ImageSet]:
         """The training images to train on, and those held out for validation."""
         if not 0 <= self.val_share < 1:
             raise InputError(f"val_share of task '{self.name}' is {self.val_share}: give a number from 0 to below 1.")
+        if self.val_share and self.validation_set is not None:
+            return self.train_set, self.validation_set
         key = (id(self.train_set), self.val_share, self.seed)
         if self._division is None or self._division[0] != key:  # a set without a list of labels decodes all its images
             self._division = key, hold_out(self.train_set, self.val_share, (self.seed, self.name))

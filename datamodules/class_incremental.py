@@ -68,6 +68,7 @@ class ClassIncremental(Task):
         self.source.setup(stage or "fit")
         self.class_names = self.source.class_names
         self.train_set, self.test_set = self.source.train_set, self.source.test_set
+        self.validation_set = self.source.validation_set
 
     @property
     def fingerprint(self) -> str:
@@ -129,6 +130,8 @@ class Subtask(Task):
         self.class_names = [source.class_names[label] for label in self.classes]
         self.train_set = of_classes(source.train_set, self.classes)
         self.test_set = of_classes(source.test_set, self.classes)
+        if source.validation_set is not None:
+            self.validation_set = of_classes(source.validation_set, self.classes)
 
     @property
     def fingerprint(self) -> str:

@@ -1,6 +1,7 @@
 """A task over any folder of images, one subfolder for each class."""
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -25,7 +26,8 @@ class ImageFolderTask(Task):
     test set. ``Train``, ``training`` and ``train_set`` are read as ``train``, and without a ``test`` folder, ``val`` is
     the test set; a number may follow (``train2017``). Images are recognised by their suffix: the formats of the
     installed Pillow, except icons (ICO, CUR), documents (PDF, EPS), films and measurements (FITS, PFM). Other files are
-    skipped and counted in ``notes``, except hidden files and those of operating systems (``@eaDir``).
+    skipped and counted in ``notes``, except hidden files and those of operating systems (``@eaDir``). A ``val`` folder
+    beside ``train`` and ``test`` has the images for validation, where a run asks for some.
 
     Args:
         folder: of the images.
@@ -89,6 +91,15 @@ class ImageFolderTask(Task):
         self._fingerprint = samples_hash(train, test)
         self.train_set, self.test_set = train, test
 
+    @cached_property
+    def validation_set(self) -> ImageFiles | None:  # type: ignore[override]
+        """The images in ``val``, listed when a run asks for them; ``None`` without that folder."""
+        if (val := self._layout.val) is None:
+            return None
+        self._check_classes(val)
+        listed = [(path, label) for label, name in enumerate(self._folders) for path in self._images(val / name)]
+        return ImageFiles(self.folder, listed, f"Task '{self.name}'")
+
     def inspect(self) -> Inspection:
         return replace(super().inspect(), where=self.folder)
 
@@ -113,10 +124,7 @@ class ImageFolderTask(Task):
 
     def _two_folders(self, test: Path) -> list[tuple[list[str], list[str]]]:
         train = self._layout.train
-        for name in self._classes(test):
-            if name not in self._folders:
-                hint = nearest(name, self._folders)
-                raise InputError(f"Task '{self.name}': {test} has a class '{name}' that {train} does not have{hint}.")
+        self._check_classes(test)
         listed = [(self._images(train / name), self._images(test / name)) for name in self._folders]
         for name, (images, _) in zip(self._folders, listed, strict=True):
             if not images:
@@ -136,6 +144,12 @@ class ImageFolderTask(Task):
             chosen = set(Random(stream_seed(self.split_seed, "split", name)).sample(images, count))
             listed.append(([path for path in images if path not in chosen], sorted(chosen)))
         return listed
+
+    def _check_classes(self, split: Path) -> None:
+        for name in self._classes(split):
+            if name not in self._folders:
+                known, hint = self._layout.train, nearest(name, self._folders)
+                raise InputError(f"Task '{self.name}': {split} has a class '{name}' that {known} does not have{hint}.")
 
     def _classes(self, folder: Path) -> list[str]:
         classes = class_folders(folder)

@@ -12,7 +12,8 @@ class TrainingImages:
     """What a run trains on and what it validates on: two parts of the ``train_set`` of each task.
 
     First the validation images are held out, then ``shots`` of each class are drawn among the others. Both choices are
-    a function of the seed and the name of the task. No test image takes part in them.
+    a function of the seed and the name of the task. No test image takes part in them. A task whose data come with a
+    ``validation_set`` keeps all its training images: with any share, it is validated on that set.
 
     Args:
         tasks: of the sequence; their ``train_set`` is read when it is asked for.
@@ -28,7 +29,7 @@ class TrainingImages:
         self, tasks: Sequence[Task], shots: int | None, validation_share: float | Mapping[str, float], seed: int
     ) -> None:
         self._tasks, self._shots, self._seed = tasks, shots, seed
-        names = [task.name for task in tasks]
+        names = list(dict.fromkeys(name for task in tasks for name in (task.name, task.origin.name)))
         if isinstance(validation_share, int | float):
             validation_share = dict.fromkeys(names, validation_share)
         self._shares = dict(validation_share)
@@ -47,8 +48,14 @@ class TrainingImages:
         return any(self._shares.values())
 
     def share_of(self, task: Task) -> float:
-        """Part of the training images of a task that is held out."""
-        return self._shares.get(task.name, 0.0)
+        """Part of the training images of a task that is asked for; 0 for no validation."""
+        return self._shares.get(task.name, self._shares.get(task.origin.name, 0.0))
+
+    def words_of(self, task: Task) -> str:
+        """Where the validation images of a task are from, in words for its fingerprint; empty without any."""
+        if not (share := self.share_of(task)):
+            return ""
+        return f"{share:g} held out" if task.validation_set is None else "own validation images"
 
     def shots_of(self, task: Task) -> int | None:
         """Training images of each class of a task; ``None`` for all."""
@@ -57,7 +64,7 @@ class TrainingImages:
     def to_train(self, task: int) -> ImageSet:
         """The images on which a run trains in task number ``task``, which is set up; the same object each time."""
         current = self._tasks[task]
-        rest = self._parted(task)[0] if self.share_of(current) else current.train_set
+        rest = self._parted(task)[0]
         if (shots := self.shots_of(current)) is None:
             return rest
         if task not in self._few or self._few[task].whole is not rest:
@@ -75,15 +82,20 @@ class TrainingImages:
             return None
         held = self._parted(task)[1]
         if not len(held):
+            why = "one training image of each class" if current.validation_set is None else "no images in its own set"
             raise InputError(
-                f"Task '{current.name}' has one training image of each class, so that none can be held out: leave it"
-                " out of `data.validation_share`."
+                f"Task '{current.name}' has {why}, and so none for validation: leave it out of `data.validation_share`."
             )
         return held
 
-    def _parted(self, task: int) -> tuple[Selection, Selection]:
-        current = self._tasks[task]
+    def _parted(self, task: int) -> tuple[ImageSet, ImageSet]:
+        """The images to train on, and those to validate on."""
+        current, share = self._tasks[task], self.share_of(self._tasks[task])
+        if not share:
+            return current.train_set, []
+        if current.validation_set is not None:
+            return current.train_set, current.validation_set
         if task not in self._parts or self._parts[task][0] is not current.train_set:
             key = (self._seed, current.name)
-            self._parts[task] = (current.train_set, *hold_out(current.train_set, self.share_of(current), key))
+            self._parts[task] = (current.train_set, *hold_out(current.train_set, share, key))
         return self._parts[task][1:]

@@ -24,6 +24,8 @@ class Layout(NamedTuple):
     train: Path
     test: Path | None
     """``None`` if the test set is drawn from ``train``."""
+    val: Path | None
+    """Validation images beside test images; ``None`` without both."""
     notes: list[str]
     """Decisions that a user may not expect: sentences without their beginning and their full stop."""
 
@@ -70,17 +72,21 @@ def find_layout(folder: Path) -> Layout:
                 f"{_list(flat)} in {folder} {_holds(flat)}, so that the classes of these images are unknown:"
                 " make one folder for each class, or rename the folders that are classes and not splits."
             )
-        return Layout(folder, None, [f"{folder / name} is taken as a class, for it {_HOLDS_IMAGES}" for name in flat])
+        return Layout(
+            folder, None, None, [f"{folder / name} is taken as a class, for it {_HOLDS_IMAGES}" for name in flat]
+        )
     splits = _splits(folder, {name: split for name, split in named.items() if name not in flat})
     test = splits.get("test") or splits.get("val")
     if "train" not in splits or test is None:
         raise InputError(_missing_split(folder, splits, flat, others))
     notes = [] if "test" in splits else [f"{folder / test} is taken as the test set, for no folder 'test' has classes"]
-    unused = [*flat, *others, *([splits["val"]] if "val" in splits and "test" in splits else [])]
-    if unused:
-        beside = f"{_list([splits['train'], test])} in {folder}"
-        notes.append(f"beside {beside}, {_list(sorted(unused))} {'is' if len(unused) == 1 else 'are'} not used")
-    return Layout(folder / splits["train"], folder / test, notes)
+    beside = f"beside {_list([splits['train'], test])} in {folder}"
+    if unused := sorted([*flat, *others]):
+        notes.append(f"{beside}, {_list(unused)} {'is' if len(unused) == 1 else 'are'} not used")
+    val = folder / splits["val"] if "val" in splits and "test" in splits else None
+    if val is not None:
+        notes.append(f"{beside}, {val.name} is used for validation alone (validation_share)")
+    return Layout(folder / splits["train"], folder / test, val, notes)
 
 
 def _splits(folder: Path, named: dict[str, Split]) -> dict[Split, str]:

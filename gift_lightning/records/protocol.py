@@ -41,8 +41,8 @@ class TrainedOn(Protocol):
         """Training images of each class of one of the tasks; ``None`` for all."""
         ...
 
-    def share_of(self, task: Any) -> float:
-        """Part of the training images of one of the tasks that is held out."""
+    def words_of(self, task: Any) -> str:
+        """Where the validation images of one of the tasks are from; empty without any."""
         ...
 
     def to_train(self, task: int) -> Sized:
@@ -69,7 +69,9 @@ class EvaluatedSequence(Protocol):
     def label_space(self) -> str: ...
 
     @property
-    def training_images(self) -> TrainedOn: ...
+    def training_images(self) -> TrainedOn:
+        """The images of its tasks in a run."""
+        ...
 
 
 def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def protocol(sequence: EvaluatedSequence, clip: CLIP) -> dict[str, Any]:
     weights = clip.fingerprint()
     shots = {task.name: count for task in tasks if (count := images.shots_of(task))}
     prints = {task.name: task.fingerprint for task in tasks}
-    prints |= {t.name: f"{prints[t.name]}, {share:g} held out" for t in tasks if (share := images.share_of(t))}
+    prints |= {task.name: f"{prints[task.name]}, {words}" for task in tasks if (words := images.words_of(task))}
     prints |= {name: f"{prints[name]}, {count} shots" for name, count in shots.items()}
     described = [[task.name, prints[task.name], task.class_names, task.templates, len(task.test_set)] for task in tasks]
     try:

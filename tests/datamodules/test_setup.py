@@ -70,7 +70,7 @@ def test_tasks_are_those_of_several_sequences() -> None:
     for sequence in (few, all_of_them, one):
         sequence.setup()
     assert all_of_them.training_images.to_train(0) is tasks[0].train_set and len(tasks[0].train_set) == 60
-    assert len(one.training_images.to_train(0)) == len(tasks[0].class_names) < len(few.few_shot_set(0)) < 60
+    assert len(one.training_images.to_train(0)) == len(tasks[0].class_names) < len(few.training_images.to_train(0)) < 60
 
 
 def test_few_images_of_another_set_are_chosen_anew() -> None:

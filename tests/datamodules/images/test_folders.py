@@ -71,7 +71,7 @@ LAYOUTS: dict[str, Any] = {
     "validation images beside a test set": (
         [*classes("train/"), *classes("test/"), *classes("val/")],
         ("train/", "test/"),
-        "beside train and test in {folder}, val is not used.",
+        "beside train and test in {folder}, val is used for validation alone (validation_share).",
     ),
     "other folders beside the splits": (
         [*classes("train/"), *classes("test/"), "labels/0.png", "README/1.png"],

@@ -1,0 +1,1 @@
+"""The command ``sweep``: many runs from one file."""
