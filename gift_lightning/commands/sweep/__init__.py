@@ -1,1 +1,0 @@
-"""The command ``sweep``: many runs from one file."""
