@@ -74,7 +74,7 @@ class SelectorTraining(TaskCallback):
         """Train on batches as large as those of the task, in the stream of a name."""
         sequence, scale = sequence_of(trainer), method.clip.logit_scale
         # few images do not make the rate fall sooner
-        whole = sequence.tasks[name].train_set if isinstance(name, int) else images
+        whole = sequence.training_images.before_shots(name) if isinstance(name, int) else images
         training = AutoEncoderTraining(autoencoder, self.method.selector_lr, -(-len(whole) // sequence.batch_size))
         loader = sequence.loader_of(images, 1 if is_trial(trainer) else steps, "selector", name)
         with evaluation_mode(method):

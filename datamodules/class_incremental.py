@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 from datamodules.base import Task
@@ -68,7 +69,11 @@ class ClassIncremental(Task):
         self.source.setup(stage or "fit")
         self.class_names = self.source.class_names
         self.train_set, self.test_set = self.source.train_set, self.source.test_set
-        self.validation_set = self.source.validation_set
+
+    @property
+    def validation_set(self) -> ImageSet | None:  # type: ignore[override]
+        """That of the source, which may list it when it is asked for."""
+        return self.source.validation_set
 
     @property
     def fingerprint(self) -> str:
@@ -130,8 +135,12 @@ class Subtask(Task):
         self.class_names = [source.class_names[label] for label in self.classes]
         self.train_set = of_classes(source.train_set, self.classes)
         self.test_set = of_classes(source.test_set, self.classes)
-        if source.validation_set is not None:
-            self.validation_set = of_classes(source.validation_set, self.classes)
+
+    @cached_property
+    def validation_set(self) -> ImageSet | None:  # type: ignore[override]
+        """The images of the classes in that of the source."""
+        images = self.whole.source.validation_set
+        return None if images is None else of_classes(images, self.classes)
 
     @property
     def fingerprint(self) -> str:

@@ -18,7 +18,14 @@ from datamodules.faults import ImageFaults
 from datamodules.images.sets import ImageSet
 from datamodules.label_space import AmongTasks, LabelSpace, notes_on_names
 from datamodules.preprocessing import CLIP_TRANSFORMS, Preprocessing
-from datamodules.sequence_checks import check_arguments, check_division, check_task, preprocessing_of, set_up
+from datamodules.sequence_checks import (
+    check_arguments,
+    check_division,
+    check_labels,
+    check_task,
+    preprocessing_of,
+    set_up,
+)
 from datamodules.shard import ReplayBatch, ReplayImages, TestShard, replay_images
 from datamodules.stream import Key, ReplayDraws, SeededSamples, Split, StepBatches, StepLoader
 from datamodules.training_images import TrainingImages
@@ -174,7 +181,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         set_up(datamodules, stage or "fit")
         for number, task in enumerate(self.tasks):
             check_task(task)
-            self.training_images.to_validate(number)  # says if there are none
+            check_labels(task, "validation", self.training_images.to_validate(number) or ())
 
     def train_set(self, task: int) -> ImageSet:
         """The images on which a run trains in ``task``, with others in the place of bad ones if those are skipped.

@@ -1,6 +1,6 @@
 """Checks of a sequence, each with one sentence: its arguments, its tasks, its model, batches that do not divide."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import cast
 
 from lightning import Trainer
@@ -90,6 +90,17 @@ def set_up(datamodules: Sequence[Task | Replay], stage: str) -> None:
         raise InputError(f"{sentence} ('python -m gift_lightning doctor' says more).") from faults[0]
 
 
+def check_labels(task: Task, split: str, samples: Sized) -> None:
+    """Raise an ``InputError`` if a set with a list of labels has one that is no class of its task."""
+    labels = getattr(samples, "labels", None)
+    labels = [0] if labels is None or len(labels) == 0 else labels  # a list, or an array
+    if wrong := [label for label in (min(labels), max(labels)) if not 0 <= label < len(task.class_names)]:
+        raise InputError(
+            f"Task '{task.name}' has a {split} image with the label {wrong[0]}, and {len(task.class_names)} class"
+            " names: labels count from 0."
+        )
+
+
 def check_task(task: Task) -> None:
     """Raise an ``InputError`` if a task, after ``setup``, lacks images or classes, or has unusable labels or texts.
 
@@ -107,13 +118,7 @@ def check_task(task: Task) -> None:
     for split, samples in (("training", task.train_set), ("test", task.test_set)):
         if len(samples) == 0:
             raise InputError(f"Task '{task.name}' has no {split} images: check its folder and its settings.")
-        labels = getattr(samples, "labels", None)
-        labels = [0] if labels is None else labels  # a list, or an array
-        if wrong := [label for label in (min(labels), max(labels)) if not 0 <= label < len(task.class_names)]:
-            raise InputError(
-                f"Task '{task.name}' has a {split} image with the label {wrong[0]}, and {len(task.class_names)} class"
-                " names: labels count from 0."
-            )
+        check_labels(task, split, samples)
     if len(task.class_names) < 2:
         raise InputError(f"Task '{task.name}' has {len(task.class_names)} class names: give at least two.")
     for name in task.class_names:

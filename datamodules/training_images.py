@@ -1,10 +1,11 @@
 """The training images of a sequence's tasks in a run: without those held out for validation, and few of each class."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from datamodules.base import Task
 from datamodules.images.selection import FewShot, Selection, hold_out
-from datamodules.images.sets import ImageSet
+from datamodules.images.sets import ImageSet, samples_hash
 from gift_lightning.errors import InputError, nearest
 
 
@@ -55,7 +56,10 @@ class TrainingImages:
         """Where the validation images of a task are from, in words for its fingerprint; empty without any."""
         if not (share := self.share_of(task)):
             return ""
-        return f"{share:g} held out" if task.validation_set is None else "own validation images"
+        if task.validation_set is None:
+            return f"{share:g} held out"
+        listed: Any = task.validation_set
+        return f"own validation images {samples_hash(listed, listed)}" if hasattr(listed, "samples") else "own images"
 
     def shots_of(self, task: Task) -> int | None:
         """Training images of each class of a task; ``None`` for all."""
@@ -70,6 +74,10 @@ class TrainingImages:
         if task not in self._few or self._few[task].whole is not rest:
             self._few[task] = FewShot(rest, shots, (self._seed, current.name))
         return self._few[task]
+
+    def before_shots(self, task: int) -> ImageSet:
+        """All images of task number ``task`` but those held out."""
+        return self._parted(task)[0]
 
     def to_validate(self, task: int) -> ImageSet | None:
         """The images held out of task number ``task``, which is set up; ``None`` without a share.

@@ -27,8 +27,8 @@ class Selection(Dataset[tuple[Any, int]]):
     @property
     def samples(self) -> list[Sample]:
         """Path and label of each sample."""
-        whole: Any = self.whole
-        return [(whole.samples[index][0], label) for index, label in zip(self.indices, self.labels, strict=True)]
+        listed: Any = self.whole.samples  # type: ignore[attr-defined]  # once: it may be a property too
+        return [(listed[index][0], label) for index, label in zip(self.indices, self.labels, strict=True)]
 
     @property
     def damage(self) -> Any:

@@ -104,7 +104,7 @@ def _fault_of_matrix(
         return f"a row of {place}R, zero_shot or test_sizes has not {count} values, one for each task"
     cells = [cell for row in [*rows, zero_shot or []] for cell in row if cell is not None]
     if not all(0 <= cell <= 100 for cell in cells):
-        return f"an accuracy of {place}R or zero_shot is not between 0 and 100"
+        return f"an accuracy {f'of {place}R ' if place else ''}is not between 0 and 100"
     stored, weights = part.get("metrics"), sizes if results["protocol"].get("label_space") == "seen" else None
     if stored and not _agree(stored, metrics.summary(rows, weights)):
         return f"its {place}metrics are not those of R"

@@ -96,10 +96,26 @@ def test_a_folder_for_validation_is_used_in_the_place_of_a_share(tmp_path: Path)
     held: Any = sequence.training_images.to_validate(0)
     assert held.samples == [("val/a/9.png", 0), ("val/b/7.png", 1), ("val/b/8.png", 1)]
     assert sequence.training_images.to_train(0) is task.train_set and len(task.train_set) == 6
-    assert sequence.training_images.words_of(task) == "own validation images"
+    assert sequence.training_images.words_of(task).startswith("own validation images ")
     assert [len(part) for part in task._held_out()] == [6, 3]
     write(tmp_path, "val/c/1.png")
+    sequence.setup()
+    cut = TaskSequence([ClassIncremental(ImageFolderTask(str(tmp_path), "own"), 2, 2)])
+    cut.setup()  # without validation, the folder is not read
     other = TaskSequence([ImageFolderTask(str(tmp_path), "own")], validation_share=0.25)
     with pytest.raises(InputError, match=r"val has a class 'c' that .*train does not have"):
         other.setup()
-    TaskSequence([ImageFolderTask(str(tmp_path), "own")]).setup()  # without validation, the folder is not read
+    TaskSequence([ImageFolderTask(str(tmp_path), "own")]).setup()
+
+
+def test_labels_of_validation_images_are_checked() -> None:
+    class Own(Flags):
+        """Flags with validation images of its own."""
+
+        def setup(self, stage: str | None = None) -> None:
+            super().setup(stage)
+            self.validation_set = Selection(self.train_set, [0, 1], [0, 99])
+
+    with pytest.raises(InputError, match="Task 'Flags' has a validation image with the label 99, and 28 class"):
+        TaskSequence([Own(60, 9)], validation_share=0.1).setup()
+    TaskSequence([Own(60, 9)]).setup()

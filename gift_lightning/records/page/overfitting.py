@@ -112,6 +112,7 @@ def _chart(
 ) -> Any:
     step = altair.X("step:Q", title="optimiser step", scale=altair.Scale(nice=False))
     colours = altair.Scale(domain=[*_colours(points)], range=[*_colours(points).values()])
+    colour = altair.Color("run:N", scale=colours, legend=legend)
     dashes = altair.Scale(domain=[*_KINDS.values()], range=[[1, 0], [6, 3]])
     lines = (
         altair.Chart(altair.Data(values=[dict(point) for point in points]))
@@ -119,7 +120,7 @@ def _chart(
         .encode(
             x=step.axis(grid=False, tickCount=8),
             y=altair.Y("loss:Q", title="distillation loss, less the teacher's"),
-            color=altair.Color("run:N", scale=colours, legend=legend),
+            color=colour,
             strokeDash=altair.StrokeDash("kind:N", scale=dashes, legend=legend),
             detail="task:N",
             tooltip=["run:N", "kind:N", "task:N", "step:Q", altair.Tooltip("loss:Q", format=".3g")],
@@ -128,8 +129,9 @@ def _chart(
     # a line of one measurement is no line
     alone = Counter((point["run"], point["kind"], point["task"]) for point in points)
     singles = [dict(point) for point in points if alone[point["run"], point["kind"], point["task"]] == 1]
-    dots = altair.Chart(altair.Data(values=singles)).mark_point(filled=True, size=40, opacity=1)
-    dots = dots.encode(x="step:Q", y="loss:Q", color=altair.Color("run:N", scale=colours, legend=legend))
+    dots = altair.Chart(altair.Data(values=singles)).mark_point(size=40, opacity=1, strokeWidth=2)
+    hollow = altair.condition(altair.datum.kind == _KINDS[HELD_OUT], altair.value("transparent"), colour)
+    dots = dots.encode(x="step:Q", y="loss:Q", color=colour, fill=hollow)
     drawn = [dots, lines] if singles else [lines]
     if not spans:
         return altair.layer(*drawn)

@@ -96,7 +96,9 @@ def _caption(results: Mapping[str, Any]) -> Text:
     held = results.get("validation")
     _add_metrics(caption, metrics_of(results), zero_shot_transfer(results))
     if held and held["metrics"]:
-        caption.append("\nOn validation images: ", style="dim")
+        count, tasks = sum(map(bool, held["sizes"])), len(results["tasks"])
+        of = f" of {count} of {tasks} tasks" if count < tasks else ""
+        caption.append(f"\nOn validation images{of}: ", style="dim")
         _add_metrics(caption, held["metrics"], None)
     return caption
 

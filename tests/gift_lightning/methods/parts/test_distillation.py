@@ -119,6 +119,7 @@ class Keep(TaskCallback):
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == 6 and not (self.kept / "middle.ckpt").exists():
+            trainer.strategy.checkpoint_io.wait()  # written beside the steps
             shutil.copy(self.folder.last_checkpoint, self.kept / "middle.ckpt")
 
 
