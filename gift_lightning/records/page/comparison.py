@@ -41,9 +41,8 @@ def comparison(runs: Sequence[ReportedRun], theirs: Sequence[Published], baselin
     note += " Measured numbers: `metrics` and `zero_shot` in the `results.json` of each run."
     note += " Published ones: `tables.json` and `further.json` in `gift_lightning/records/published`." if theirs else ""
     caption = "Transfer against Last: above and to the right is better."
-    caption += (
-        " Hollow marks are published, full ones measured; in a narrow window, these have no names." if theirs else ""
-    )
+    if theirs:
+        caption += " Hollow marks are published (in a narrow window without their names), full ones measured."
     caption += " A name without room is left out; point at its mark."
     if missing := without_point(runs):
         caption += f" Without a Transfer there is no mark: {', '.join(missing)}."
