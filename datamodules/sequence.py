@@ -58,8 +58,8 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         shots: training images of each class, drawn at random with ``seed``, for the tasks without a number;
             ``None`` for all.
         validation_share: part of the training images that is held out, at random with ``seed``: about the same part of
-            each class, and never a class's last image; or one for some tasks, by name. The model after each task is
-            evaluated on these images too, so that settings can be chosen without a look at test images.
+            each class, and never a class's last image; or one for some tasks, by name; ``None`` for no validation. The
+            model after each task is evaluated on these too, so that no setting has to be chosen on test images.
         root: the folder of the data sets of ``datamodules.mtil``, as torchvision keeps them, for the tasks that name
             none.
         cache: folder for decoded test images, which all runs that name it share; ``None`` decodes them anew in each
@@ -94,7 +94,7 @@ class TaskSequence(LightningDataModule, TaskEvents, Configurable):
         replay: Replay | None = None,
         label_space: LabelSpace = "task",
         shots: int | None = None,
-        validation_share: float | dict[str, float] = 0.0,
+        validation_share: float | dict[str, float] | None = None,
         root: str = "data",
         cache: str | None = None,
         on_bad_image: Literal["error", "skip"] = "error",

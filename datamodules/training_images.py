@@ -19,7 +19,8 @@ class TrainingImages:
     Args:
         tasks: of the sequence; their ``train_set`` is read when it is asked for.
         shots: training images of each class, for the tasks without a number; ``None`` for all.
-        validation_share: part of the training images of each task that is held out, or one for some tasks by name.
+        validation_share: part of the training images of each task that is held out, or one for some tasks by name;
+            ``None`` for none.
         seed: of the run.
 
     Raises:
@@ -27,13 +28,13 @@ class TrainingImages:
     """
 
     def __init__(
-        self, tasks: Sequence[Task], shots: int | None, validation_share: float | Mapping[str, float], seed: int
+        self, tasks: Sequence[Task], shots: int | None, validation_share: float | Mapping[str, float] | None, seed: int
     ) -> None:
         self._tasks, self._shots, self._seed = tasks, shots, seed
         names = list(dict.fromkeys(name for task in tasks for name in (task.name, task.origin.name)))
         if isinstance(validation_share, int | float):
             validation_share = dict.fromkeys(names, validation_share)
-        self._shares = dict(validation_share)
+        self._shares = dict(validation_share or {})
         for name, share in self._shares.items():
             if name not in names:
                 hint = nearest(name, names)
