@@ -10,7 +10,7 @@ from gift_lightning.console import plain_console, warn
 from gift_lightning.errors import InputError, nearest
 from gift_lightning.files import path_of, write_text
 from gift_lightning.records import published
-from gift_lightning.records.page.differences import differing, other_clips
+from gift_lightning.records.page.differences import differing, other_clips, reference
 from gift_lightning.records.page.section import ReportedRun
 from gift_lightning.records.report.class_tables import classes_csv, classes_terminal, classes_text
 from gift_lightning.records.report.classes import class_report, missing_predictions
@@ -137,7 +137,7 @@ def _write(
 
 def _warn_of_differences(runs: Sequence[ReportedRun]) -> None:
     for words, labels in differing(runs):
-        warn(f"{labels} and {runs[0].label} differ in more than the method ({words}): compare with care.")
+        warn(f"{labels} and {reference(runs).label} differ in more than the method ({words}): compare with care.")
 
 
 def _warn_of_other_clips(runs: Sequence[ReportedRun]) -> None:
@@ -178,7 +178,7 @@ def _settings(folders: Sequence[Path]) -> list[dict[str, str] | None]:
 
 def _results(folder: Path, is_table: bool) -> dict[str, Any]:
     run = RunFolder.at(folder)
-    results = run.some_results()
+    results = run.existing_results()
     if is_table or not results["R"]:
         results = run.finished_results("; --out report.html shows it as it is" if results["R"] else "")
     return results | {"folder": run.path.name}

@@ -219,7 +219,7 @@ class RunFolder:
         Raises:
             InputError: also if there is no run, or an unfinished one.
         """
-        results = self.some_results()
+        results = self.existing_results()
         if not results["complete"]:
             progress = f"{len(results['R'])} of {len(results['tasks'])} tasks"
             remedy = advice("go on with fit and --ckpt_path last", "let fit go on with it")
@@ -228,7 +228,7 @@ class RunFolder:
             )
         return results
 
-    def some_results(self) -> dict[str, Any]:
+    def existing_results(self) -> dict[str, Any]:
         """The content of ``results.json`` of a run, finished or not, see ``read_results``.
 
         Raises:

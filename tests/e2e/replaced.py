@@ -10,38 +10,33 @@ SEED, SHARE = 3, 0.3
 """Of the runs, and of the images held out."""
 
 
-def _blacken(task: MiniTask, black: str | None) -> None:
-    if black == "held out":
-        task.train_set.images[hold_out(task.train_set, SHARE, (SEED, task.name))[1].indices] = 0
-    elif black == "test":
-        task.test_set.images[:] = 0
+class SomeBlack(MiniTask):
+    """A task of ``sizes`` training and test images, some of them black."""
+
+    sizes: tuple[int, int]
+
+    def __init__(self, black: Literal["held out", "test"] | None = None) -> None:
+        super().__init__(*self.sizes)
+        self.black = black
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make the images, once."""
+        if hasattr(self, "train_set"):
+            return
+        super().setup(stage)
+        if self.black == "held out":
+            self.train_set.images[hold_out(self.train_set, SHARE, (SEED, self.name))[1].indices] = 0
+        elif self.black == "test":
+            self.test_set.images[:] = 0
 
 
-class SomeFlags(Flags):
+class SomeFlags(SomeBlack, Flags):
     """Flags, some of them black."""
 
-    def __init__(self, black: Literal["held out", "test"] | None = None) -> None:
-        super().__init__(90, 40)
-        self.black = black
-
-    def setup(self, stage: str | None = None) -> None:
-        """Make the images, once."""
-        is_new = not hasattr(self, "train_set")
-        super().setup(stage)
-        if is_new:
-            _blacken(self, self.black)
+    sizes = (90, 40)
 
 
-class SomeShapes(Shapes):
+class SomeShapes(SomeBlack, Shapes):
     """Shapes, some of them black."""
 
-    def __init__(self, black: Literal["held out", "test"] | None = None) -> None:
-        super().__init__(80, 30)
-        self.black = black
-
-    def setup(self, stage: str | None = None) -> None:
-        """Make the images, once."""
-        is_new = not hasattr(self, "train_set")
-        super().setup(stage)
-        if is_new:
-            _blacken(self, self.black)
+    sizes = (80, 30)

@@ -12,25 +12,27 @@ from gift_lightning.records.report.words import NO_NUMBER
 from gift_lightning.records.run_folder import RunFolder
 
 
+def reference(runs: Sequence[ReportedRun]) -> ReportedRun:
+    """The run to which ``differing`` compares the others: the first one that learns, else the first one."""
+    return next((run for run in runs if _learns(run)), runs[0])
+
+
 def differing(runs: Sequence[ReportedRun]) -> list[list[str]]:
-    """In what the runs differ from the first one beside their method: words, and the labels of those that differ."""
-    rows = []
-    for words, values in (
-        ("tasks or their order", [tuple(run.results["tasks"]) for run in runs]),
-        ("images (protocol fingerprints)", [_protocol(run, "fingerprints") for run in runs]),
-        ("images (sizes of their files)", [data_of(run)["file_sizes"] for run in runs]),
-        ("starting weights", [_protocol(run, "weights") for run in runs]),
-        ("label space", [_protocol(run, "label_space") for run in runs]),
-        ("shots", [_protocol(run, "shots") for run in runs]),
-        ("protocol id (class names and templates too)", [_protocol(run, "id") for run in runs]),
-        ("steps of each task", [_setting(run, "data.steps") for run in runs]),
-        ("images in a batch", [_setting(run, "data.batch_size") for run in runs]),
-        ("number of learned tasks", [run.results["complete"] or len(run.results["R"]) for run in runs]),
+    """In what runs differ from their ``reference`` beside the method: words, and the labels of those that differ."""
+    first, rows = reference(runs), []
+    for words, value in (
+        ("tasks or their order", lambda run: tuple(run.results["tasks"])),
+        ("images (protocol fingerprints)", lambda run: _protocol(run, "fingerprints")),
+        ("images (sizes of their files)", lambda run: data_of(run)["file_sizes"]),
+        ("starting weights", lambda run: _protocol(run, "weights")),
+        ("label space", lambda run: _protocol(run, "label_space")),
+        ("shots", lambda run: _protocol(run, "shots")),
+        ("protocol id (class names and templates too)", lambda run: _protocol(run, "id")),
+        ("steps of each task", lambda run: _trained_with(run, first, "data.steps")),
+        ("images in a batch", lambda run: _trained_with(run, first, "data.batch_size")),
+        ("number of learned tasks", lambda run: run.results["complete"] or len(run.results["R"])),
     ):
-        known = [repr(value) for value in values if value is not None]
-        odd = [
-            run.label for run, value in zip(runs, values, strict=True) if value is not None and repr(value) != known[0]
-        ]
+        odd = [run.label for run in runs if repr(value(run)) != repr(value(first))]
         if odd:
             rows.append([words, ", ".join(odd)])
     return rows
@@ -59,7 +61,7 @@ def warnings(runs: Sequence[ReportedRun], theirs: Sequence[Published] = ()) -> S
             "These runs differ in more than the method: compare with care. This is seen in `tasks`, `protocol`"
         )
         notes.append("and `R` of each `results.json`, and in `data` of each `config.yaml`.")
-        parts.append(Cells([f"Differs from {runs[0].label}", "Runs"], rows))
+        parts.append(Cells([f"Differs from {reference(runs).label}", "Runs"], rows))
     if theirs and (others := other_clips(runs)):
         notes.append(f"The published results are those of {published.CLIP}: other models stand beside them here.")
         parts.append(Cells(["Runs with another CLIP"], [[other] for other in others]))
@@ -78,9 +80,13 @@ def _is_short(run: ReportedRun) -> bool:
     return (run.folder / "metrics.csv").is_file() and len(logged(run.folder).ends) < len(run.results["R"])
 
 
-def _setting(run: ReportedRun, key: str) -> str | None:
-    """A setting of the training; ``None`` if it is not known, or if the run trains nothing."""
-    return (run.settings or {}).get(key) if run.results.get("learns", True) else None
+def _learns(run: ReportedRun) -> bool:
+    return bool(run.results.get("learns", True))
+
+
+def _trained_with(run: ReportedRun, first: ReportedRun, key: str) -> str:
+    """A setting of the training; of a run that trains nothing, that of ``first``: it does not differ."""
+    return ((run if _learns(run) else first).settings or {}).get(key, "")
 
 
 def _protocol(run: ReportedRun, name: str) -> Any:

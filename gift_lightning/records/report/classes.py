@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from gift_lightning.errors import InputError
@@ -85,7 +85,7 @@ def class_report(label: str, folder: Path, results: Mapping[str, Any]) -> ClassR
         models = [_checked(file, accuracy) for file, accuracy in cells]
         _, then, now = models
         for model, (file, _) in zip(models, cells, strict=True):
-            if _true_classes(model) != _true_classes(now) or list(model.images) != list(now.images):
+            if _images_of(model) != _images_of(now):
                 raise InputError(f"{file} and {cells[-1][0]} have other images or labels: restore the older one.")
         lost, gained = len(forgotten(then, now)), len(forgotten(now, then))
         report.tasks.append(TaskCounts(task, len(now.labels), int(then.right.sum()), lost, gained))
@@ -111,9 +111,10 @@ def _checked(file: Path, accuracy: float | None) -> Predictions:
     return predictions
 
 
-def _true_classes(predictions: Predictions) -> list[str]:
-    """The name of the class of each image: its number may change where the label space grows."""
-    return [predictions.names[label] for label in predictions.labels.tolist()]
+def _images_of(predictions: Predictions) -> list[tuple[str, str]]:
+    """File name and class of each image; the folder, and the number of the class, may change within a run."""
+    classes = [predictions.names[label] for label in predictions.labels.tolist()]
+    return [(PurePath(image).name, name) for image, name in zip(predictions.images, classes, strict=True)]
 
 
 def _classes(task: str, models: Sequence[Predictions]) -> Iterator[ClassAccuracy]:

@@ -19,7 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from gift_lightning.errors import InputError
 from gift_lightning.records.page.comparison import comparison, tasks
 from gift_lightning.records.page.course import costs, curve, drawn_tasks, replayed
-from gift_lightning.records.page.differences import differing
+from gift_lightning.records.page.differences import differing, reference
 from gift_lightning.records.page.groups import interval, spread
 from gift_lightning.records.page.pictures import write_pictures
 from gift_lightning.records.page.scatter import scatter
@@ -124,6 +124,8 @@ def test_the_steps_of_a_run_that_learns_nothing_are_no_difference(tmp_path: Path
     assert differing([one, other]) == differing([other, one]) == []
     learned = replace(other, results={**other.results, "learns": True})
     assert differing([one, learned]) == [["steps of each task", "ZeroShot"]]
+    other = replace(one, label="third", settings={**(one.settings or {}), "data.steps": "30"})
+    assert reference([two, one, other]) is one and differing([two, one, other]) == [["steps of each task", "third"]]
 
 
 def test_a_metrics_csv_that_is_cut_is_told(tmp_path: Path) -> None:
