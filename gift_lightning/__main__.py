@@ -111,6 +111,12 @@ def _demo(words: list[str], debug: bool) -> int:
     return _plain("demo", demo, words, debug)
 
 
+def _sweep(words: list[str], debug: bool) -> int:
+    from gift_lightning.commands.sweep.command import main as sweep
+
+    return _plain("sweep", sweep, words, debug)
+
+
 def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str], debug: bool) -> int:
     """A command that needs no trainer: it works on the folders of finished runs."""
     arguments = list(words)
@@ -125,7 +131,7 @@ def _plain(name: str, command: Callable[[Sequence[str]], None], words: list[str]
     return 0
 
 
-PLAIN = {"report": _report, "features": _features, "export": _export, "demo": _demo}
+PLAIN = {"report": _report, "sweep": _sweep, "features": _features, "export": _export, "demo": _demo}
 """The functions of the commands without a config. Each imports what it needs itself, after the cheap checks."""
 
 HELP = ("-h", "--help")

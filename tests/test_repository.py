@@ -40,7 +40,12 @@ def canonical(requirement):
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement).group()).lower()
 
 
-EXTRAS = {"gradio": ("demo", "gradio"), "umap": ("umap", "umap-learn")}
+EXTRAS = {
+    "gradio": ("demo", "gradio"),
+    "umap": ("umap", "umap-learn"),
+    "optuna": ("optuna", "optuna"),
+    "submitit": ("submitit", "submitit"),
+}
 """Modules of optional extras: the extra, and what it installs."""
 
 

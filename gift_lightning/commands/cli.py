@@ -3,10 +3,8 @@
 from functools import partial
 from typing import Any, cast
 
-from jsonargparse import ArgumentError
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import AccuracyMatrix
 from callbacks.task_callback import callback_of
@@ -16,8 +14,6 @@ from gift_lightning.commands.exit_status import status_of
 from gift_lightning.commands.generate import generate
 from gift_lightning.commands.overview import COMMANDS, PROGRAM, USAGE
 from gift_lightning.config.parsing import MODE, ConfigParser, check_values, install, make, refusals
-from gift_lightning.config.references import unresolved
-from gift_lightning.config.sentences import find_input_error, sentence
 from gift_lightning.console import plain_console, quiet_libraries
 from gift_lightning.errors import InputError
 from gift_lightning.methods import ContinualCLIP
@@ -26,7 +22,7 @@ from gift_lightning.records.report import accuracy_table, row_table
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.runs.fit import Run
 from gift_lightning.runs.load import weights_to_test
-from gift_lightning.runs.parser import add_run_arguments, config_text
+from gift_lightning.runs.parser import add_run_arguments, config_text, parser_errors
 from gift_lightning.runs.stopping import stoppable
 from gift_lightning.runs.trainer_settings import check_settings, products
 
@@ -102,13 +98,8 @@ class SequenceCLI(LightningCLI):
         add_run_arguments(cast(ConfigParser, parser))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        try:
-            with refusals():
-                self.config = parser.parse_args(args)
-        except OmegaConfBaseException as error:
-            raise InputError(unresolved(error, self._options())) from error
-        except ArgumentError as error:
-            raise find_input_error(error) or InputError(sentence(error, self._options())) from error
+        with parser_errors(self._options):
+            self.config = parser.parse_args(args)
         if self.config.get("subcommand"):
             check_values(self.config[self.config.subcommand])
 

@@ -127,6 +127,16 @@ class RunLock:
                 return
 
 
+def writer_of(folder: Path) -> str:
+    """The process of this machine that holds the lock of a folder, as "process 7 on host"; empty without one."""
+    try:
+        look = _look(folder / ".lock")
+    except OSError:
+        return ""
+    owner = _owner(look.record) if look is not None else {}
+    return _named(owner) if owner.get("machine") == _machine() != "" and _is_alive(owner) else ""
+
+
 def _take(path: Path, record: bytes) -> None:
     """Create the file of a lock, or replace an abandoned one.
 

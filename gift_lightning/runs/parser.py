@@ -1,14 +1,19 @@
 """The parser of a run's config, its defaults, and the text of a whole config in the folder of a run."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer
+from omegaconf.errors import OmegaConfBaseException
 
 from datamodules import TaskSequence
 from gift_lightning.config.files import ConfigFile, OnlyInConfigs
-from gift_lightning.config.parsing import MODE, ConfigParser
-from gift_lightning.config.references import escaped, with_references
+from gift_lightning.config.parsing import MODE, ConfigParser, as_commands_read, check_values, refusals
+from gift_lightning.config.references import escaped, unresolved, with_references
+from gift_lightning.config.sentences import find_input_error, sentence
+from gift_lightning.errors import InputError
 from gift_lightning.methods import ContinualCLIP
 from gift_lightning.records.run_folder import RunFolder
 from gift_lightning.runs.fit import SEQUENCE_DEFAULTS
@@ -60,9 +65,45 @@ def completed(settings: dict[str, Any]) -> tuple[Namespace, str]:
     Raises:
         ArgumentError, InputError: they are not those of a run.
     """
-    options: dict[str, Any] = {"parser_mode": MODE, "exit_on_error": False}
+    parser, command = _parsers()
+    config = parser.parse_object({"subcommand": "fit", "fit": escaped(settings)})["fit"]
+    return config, config_text(config, command, parser)
+
+
+def config_of(words: Sequence[str]) -> str:
+    """The text of the config that ``fit`` would make of these words, without running anything.
+
+    Raises:
+        InputError: they are not those of a run.
+    """
+    with as_commands_read():
+        parser, command = _parsers()
+        with parser_errors(lambda: [key for key, _ in command.get_defaults(skip_validation=True).items()]):
+            config = parser.parse_args(["fit", *words])["fit"]
+        check_values(config)
+        return config_text(config, command, parser)
+
+
+@contextmanager
+def parser_errors(options: Callable[[], list[str]]) -> Iterator[None]:
+    """Within it, what the parser raises is an ``InputError``.
+
+    Args:
+        options: the names of all options, for what is misspelt.
+    """
+    try:
+        with refusals():
+            yield
+    except OmegaConfBaseException as error:
+        raise InputError(unresolved(error, options())) from error
+    except ArgumentError as error:
+        raise find_input_error(error) or InputError(sentence(error, options())) from error
+
+
+def _parsers() -> tuple[ConfigParser, ConfigParser]:
+    """A parser of all commands, and that of ``fit`` in it."""
+    options: dict[str, Any] = {"parser_mode": MODE, "exit_on_error": False, "allow_abbrev": False}
     parser, command = ConfigParser(**options), ConfigParser(**options)
     add_run_arguments(command)
     parser.add_subcommands().add_subcommand("fit", command)
-    config = parser.parse_object({"subcommand": "fit", "fit": escaped(settings)})["fit"]
-    return config, config_text(config, command, parser)
+    return parser, command

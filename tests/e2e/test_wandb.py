@@ -11,13 +11,14 @@ import pytest
 import wandb
 import yaml
 from wandb.proto.wandb_internal_pb2 import Record
-from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from gift_lightning.records.wandb_logger import SequenceWandbLogger
 from tests.e2e.conftest import CONFIG, kill_at, read_results, run_command
 
 HERE, CONF = Path(__file__).parent, Path(__file__).parents[2] / "conf"
 DOCS = CONF.parent / "docs" / "logging.md"
+KINDS, SIZES = ("Flags", "Shapes"), {"train_size": 40, "test_size": 20}
 GIFT = [f"--config={path}" for path in (CONFIG, HERE / "gift.yaml", CONF / "logger" / "wandb.yaml")]
 
 
@@ -38,9 +39,9 @@ def records(path: Path) -> Iterator[Record]:
             yield record
 
 
-def sweep(text: str) -> str:
-    """The configuration of a sweep in the documentation."""
-    return text.partition("```yaml\n")[2].partition("```")[0]
+def sweep() -> dict[str, Any]:
+    """The sweep of W&B that the repository has."""
+    return yaml.safe_load((CONF / "sweeps" / "wandb.yaml").read_text())
 
 
 def values(items: Any) -> dict[str, Any]:
@@ -142,20 +143,37 @@ def test_names_of_the_documentation(parts: list[list[Record]]) -> None:
     documented = set(re.findall(r"`(cl/\w+|lr)(?:/<task>)?`", text))
     stems = {"/".join(name.split("/")[:2]).removesuffix("_table") for name in logged}
     assert {name for name in stems if name.startswith(("cl/", "lr"))} == documented
-    assert yaml.safe_load(sweep(text))["metric"]["name"] in logged
 
 
-def test_command_of_a_sweep(tmp_path: Path) -> None:
-    described = yaml.safe_load(sweep(DOCS.read_text()))
-    (name, choices), *_ = described["parameters"].items()
-    flags = create_sweep_command_args({"args": {name: {"value": choices["values"][0]}}})["args"]
-    argv = [flag for part in described["command"][3:] for flag in (flags if part == "${args}" else [part])]
-    argv = [flag.replace("=conf/", f"={CONF}/") for flag in argv]
-    log = tmp_path / "log.txt"
-    assert run_command([*argv, "--print_config"], log, WANDB_RUN_ID="abc123") == 0, log.read_text()
-    printed = yaml.safe_load(log.read_text())
-    assert printed["model"]["init_args"]["consolidation_weight"] == choices["values"][0]
-    assert "WANDB_RUN_ID" in printed["run"]["name"] or printed["run"]["name"] == "sweep_abc123"
+def test_commands_of_a_sweep(tmp_path: Path) -> None:
+    """What an agent would start, twice with other values, and once more with those of the first run."""
+    small = {"data.steps": 2, "data.replay.init_args.images_per_task": 4, "data.replay.init_args.batch_size": 4}
+    given = [("abc", 1e-3, 0.1), ("def", 2e-3, 0.1), ("ghi", 1e-3, 0.1)]
+    for run_id, *chosen in given:
+        chosen = dict(zip(("model.init_args.lr", "model.init_args.consolidation_weight"), chosen, strict=True))
+        assert {*chosen, "data.validation_share"} == {*sweep()["parameters"]}
+        arguments = {"data.validation_share": 0.1, **chosen, **small, "run.root": str(tmp_path)}
+        flags = create_sweep_command_args({"args": {name: {"value": value} for name, value in arguments.items()}})[
+            "args"
+        ]
+        argv = [
+            part.replace("=conf/", f"={CONF}/")
+            for word in create_sweep_command(sweep()["command"])[3:]
+            for part in (flags if word == "${args}" else [word])
+        ]
+        tasks = json.dumps([{"class_path": f"datamodules.mini.{kind}", "init_args": SIZES} for kind in KINDS])
+        environment = {"WANDB_RUN_ID": run_id, "WANDB_SWEEP_ID": "s", "WANDB_MODE": "offline"}
+        log = tmp_path / f"{run_id}.txt"
+        assert run_command([*argv, f"--data.tasks={tasks}"], log, **environment) == 0, log.read_text()
+    runs = [tmp_path / "wandb" / run_id for run_id, *_ in given]
+    assert all(read_results(run)["complete"] for run in runs)
+    assert read_results(runs[0])["validation"] == read_results(runs[2])["validation"]
+    for run in runs:
+        (file,) = run.glob("wandb/offline-run-*/*.wandb")
+        (begun,) = {record.run.run_id for record in records(file) if record.HasField("run")}
+        assert begun == run.name
+        logged = [values(record.history.item) for record in records(file) if record.HasField("history")]
+        assert any(sweep()["metric"]["name"] in row for row in logged)
 
 
 def test_losses_against_the_step(parts: list[list[Record]]) -> None:

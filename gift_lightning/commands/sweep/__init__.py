@@ -1,0 +1,1 @@
+"""``sweep``: many runs from one file."""
