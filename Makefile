@@ -37,10 +37,8 @@ format: $(DEV)  ## rewrite the code in the house format
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
 
-# ZSCL* has no row
-ROWS = $(filter-out zscl_star,$(notdir $(basename $(wildcard conf/mini/*.yaml))))
 bench: $(BASE)  ## run what is missing in the MiniMTIL table and rewrite it in README.md
-	$(RUN) -m benchmarks.mini --seeds 0 1 2 --methods $(ROWS) gift+no_awc gift+oracle gift+noise
+	$(RUN) -m benchmarks.mini conf/sweeps/mini_table.yaml
 
 speed: $(BASE)  ## measure steps, input, generation and memory on this CPU, and rewrite benchmarks/RESULTS.md
 	$(RUN) -m benchmarks.speed

@@ -1,20 +1,18 @@
-"""The ranking table of MiniMTIL: every method with several seeds, one after the other.
+"""The table of a sweep on MiniMTIL in a file that is committed, and in the text that shows it.
 
 ::
 
-    python -m benchmarks.mini --methods zero_shot finetune l2 gift gift+no_awc --seeds 0 1 2
+    python -m benchmarks.mini conf/sweeps/mini_table.yaml --processes 2
 
-A method is a file ``conf/mini/<method>.yaml``; after a ``+`` it takes overlays from ``conf/ablation``. Each run is an
-ordinary ``gift_lightning fit`` in a new process; its results are added to ``benchmarks/mini.json`` (a list of
-``method``, ``seed``, ``protocol``, ``settings``, ``learns``, ``metrics``, ``R``, ``zero_shot`` and ``cost``, sorted),
-and the table in the README is written anew. Runs that are in the file are not repeated unless the settings of their
-method have changed, and an interrupted run goes on where it stopped.
+Runs the trials of the sweep that are missing, as ``gift_lightning sweep`` does; adds their results to
+``benchmarks/mini.json`` (a list of ``method``, ``seed``, ``protocol``, ``settings``, ``learns``, ``metrics``, ``R``,
+``zero_shot`` and ``cost``, sorted), and writes the table in the README anew. Trials that are in the file are not run
+again unless the settings of their method have changed. It can be interrupted at any time: the same command goes on.
 """
 
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,16 +22,19 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from gift_lightning.errors import InputError, nearest
+from gift_lightning.commands.sweep.file import Sweep, read_sweep
+from gift_lightning.commands.sweep.local import Processes
+from gift_lightning.commands.sweep.signals import Interrupted
+from gift_lightning.commands.sweep.state import check, results_of
+from gift_lightning.commands.sweep.trials import SEED, Trial
+from gift_lightning.errors import InputError
 from gift_lightning.files import path_of, read_json, write_json, write_text
 from gift_lightning.records.json_types import misfit
 from gift_lightning.records.report import comparison_markdown, comparison_table
-from gift_lightning.records.run_folder import RunFolder
+from gift_lightning.records.run_lock import RunLock
 from gift_lightning.runs.same_run import decisive
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "conf" / "mini"
-OVERLAYS = ROOT / "conf" / "ablation"
 KEYS = ("learns", "metrics", "R", "zero_shot", "cost")
 """What an entry of the file takes from the ``results.json`` of its run, beside method and seed."""
 START, END = "<!-- mini-table:start -->", "<!-- mini-table:end -->"
@@ -54,13 +55,13 @@ class Entry(TypedDict):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the missing runs, write the file and the README's table; 0 if every run succeeded, 1 if one failed, 2 on bad
-    input."""
+    """Run what is missing, write the file and the table; 0 if every run succeeded, 1 if one failed, 2 on bad input, 130
+    or 143 after a signal."""
     arguments = _parser().parse_args(argv)
     console = Console()
     try:
-        for method in arguments.methods:
-            config_files(method)
+        sweep = read_sweep(arguments.sweep)
+        trials = sweep.trials(sweep.points)
         runs: list[Run] = read_json(arguments.out) if arguments.out.exists() else []
         fault = misfit(runs, list[Entry], "the list")
         if fault:
@@ -68,53 +69,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments.readme.is_file():
             raise InputError(f"{arguments.readme} does not exist: --readme names the file with the table.")
         replace_table(arguments.readme.read_text(encoding="utf-8"), "", arguments.readme)  # fails before hours of work
-        failed = _fill(runs, arguments, console)
+        failed, number = _filled(sweep, trials, runs, arguments, console)
         if runs:
             write_table(arguments.readme, runs)
             console.print(comparison_table(runs))
     except InputError as error:
         console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         return 2
-    for line in failed:
-        console.print(f"[bold red]Failed:[/] {escape(line)}", soft_wrap=True)
+    if number:
+        console.print("stopped: the same command goes on.", style="red")
+        return 128 + number
+    for name, line in failed.items():
+        console.print(f"[bold red]Failed:[/] {escape(name)}: {escape(line)}", soft_wrap=True)
     return 1 if failed else 0
 
 
-def config_files(method: str) -> list[Path]:
-    """The files of ``method`` and its overlays, as in ``gift+no_awc+oracle``.
-
-    Raises:
-        InputError: a file does not exist; the message names the existing ones.
-    """
-    name, *overlays = method.split("+")
-    return [_file(CONFIGS, name, "method"), *(_file(OVERLAYS, overlay, "overlay") for overlay in overlays)]
-
-
-def settings_of(method: str) -> str:
-    """Hash of the files' settings of model and data, and of the trainer's settings that change numbers."""
-    configs = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in config_files(method)]
-    settings = []
-    for config in configs:
+def settings_of(trial: Trial) -> str:
+    """Hash of the settings of model and data in the trial's files, of the trainer's settings that change numbers, and
+    of the keys that the sweep sets, but for the seed."""
+    settings: list[Any] = []
+    for file in (path for word, path in zip(trial.words, trial.words[1:], strict=False) if word == "--config"):
+        config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         trainer = decisive({"trainer": config["trainer"]}) if config.get("trainer") else {}
         settings.append({key: config.get(key) for key in ("model", "data")} | ({"trainer": trainer} if trainer else {}))
+    flags = [word for word in trial.words if word.startswith("--") and word != "--config"]
+    settings += [word for word in flags if not word.startswith(f"--{SEED}=")]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _file(folder: Path, name: str, kind: str) -> Path:
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in names:
-        raise InputError(
-            f"{folder.relative_to(ROOT)}/{name}.yaml does not exist{nearest(name, names)}: the {kind}s are"
-            f" {', '.join(names) or 'none'}."
-        )
-    return folder / f"{name}.yaml"
+def seed_of(trial: Trial) -> int:
+    """The seed of a trial, which the grid gives."""
+    return next((int(word.partition("=")[2]) for word in trial.words if word.startswith(f"--{SEED}=")), 0)
 
 
-def missing(runs: Sequence[Run], methods: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """The pairs (method, seed) that ``runs`` lacks with today's settings, in the order of the arguments, each once."""
-    done = {(run["method"], run["seed"]) for run in runs if run["settings"] == settings_of(run["method"])}
-    asked = dict.fromkeys((method, seed) for method in methods for seed in seeds)
-    return [pair for pair in asked if pair not in done]
+def missing(runs: Sequence[Run], trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that ``runs`` lacks with today's settings."""
+    done = {(run["method"], run["seed"], run["settings"]) for run in runs}
+    return [trial for trial in trials if (trial.group, seed_of(trial), settings_of(trial)) not in done]
 
 
 def write_table(readme: Path, runs: Sequence[Run]) -> None:
@@ -138,64 +129,49 @@ def replace_table(text: str, table: str, path: Path) -> str:
     return f"{before}{START}\n{table}\n{END}{after}"
 
 
-def _fill(runs: list[Run], arguments: argparse.Namespace, console: Console) -> list[str]:
-    """Add the missing runs to ``runs`` and to the file; returns one sentence for each that failed."""
-    todo = missing(runs, arguments.methods, arguments.seeds)
-    failed = []
-    for position, (method, seed) in enumerate(todo, start=1):
-        console.rule(f"{method}, seed {seed} ({position} of {len(todo)})")
+def _filled(
+    sweep: Sweep, trials: Sequence[Trial], runs: list[Run], arguments: argparse.Namespace, console: Console
+) -> tuple[dict[str, str], int]:
+    """Add the missing runs to ``runs`` and to the file; those that failed, and the signal that ended them, or 0."""
+    todo = missing(runs, trials)
+    failed, number = dict[str, str](), 0
+    with RunLock(sweep.notes).held():
+        check(sweep, todo)
+        console.print(f"{len(trials)} trials, {len(todo)} to run", soft_wrap=True)
         try:
-            results = _fit(method, seed, arguments.root)
-        except InputError as error:
-            failed.append(str(error))
-            continue
-        protocol = results["protocol"]["id"]
-        if any(run.get("protocol", protocol) != protocol for run in runs):
-            raise InputError(
-                f"{arguments.out} holds runs of another MiniMTIL (its tasks or its CLIP have changed): delete it and"
-                f" {arguments.root}, and all runs are made anew."
-            )
-        entry = {key: results[key] for key in KEYS}
-        entry = {"method": method, "seed": seed, "protocol": protocol, "settings": settings_of(method)} | entry
-        runs[:] = [run for run in runs if (run["method"], run["seed"]) != (method, seed)] + [entry]
-        runs.sort(key=lambda run: (run["method"], run["seed"]))
-        write_json(arguments.out, runs)  # after every run: nothing is lost when the next one is interrupted
-    return failed
+            processes = Processes(sweep, arguments.processes, lambda line: console.print(escape(line), soft_wrap=True))
+            failed = processes.run(todo)
+        except Interrupted as interrupted:
+            number = interrupted.args[0]
+    for trial in todo:
+        if (results := results_of(sweep, trial)) is not None:
+            _add(runs, trial, results, arguments.out)
+    if todo:
+        write_json(arguments.out, runs)
+    return failed, number
 
 
-def _fit(method: str, seed: int, root: Path) -> Run:
-    """One run, in a new process that writes to this terminal; returns its ``results.json``.
-
-    Raises:
-        InputError: the run failed or did not finish.
-    """
-    name = f"{method}_seed{seed}"
-    command = [sys.executable, "-m", "gift_lightning", "fit"]
-    command += [word for file in config_files(method) for word in ("--config", str(file))]
-    command += ["--seed_everything", str(seed), "--run.root", str(root), "--run.name", name, "--ckpt_path", "last"]
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
-    if status != 0:
-        raise InputError(f"{method} with seed {seed} ended with status {status}: its output is above.")
-    results = RunFolder(str(root), name).read_results()
-    if results is None:
-        raise InputError(f"{method} with seed {seed} left no results in {root / name}: start it again.")
-    if not results["complete"]:
-        raise InputError(f"{method} with seed {seed} was stopped before its last task: start it again to resume.")
-    return results
+def _add(runs: list[Run], trial: Trial, results: Run, out: Path) -> None:
+    protocol = results["protocol"]["id"]
+    if any(run.get("protocol", protocol) != protocol for run in runs):
+        raise InputError(
+            f"{out} holds runs of another MiniMTIL (its tasks or its CLIP have changed): delete it, and all runs are"
+            " made anew."
+        )
+    method, seed = trial.group, seed_of(trial)
+    known = {"method": method, "seed": seed, "protocol": protocol, "settings": settings_of(trial)}
+    entry = known | {key: results[key] for key in KEYS}
+    runs[:] = [run for run in runs if (run["method"], run["seed"]) != (method, seed)] + [entry]
+    runs.sort(key=lambda run: (run["method"], run["seed"]))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mini", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--methods", nargs="+", required=True, help="files in conf/mini, without .yaml, +overlays")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--out", type=_path, default=ROOT / "benchmarks" / "mini.json", help="the list of runs")
-    parser.add_argument("--readme", type=_path, default=ROOT / "README.md", help="the file with the table")
-    parser.add_argument("--root", type=_path, default=ROOT / "runs" / "bench", help="folder of the run folders")
+    parser.add_argument("sweep", type=path_of, metavar="FILE", help="the sweep, as conf/sweeps/mini_table.yaml")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="runs at a time; default 1")
+    parser.add_argument("--out", type=path_of, default=ROOT / "benchmarks" / "mini.json", help="the list of runs")
+    parser.add_argument("--readme", type=path_of, default=ROOT / "README.md", help="the file with the table")
     return parser
-
-
-def _path(text: str) -> Path:
-    return path_of(text).resolve()  # the runs start in the repository root, wherever this was called from
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """The benchmark's bookkeeping: what is run, what is kept, what is written. No training."""
 
 import json
-import sys
+import signal
 
 import pytest
+import yaml
 
 from benchmarks import mini
+from gift_lightning.commands.sweep.file import read_sweep
+from gift_lightning.commands.sweep.signals import Interrupted
 
 README = f"# Title\n\nbefore\n\n{mini.START}\nold\n{mini.END}\n\nafter\n"
+CONFIGS = mini.ROOT / "conf" / "mini"
 
 
 def results(last=70.0, **more):
@@ -32,37 +36,53 @@ def results(last=70.0, **more):
     )
 
 
+def settings_of(method):
+    """Of a trial of that method."""
+    name, *overlays = method.split("+")
+    files = [CONFIGS / f"{name}.yaml", *(mini.ROOT / "conf" / "ablation" / f"{overlay}.yaml" for overlay in overlays)]
+    return mini.settings_of(mini.Trial("", method, tuple(word for file in files for word in ("--config", str(file)))))
+
+
 def entry(method, seed, **more):
-    known = {"method": method, "seed": seed, "protocol": "of MiniMTIL", "settings": mini.settings_of(method)}
+    known = {"method": method, "seed": seed, "protocol": "of MiniMTIL", "settings": settings_of(method)}
     return known | {key: results(**more)[key] for key in mini.KEYS}
 
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """``bench(*arguments)`` runs ``main`` on the files of ``tmp_path``; ``bench.started`` are the commands it ran.
+    """``bench(methods, seeds)`` runs ``main`` on the files of ``tmp_path``; ``bench.started`` are the trials it ran.
 
-    ``bench.outcome(method, seed)`` says what such a run does: the exit status and the ``results.json`` it leaves.
+    ``bench.outcome(name)`` says what such a trial leaves: the ``results.json``, or nothing.
     """
     (tmp_path / "README.md").write_text(README)
 
-    def bench(*arguments):
-        files = ["--out", tmp_path / "mini.json", "--readme", tmp_path / "README.md", "--root", tmp_path / "runs"]
-        return mini.main([*arguments, *map(str, files)])
+    def bench(methods, seeds=(0,)):
+        grid = {"method": {name: str(CONFIGS / f"{name}.yaml") for name in methods}, "seed_everything": [*seeds]}
+        (tmp_path / "sweep.yaml").write_text(
+            yaml.safe_dump({"name": "table", "root": str(tmp_path), "grid": grid}, sort_keys=False)
+        )
+        files = ["--out", tmp_path / "mini.json", "--readme", tmp_path / "README.md"]
+        return mini.main([str(tmp_path / "sweep.yaml"), *map(str, files)])
 
-    def run(command, cwd, check):
-        assert command[:4] == [sys.executable, "-m", "gift_lightning", "fit"] and cwd == mini.ROOT and not check
-        options = dict(zip(command[4::2], command[5::2], strict=True))
-        bench.started.append(options)
-        method, seed = options["--run.name"].split("_seed")
-        status, left = bench.outcome(method, int(seed))
-        if left is not None:
-            folder = tmp_path / "runs" / options["--run.name"]
-            folder.mkdir(parents=True)
-            (folder / "results.json").write_text(json.dumps(left))
-        return type("Completed", (), {"returncode": status})
+    class Processes:
+        def __init__(self, sweep, count, report):
+            self.sweep = sweep
 
-    monkeypatch.setattr(mini.subprocess, "run", run)
-    bench.started, bench.outcome = [], lambda method, seed: (0, results())
+        def run(self, trials):
+            failed = {}
+            for trial in trials:
+                bench.started.append(trial.name)
+                left = bench.outcome(trial.name)
+                if left is None:
+                    failed[trial.name] = "no room"
+                    continue
+                folder = self.sweep.run(trial).path
+                folder.mkdir(parents=True)
+                (folder / "results.json").write_text(json.dumps(left))
+            return failed
+
+    monkeypatch.setattr(mini, "Processes", Processes)
+    bench.started, bench.outcome = [], lambda name: results()
     bench.runs = lambda: json.loads((tmp_path / "mini.json").read_text())
     bench.readme = lambda: (tmp_path / "README.md").read_text()
     bench.path = tmp_path
@@ -71,15 +91,8 @@ def bench(tmp_path, monkeypatch):
 
 def test_runs_what_is_missing_and_writes_file_and_table(bench):
     (bench.path / "mini.json").write_text(json.dumps([entry("l2", 0, last=90.0)]))
-    assert bench("--methods", "l2", "finetune", "--seeds", "1", "0") == 0
-    assert [options["--run.name"] for options in bench.started] == ["l2_seed1", "finetune_seed1", "finetune_seed0"]
-    assert bench.started[0] == {
-        "--config": str(mini.CONFIGS / "l2.yaml"),
-        "--seed_everything": "1",
-        "--run.root": str(bench.path / "runs"),
-        "--run.name": "l2_seed1",
-        "--ckpt_path": "last",
-    }
+    assert bench(["l2", "finetune"], [1, 0]) == 0
+    assert bench.started == ["l2,seed=1", "finetune,seed=1", "finetune,seed=0"]
     runs = bench.runs()
     assert [(run["method"], run["seed"]) for run in runs] == [("finetune", 0), ("finetune", 1), ("l2", 0), ("l2", 1)]
     assert runs[2] == entry("l2", 0, last=90.0) and runs[3] == entry("l2", 1)
@@ -89,81 +102,94 @@ def test_runs_what_is_missing_and_writes_file_and_table(bench):
 
 
 def test_second_call_runs_and_changes_nothing(bench):
-    assert bench("--methods", "finetune", "finetune", "--seeds", "0") == 0
+    assert bench(["finetune"]) == 0
     before = (bench.path / "mini.json").read_bytes(), bench.readme()
-    assert bench("--methods", "finetune", "--seeds", "0") == 0
+    assert bench(["finetune"]) == 0
     assert len(bench.started) == 1 and before == ((bench.path / "mini.json").read_bytes(), bench.readme())
 
 
 def test_a_row_of_other_settings_is_made_anew(bench):
     (bench.path / "mini.json").write_text(json.dumps([entry("l2", 0, last=90.0) | {"settings": "older"}]))
-    assert bench("--methods", "l2", "--seeds", "0") == 0
+    assert bench(["l2"]) == 0
     assert len(bench.started) == 1 and bench.runs() == [entry("l2", 0)]
 
 
 def test_a_failed_run_is_told_and_the_others_go_on(bench, capsys):
-    bench.outcome = lambda method, seed: (1, None) if seed == 0 else (0, results())
-    assert bench("--methods", "finetune", "l2", "--seeds", "0", "1") == 1
+    bench.outcome = lambda name: None if name.endswith("0") else results()
+    assert bench(["finetune", "l2"], [0, 1]) == 1
     assert [(run["method"], run["seed"]) for run in bench.runs()] == [("finetune", 1), ("l2", 1)]
     assert "| finetune | 50.0 |" in bench.readme()
-    assert "Failed: finetune with seed 0 ended with status 1: its output is above." in capsys.readouterr().out
+    assert "Failed: finetune,seed=0: no room" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("left", "told"),
-    [(results(complete=False), "was stopped before its last task"), (None, "finetune with seed 0 left no results in")],
-)
-def test_a_run_that_ends_well_without_complete_results_has_failed(bench, capsys, left, told):
-    bench.outcome = lambda method, seed: (0, left)
-    assert bench("--methods", "finetune", "--seeds", "0") == 1
-    assert told in " ".join(capsys.readouterr().out.split()) and bench.readme() == README
+def test_what_a_signal_has_interrupted_is_not_lost(bench, capsys, monkeypatch):
+    def run(self, trials, whole=mini.Processes.run):
+        whole(self, trials[:1])
+        raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mini.Processes, "run", run)
+        assert bench(["finetune", "l2"]) == 143
+    assert [run["method"] for run in bench.runs()] == ["finetune"] and "| finetune | 50.0 |" in bench.readme()
+    assert "the same command goes on" in capsys.readouterr().out
+    assert bench(["finetune", "l2"]) == 0 and bench.started == ["finetune,seed=0", "l2,seed=0"]
 
 
-def test_unknown_method_names_the_available_ones(bench, capsys):
-    assert bench("--methods", "l2", "fintune") == 2
-    told = " ".join(capsys.readouterr().out.split())
-    assert (
-        "conf/mini/fintune.yaml does not exist (did you mean 'finetune'?): the methods are condu, condu_lora, " in told
-    )
-    assert bench("--methods", "l2+no_acw") == 2
-    told = " ".join(capsys.readouterr().out.split())
-    assert "conf/ablation/no_acw.yaml does not exist (did you mean 'no_awc'?): the overlays are " in told
-    assert not bench.started
+def test_a_run_without_complete_results_is_no_row(bench):
+    bench.outcome = lambda name: results(complete=False)
+    bench(["finetune"])
+    assert bench.readme() == README
+
+
+def test_the_committed_sweeps_are_those_of_the_committed_runs():
+    for name, kept in (("mini_table", "mini"), ("mini_ablations", "ablations")):
+        sweep = read_sweep(mini.ROOT / "conf" / "sweeps" / f"{name}.yaml")
+        runs = json.loads((mini.ROOT / "benchmarks" / f"{kept}.json").read_text())
+        trials = sweep.trials(sweep.points)
+        assert mini.missing(runs, trials) == [] and len(runs) == len(trials)
 
 
 @pytest.mark.parametrize("text", ["no markers", mini.START, f"{mini.END}\n{mini.START}", README + README])
 def test_readme_without_its_markers_is_told_before_any_run(bench, capsys, text):
     (bench.path / "README.md").write_text(text)
-    assert bench("--methods", "l2") == 2
+    assert bench(["l2"]) == 2
     assert "once and in this order" in capsys.readouterr().out and not bench.started
 
 
 def test_missing_readme_is_told_before_any_run(bench, capsys):
     (bench.path / "README.md").unlink()
-    assert bench("--methods", "l2") == 2
+    assert bench(["l2"]) == 2
     assert "README.md does not exist" in capsys.readouterr().out and not bench.started
 
 
 @pytest.mark.parametrize("damage", ["{", "[[]]", '{"a": 1}', '[{"method": "l2"}]', "[" * 10_000])
 def test_a_damaged_file_of_runs_is_told_and_kept(bench, capsys, damage):
     (bench.path / "mini.json").write_text(damage)
-    assert bench("--methods", "l2") == 2
+    assert bench(["l2"]) == 2
     assert "mini.json is " in " ".join(capsys.readouterr().out.split()) and not bench.started
     assert (bench.path / "mini.json").read_text() == damage
 
 
 def test_runs_of_another_benchmark_are_not_mixed_in(bench, capsys):
     (bench.path / "mini.json").write_text(json.dumps([entry("finetune", 0) | {"protocol": "older tasks"}]))
-    assert bench("--methods", "finetune", "--seeds", "0", "1") == 2
+    assert bench(["finetune"], [0, 1]) == 2
     assert "holds runs of another MiniMTIL" in " ".join(capsys.readouterr().out.split())
     assert bench.runs() == [entry("finetune", 0) | {"protocol": "older tasks"}]
 
 
-def test_settings_of_the_trainer_that_decide_are_settings(tmp_path, monkeypatch):
-    monkeypatch.setattr(mini, "CONFIGS", tmp_path)
+def test_settings_of_the_trainer_that_decide_are_settings(tmp_path):
     seen = {}
     for trainer in ("{}", "{devices: 1}", "{devices: 4, log_every_n_steps: 5}", "{accumulate_grad_batches: 2}"):
         (tmp_path / "own.yaml").write_text(f"model: {{class_path: X}}\ntrainer: {trainer}\n")
-        seen[trainer] = mini.settings_of("own")
+        seen[trainer] = mini.settings_of(mini.Trial("", "", ("--config", str(tmp_path / "own.yaml"))))
     assert len({*seen.values()}) == 2
     assert list(seen.values()).count(seen["{accumulate_grad_batches: 2}"]) == 1
+
+
+def test_keys_that_the_sweep_sets_are_settings_but_not_the_seed():
+    config = ("--config", str(CONFIGS / "l2.yaml"))
+    plain, seeded, other = (
+        mini.settings_of(mini.Trial("", "", (*config, *flags)))
+        for flags in ((), ("--seed_everything=3",), ("--data.steps=3", "--seed_everything=3"))
+    )
+    assert plain == seeded == settings_of("l2") != other

@@ -73,13 +73,12 @@ def test_a_grid_is_run_once_and_shown(launcher: str, tmp_path: Path) -> None:
     assert "stopped: the same command goes on" in log.read_text()
     if launcher == "local":
         assert len(complete(runs)) < len(NAMES) and not list(runs.glob("*/.lock"))
-    second = subprocess.run(command(file, *flags), capture_output=True, text=True, check=False)
-    while launcher == "submitit" and "it is run by process" in second.stderr:  # a job of the first call, which goes on
-        second = subprocess.run(command(file, *flags), capture_output=True, text=True, check=False)
-    assert second.returncode == 0, second.stderr
+    status, out, err = call("sweep", str(file), *flags)
+    while launcher == "submitit" and "it is run by process" in err:  # a job of the first call, which goes on
+        status, out, err = call("sweep", str(file), *flags)
+    assert status == 0 and "6 of 6 trials are finished" in out, err
     assert complete(runs) == sorted(NAMES)
-    assert "6 of 6 trials are finished" in second.stdout
-    rows = [line.split()[0] for line in second.stdout.splitlines() if " ± " in line]
+    rows = [line.split()[0] for line in out.splitlines() if " ± " in line]
     assert sorted(rows) == sorted(METHODS)
     before = {name: (runs / name / "results.json").stat().st_mtime_ns for name in NAMES}
     status, _, err = call("sweep", str(file), *flags)
