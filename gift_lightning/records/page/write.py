@@ -18,11 +18,13 @@ from gift_lightning.records.page.groups import grouped
 from gift_lightning.records.page.looks import LOOKS, VL_VERSION, specification
 from gift_lightning.records.page.overfitting import overfitting
 from gift_lightning.records.page.section import Cells, Chart, Grid, Matrix, Picture, ReportedRun, Section
+from gift_lightning.records.page.validation import validation
 from gift_lightning.records.published import Published
 
 SECTIONS: tuple[Callable[[Sequence[ReportedRun]], Section | None], ...] = (
     course.curves,
     course.matrices,
+    validation,
     ablations,
     course.losses,
     overfitting,
