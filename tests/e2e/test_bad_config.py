@@ -280,7 +280,7 @@ def test_a_command_that_does_not_exist_is_refused() -> None:
     assert status == 2
     assert (
         "There is no command" in err
-        and "begin with one of fit, test, generate, doctor, report, features, export, demo." in err
+        and "begin with one of fit, test, generate, doctor, report, sweep, features, export, demo." in err
     )
     assert "(did you mean 'fit'?)" in call("fti", "--config", CONFIG)[2]
 

@@ -1,5 +1,6 @@
 """A sweep: a grid of ordinary runs, each done once, whatever interrupts it."""
 
+import atexit
 import os
 import re
 import signal
@@ -46,7 +47,9 @@ def command(file: Path, *flags: str) -> list[str]:
 
 def start(file: Path, log: Path, *flags: str) -> "subprocess.Popen[bytes]":
     with open(log, "a") as out:
-        return subprocess.Popen(command(file, *flags), stdout=out, stderr=out, env={**os.environ, "COLUMNS": "100"})
+        process = subprocess.Popen(command(file, *flags), stdout=out, stderr=out, env={**os.environ, "COLUMNS": "100"})
+    atexit.register(process.kill)  # of a test that fails
+    return process
 
 
 def wait_for(path: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:

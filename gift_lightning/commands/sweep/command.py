@@ -14,6 +14,7 @@ from gift_lightning.files import path_of
 from gift_lightning.records.run_lock import RunLock
 
 LAUNCHERS = ("local", "submitit")
+"""Where trials can run: processes of this machine, or jobs."""
 
 
 def main(arguments: Sequence[str]) -> None:
