@@ -24,7 +24,7 @@ from rich.markup import escape
 
 from gift_lightning.commands.sweep.file import Sweep, read_sweep
 from gift_lightning.commands.sweep.local import Processes
-from gift_lightning.commands.sweep.signals import Interrupted
+from gift_lightning.commands.sweep.signals import Interrupted, signals_heard
 from gift_lightning.commands.sweep.state import check, results_of
 from gift_lightning.commands.sweep.trials import SEED, Trial
 from gift_lightning.errors import InputError
@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         sweep = read_sweep(arguments.sweep)
         trials = sweep.trials(sweep.points)
+        if sweep.search is not None or not all(seed_of(trial) for trial in trials):
+            raise InputError(f"{sweep.file} is no table: give seed_everything in its grid, and no search.")
         runs: list[Run] = read_json(arguments.out) if arguments.out.exists() else []
         fault = misfit(runs, list[Entry], "the list")
         if fault:
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         return 2
     if number:
-        console.print("stopped: the same command goes on.", style="red")
+        console.print("Stopped. Run the same command again to continue.", style="red")
         return 128 + number
     for name, line in failed.items():
         console.print(f"[bold red]Failed:[/] {escape(name)}: {escape(line)}", soft_wrap=True)
@@ -97,14 +99,14 @@ def settings_of(trial: Trial) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def seed_of(trial: Trial) -> int:
-    """The seed of a trial, which the grid gives."""
-    return next((int(word.partition("=")[2]) for word in trial.words if word.startswith(f"--{SEED}=")), 0)
+def seed_of(trial: Trial) -> str:
+    """The seed of a trial, which the grid gives; empty without one."""
+    return next((word.partition("=")[2] for word in trial.words if word.startswith(f"--{SEED}=")), "")
 
 
 def missing(runs: Sequence[Run], trials: Sequence[Trial]) -> list[Trial]:
     """The trials that ``runs`` lacks with today's settings."""
-    done = {(run["method"], run["seed"], run["settings"]) for run in runs}
+    done = {(run["method"], str(run["seed"]), run["settings"]) for run in runs}
     return [trial for trial in trials if (trial.group, seed_of(trial), settings_of(trial)) not in done]
 
 
@@ -135,14 +137,19 @@ def _filled(
     """Add the missing runs to ``runs`` and to the file; those that failed, and the signal that ended them, or 0."""
     todo = missing(runs, trials)
     failed, number = dict[str, str](), 0
-    with RunLock(sweep.notes).held():
+
+    def report(line: str) -> None:
+        console.print(escape(line), soft_wrap=True)
+
+    with RunLock(sweep.notes).held(), signals_heard() as heard:
         check(sweep, todo)
-        console.print(f"{len(trials)} trials, {len(todo)} to run", soft_wrap=True)
+        report(f"{len(trials)} trials, {len(todo)} to run")
         try:
-            processes = Processes(sweep, arguments.processes, lambda line: console.print(escape(line), soft_wrap=True))
-            failed = processes.run(todo)
+            failed = Processes(sweep, arguments.processes, heard, report).run(todo)
         except Interrupted as interrupted:
             number = interrupted.args[0]
+    if arguments.out.exists():  # another table may have been written meanwhile
+        runs[:] = read_json(arguments.out)
     for trial in todo:
         if (results := results_of(sweep, trial)) is not None:
             _add(runs, trial, results, arguments.out)
@@ -158,7 +165,7 @@ def _add(runs: list[Run], trial: Trial, results: Run, out: Path) -> None:
             f"{out} holds runs of another MiniMTIL (its tasks or its CLIP have changed): delete it, and all runs are"
             " made anew."
         )
-    method, seed = trial.group, seed_of(trial)
+    method, seed = trial.group, results["seed"]
     known = {"method": method, "seed": seed, "protocol": protocol, "settings": settings_of(trial)}
     entry = known | {key: results[key] for key in KEYS}
     runs[:] = [run for run in runs if (run["method"], run["seed"]) != (method, seed)] + [entry]

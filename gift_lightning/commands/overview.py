@@ -11,7 +11,7 @@ COMMANDS = {
     "generate": "Make the replay images of a sequence ahead of time, with the same config and flags as fit.",
     "doctor": "List the data sets, weights and disk space that a fit with the same config and flags lacks.",
     "report": "Show runs side by side: a table, one page with charts, or pictures.",
-    "sweep": "Run the trials of a grid or a search, several at a time, and show their table; a second call goes on.",
+    "sweep": "Run the trials of a grid or a search, several at a time, and show their table; run it again to continue.",
     "features": "Draw test images in the space of features of each model that a finished run has kept.",
     "export": "Write the final CLIP of a run for other programs.",
     "demo": "Show in a browser how the models of finished runs classify an image of yours.",

@@ -14,7 +14,7 @@ README = f"# Title\n\nbefore\n\n{mini.START}\nold\n{mini.END}\n\nafter\n"
 CONFIGS = mini.ROOT / "conf" / "mini"
 
 
-def results(last=70.0, **more):
+def results(last=70.0, seed=0, **more):
     rows = [[80.0, 50.0], [60.0, last]]
     measured = {
         "metrics": {"transfer": 50.0, "avg": 65.0, "last": (60 + last) / 2},
@@ -24,6 +24,7 @@ def results(last=70.0, **more):
     return (
         {
             "method": "Finetune",
+            "seed": seed,
             "tasks": ["A", "B"],
             "protocol": protocol,
             "R": rows,
@@ -44,6 +45,7 @@ def settings_of(method):
 
 
 def entry(method, seed, **more):
+    more["seed"] = seed
     known = {"method": method, "seed": seed, "protocol": "of MiniMTIL", "settings": settings_of(method)}
     return known | {key: results(**more)[key] for key in mini.KEYS}
 
@@ -65,7 +67,7 @@ def bench(tmp_path, monkeypatch):
         return mini.main([str(tmp_path / "sweep.yaml"), *map(str, files)])
 
     class Processes:
-        def __init__(self, sweep, count, report):
+        def __init__(self, sweep, count, heard, report):
             self.sweep = sweep
 
         def run(self, trials):
@@ -82,7 +84,7 @@ def bench(tmp_path, monkeypatch):
             return failed
 
     monkeypatch.setattr(mini, "Processes", Processes)
-    bench.started, bench.outcome = [], lambda name: results()
+    bench.started, bench.outcome = [], lambda name: results(seed=int(name[-1]))
     bench.runs = lambda: json.loads((tmp_path / "mini.json").read_text())
     bench.readme = lambda: (tmp_path / "README.md").read_text()
     bench.path = tmp_path
@@ -115,7 +117,7 @@ def test_a_row_of_other_settings_is_made_anew(bench):
 
 
 def test_a_failed_run_is_told_and_the_others_go_on(bench, capsys):
-    bench.outcome = lambda name: None if name.endswith("0") else results()
+    bench.outcome = lambda name: None if name.endswith("0") else results(seed=1)
     assert bench(["finetune", "l2"], [0, 1]) == 1
     assert [(run["method"], run["seed"]) for run in bench.runs()] == [("finetune", 1), ("l2", 1)]
     assert "| finetune | 50.0 |" in bench.readme()
@@ -131,7 +133,7 @@ def test_what_a_signal_has_interrupted_is_not_lost(bench, capsys, monkeypatch):
         patched.setattr(mini.Processes, "run", run)
         assert bench(["finetune", "l2"]) == 143
     assert [run["method"] for run in bench.runs()] == ["finetune"] and "| finetune | 50.0 |" in bench.readme()
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "Run the same command again" in capsys.readouterr().out
     assert bench(["finetune", "l2"]) == 0 and bench.started == ["finetune,seed=0", "l2,seed=0"]
 
 
@@ -193,3 +195,11 @@ def test_keys_that_the_sweep_sets_are_settings_but_not_the_seed():
         for flags in ((), ("--seed_everything=3",), ("--data.steps=3", "--seed_everything=3"))
     )
     assert plain == seeded == settings_of("l2") != other
+
+
+@pytest.mark.parametrize("grid", ["{method: {l2: l2.yaml}}", "{method: {l2: l2.yaml}, seed_everything: [0]}"])
+def test_a_search_and_a_sweep_without_seeds_are_no_table(bench, capsys, grid):
+    text = f"name: x\ngrid: {grid}\n" + ("search: {trials: 1, space: {data.steps: [1]}}" if "seed" in grid else "")
+    (bench.path / "other.yaml").write_text(text)
+    assert mini.main([str(bench.path / "other.yaml")]) == 2
+    assert "is no table: give seed_everything in its grid" in " ".join(capsys.readouterr().out.split())

@@ -76,13 +76,15 @@ def test_the_table_is_that_of_validation(tmp_path: Path) -> None:
         results = read_results(sweep.folder / name)
         means.setdefault(name.rpartition(",")[0], []).append(results["validation"]["metrics"]["avg"])
     best = max(means, key=lambda name: sum(means[name]))
-    assert f"Best by cl/val/avg: {best} ({sum(means[best]) / 2:.1f})" in out
+    assert f"Best by cl/val/avg: {best} ({sum(means[best]) / 2:.1f})\n" in out
+    assert "With all training images: python -m gift_lightning fit --config" in out
+    assert "validation_share" not in out and "seed_everything" not in out
 
 
 def test_a_choice_on_test_images_is_asked_for_and_said(tmp_path: Path) -> None:
     file = search_file(tmp_path, trials=1, metric="cl/last")
     status, _, err = call("sweep", str(file))
-    assert status == 2 and "maximises a number on test images" in err
+    assert status == 2 and "search.metric is measured on test images" in err
     search(read_sweep(file))
     status, out, err = call("sweep", str(file), "--select-on-test")
     assert status == 0, err
@@ -95,21 +97,23 @@ def test_a_search_needs_validation_images(tmp_path: Path) -> None:
     del content["set"]["data.validation_share"]
     file.write_text(yaml.safe_dump(content))
     status, _, err = call("sweep", str(file))
-    assert status == 2 and "chooses on validation images: set data.validation_share: 0.1" in err
-    assert not list((tmp_path / "runs").glob("search/*/"))
+    assert status == 2 and "a search needs validation images: add data.validation_share: 0.1 under 'set'" in err
+    assert not list((tmp_path / "runs").glob("search/[!.]*"))
 
 
-def test_a_suggestion_that_fails_is_left_out(tmp_path: Path) -> None:
+def test_a_search_ends_at_a_trial_that_failed(tmp_path: Path) -> None:
     space = {"model.init_args.clip.weights": ["/none.safetensors", None], "model.init_args.lr": [1e-3]}
-    file = search_file(tmp_path, trials=2, batch=1, space=space)
-    sweep = read_sweep(file)
+    sweep = read_sweep(search_file(tmp_path, trials=8, batch=1, space=space))
+    asked: list[str] = []
 
     def run(trials: Sequence[Trial]) -> dict[str, str]:
+        asked.extend(trial.name for trial in trials)
         log = tmp_path / "log.txt"
         return {t.name: "no weights" for t in trials if run_command(["fit", *sweep.words(t)], log) != 0}
 
     assert sweep.search is not None
     trials, failed = searched(sweep, sweep.search, run, lambda line: None)
-    assert failed and list(failed) == [trial.name for trial in trials if "none.safetensors" in trial.name], failed
+    assert failed and list(failed) == [trial.name for trial in trials if "none.safetensors" in trial.name]
+    assert asked[-1] in failed and len(asked) < 16  # nothing was suggested without the result
     table, lines = table_of(sweep, trials)
     assert (table is None) == (len(failed) == len(trials)) and lines

@@ -70,4 +70,34 @@ def test_parameters_that_submitit_does_not_take(queue: Path, tmp_path: Path) -> 
     file = sweep_file(tmp_path, grid={"method": {"l2": CONFIG}}, submitit={"slurm_partitoin": "gpu"})
     done = subprocess.run(command(file, "--launcher", "submitit"), capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "submitit cannot use its parameters: " in done.stderr, done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2  # with the line of the number of trials
+
+
+def test_a_job_that_is_preempted_stops_its_run_and_is_queued_again(tmp_path: Path) -> None:
+    """With the signals of submitit's own handler, which comes in the middle of the waiting."""
+    child = tmp_path / "child.py"
+    child.write_text(
+        "import signal, sys, time, pathlib\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
+        "time.sleep(60)\n"
+    )
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import signal, sys\n"
+        "from gift_lightning.commands.sweep.jobs import Fit\n"
+        f"fit = Fit([sys.executable, {str(child)!r}])\n"
+        "def handler(*_):\n"
+        "    again = fit.checkpoint()\n"
+        "    print('again', again.function.command == fit.command)\n"
+        "    sys.exit(7)\n"
+        "signal.signal(signal.SIGUSR2, handler)\n"
+        "fit()\n"
+    )
+    process = subprocess.Popen([sys.executable, str(job)], stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR2)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 7 and out == "again True\n"

@@ -1,8 +1,8 @@
 """The command ``sweep``: many runs from one file, and their table."""
 
 import argparse
+import contextlib
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 from gift_lightning.commands.overview import COMMANDS, PROGRAM
@@ -24,33 +24,36 @@ def main(arguments: Sequence[str]) -> None:
         InputError: the file is no sweep, or a trial failed.
     """
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} sweep", description=COMMANDS["sweep"])
-    parser.add_argument("file", metavar="FILE", help="the sweep, as conf/sweeps/mini.yaml")
-    parser.add_argument("--launcher", default=LAUNCHERS[0], help="local (default), or submitit for SLURM")
-    parser.add_argument("--processes", default="1", metavar="N", help="of local: trials at a time; default 1")
-    parser.add_argument("--select-on-test", action="store_true", help="let a search maximise a number on test images")
-    options = parser.parse_args(arguments)
+    parser.add_argument("file", metavar="FILE", help="of the sweep, as conf/sweeps/mini.yaml")
+    parser.add_argument("--launcher", default=LAUNCHERS[0], help="local (default), or submitit for SLURM jobs")
+    parser.add_argument("--processes", default="1", metavar="N", help="trials at a time on this machine (default: 1)")
+    parser.add_argument("--select-on-test", action="store_true", help="allow a search.metric on test images")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise InputError(f"{unknown[0]} is no option of sweep: all settings of its runs are in the file.")
     if options.launcher not in LAUNCHERS:
-        raise InputError(f"--launcher {options.launcher} is none of {', '.join(LAUNCHERS)}: give one of them.")
+        raise InputError(f"--launcher must be {' or '.join(LAUNCHERS)}, not '{options.launcher}'.")
     if not options.processes.isdecimal() or not int(options.processes):
-        raise InputError(f"--processes {options.processes} is no number of processes: give 1 or more.")
+        raise InputError(f"--processes must be a whole number of at least 1, not '{options.processes}'.")
     sweep = read_sweep(path_of(options.file))
     _check_choice(sweep, options.select_on_test)
-    # PyTorch and the classes of the configs take seconds to import
-    from gift_lightning.commands.sweep.signals import Interrupted
-    from gift_lightning.console import quiet_libraries
-
-    quiet_libraries()
     console = plain_console(stderr=True)
 
     def report(line: str) -> None:
-        console.print(visible(line), soft_wrap=True)
+        with contextlib.suppress(OSError):  # of a terminal that is gone
+            console.print(visible(line), soft_wrap=True)
 
-    with ExitStack() as stack:
-        stack.enter_context(RunLock(sweep.notes).held())
+    report(f"{sweep.count} trials in {sweep.folder}")
+    # PyTorch and the classes of the configs take seconds to import
+    from gift_lightning.commands.sweep.signals import Interrupted, signals_heard
+    from gift_lightning.console import quiet_libraries
+
+    quiet_libraries()
+    with RunLock(sweep.notes).held(), signals_heard() as heard:
         try:
-            trials, failed = _run(sweep, _launcher(sweep, options, report), report)
+            trials, failed = _run(sweep, _launcher(sweep, options, heard, report), report)
         except Interrupted as interrupted:
-            console.print("stopped: the same command goes on.", style="red")
+            report("Stopped. Run the same command again to continue.")
             raise SystemExit(128 + interrupted.args[0]) from None
     _print_table(sweep, trials)
     if failed:
@@ -63,18 +66,20 @@ def _check_choice(sweep: Sweep, select_on_test: bool) -> None:
     on_test = sweep.search is not None and sweep.search.metric in TEST
     if on_test and not select_on_test:
         raise InputError(
-            f"{sweep.file} maximises a number on test images, which is no result on them any more: leave out"
-            " search.metric to choose on validation images, or add --select-on-test."
+            f"{sweep.file}: search.metric is measured on test images, and settings that are chosen by it make the test"
+            " accuracy too high: leave it out to choose on validation images, or add --select-on-test."
         )
     if select_on_test and not on_test:
         raise InputError(f"--select-on-test is for a search, and {sweep.file} has no search.metric on test images.")
 
 
-def _launcher(sweep: Sweep, options: argparse.Namespace, report: Any) -> Any:
+def _launcher(sweep: Sweep, options: argparse.Namespace, heard: list[int], report: Any) -> Any:
     from gift_lightning.commands.sweep.jobs import Jobs
     from gift_lightning.commands.sweep.local import Processes
 
-    return Processes(sweep, int(options.processes), report) if options.launcher == "local" else Jobs(sweep, report)
+    if options.launcher == "submitit":
+        return Jobs(sweep, heard, report)
+    return Processes(sweep, int(options.processes), heard, report)
 
 
 def _run(sweep: Sweep, launcher: Any, report: Any) -> tuple[list[Trial], dict[str, str]]:
@@ -86,8 +91,8 @@ def _run(sweep: Sweep, launcher: Any, report: Any) -> tuple[list[Trial], dict[st
         trials = sweep.trials(sweep.points)
         check(sweep, trials)
         todo = [trial for trial in trials if results_of(sweep, trial) is None]
-        report(f"{len(trials)} trials in {sweep.folder}, {len(todo)} to run")
-        return trials, launcher.run(todo)
+        report(f"{len(todo)} of {len(trials)} trials to run")
+        return trials, launcher.run(trials)
     return searched(sweep, sweep.search, launcher.run, report)
 
 

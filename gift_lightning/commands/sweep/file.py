@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import yaml
 
-from gift_lightning.commands.sweep.trials import Choice, Trial, is_key, points, trial_of
+from gift_lightning.commands.sweep.trials import SEED, Choice, Trial, is_key, points, trial_of
 from gift_lightning.config.yaml_text import load_yaml
 from gift_lightning.errors import InputError, first_line, nearest
 from gift_lightning.files import path_of, read_lines
@@ -31,15 +32,15 @@ class _SearchOptions(_Search, total=False):
     metric: str
 
 
-class _Named(TypedDict):
+class _Needed(TypedDict):
     name: str
+    grid: dict[str, list[Any] | dict[str, str | list[str]]]
 
 
-class _File(_Named, total=False):
+class _File(_Needed, total=False):
     """The types of the file."""
 
     root: str
-    grid: dict[str, list[Any] | dict[str, str | list[str]]]
     set: dict[str, Any]
     search: _SearchOptions
     submitit: dict[str, Any]
@@ -61,7 +62,8 @@ class Search(NamedTuple):
     metric: str
 
 
-class Sweep(NamedTuple):
+@dataclass(frozen=True)
+class Sweep:
     """The content of a file.
 
     Attributes:
@@ -85,6 +87,11 @@ class Sweep(NamedTuple):
     submitit: dict[str, Any]
 
     @property
+    def count(self) -> int:
+        """The number of trials."""
+        return len(self.points) * (self.search.trials if self.search else 1)
+
+    @property
     def folder(self) -> Path:
         """The folder of the trials."""
         return RunFolder(self.root, self.name).path
@@ -103,6 +110,10 @@ class Sweep(NamedTuple):
         run = self.run(trial)
         return [*trial.words, f"--run.root={run.root}", f"--run.name={run.name}"]
 
+    def config(self, trial: Trial) -> Path:
+        """The whole config of a trial as it was checked, by which it runs: its files may be edited meanwhile."""
+        return self.notes / f"{trial.name}.yaml"
+
     def trials(self, points: Sequence[Sequence[Choice]]) -> list[Trial]:
         """The trials of some points.
 
@@ -117,7 +128,7 @@ class Sweep(NamedTuple):
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read a file: ``name``, and perhaps ``root``, ``grid``, ``set``, ``search`` and ``submitit``.
+    """Read a file: ``name`` and ``grid``, and perhaps ``root``, ``set``, ``search`` and ``submitit``.
 
     An axis of the grid is a list of values of a key (``data.steps: [60, 120]``), or names for config files
     (``method: {gift: ../mini/gift.yaml}``; several files are a list), by their paths from where the file lies. ``set``
@@ -127,15 +138,22 @@ def read_sweep(path: Path) -> Sweep:
         InputError: the file is missing or damaged, has another key, or stands for no trial or for two of one name.
     """
     content = _content(path)
-    grid, fixed = content.get("grid", {}), content.get("set", {})
+    grid, fixed = content["grid"], content.get("set", {})
     if empty := [key for key, values in grid.items() if not values]:
         raise InputError(f"{path}: grid.{empty[0]} is empty: give at least one value.")
     axes = {axis: names for axis, names in grid.items() if isinstance(names, dict)}
     if of_key := [axis for axis in axes if is_key(axis)]:
         raise InputError(f"{path}: grid.{of_key[0]} names config files: call it method, or give a list of values.")
+    for key, values in grid.items():
+        if isinstance(values, list) and (same := _first_twice(values)) is not None:
+            raise InputError(f"{path}: grid.{key} has {same[0]!r} twice: give each value once.")
+    if not axes:
+        raise InputError(f"{path} names no config: give one as grid: {{method: {{gift: ../mini/gift.yaml}}}}.")
     search = _search(content["search"], path) if "search" in content else None
     _check_keys(path, [*(key for key in grid if key not in axes), *fixed, *(search.space if search else ())])
     files = {axis: {name: _configs(path, given) for name, given in names.items()} for axis, names in axes.items()}
+    if len(content["name"].encode()) > 200 or ".sweep" in Path(content["name"]).parts:
+        raise InputError(f"{path}: name is '{content['name'][:40]}': give a shorter one, without .sweep.")
     root = str(path_of(content.get("root", "runs")))
     sweep = Sweep(path, root, content["name"], points(grid), files, fixed, search, content.get("submitit", {}))
     for trial in sweep.trials(sweep.points):
@@ -151,17 +169,27 @@ def _content(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid YAML: {first_line(error)}") from error
     if isinstance(content, dict) and {"method", "parameters"} <= content.keys():
         raise InputError(f"{path} is a sweep of Weights & Biases: 'wandb sweep {path}' begins it, see docs/sweeps.md.")
-    if fault := misfit(content, _File):
-        raise InputError(f"{path} is no sweep ({fault}): see conf/sweeps/mini.yaml.")
-    known = sorted(_File.__annotations__.keys() | _Named.__annotations__.keys())
-    if unknown := [key for key in content if key not in known]:
+    known = sorted(_File.__annotations__.keys() | _Needed.__annotations__.keys())
+    if isinstance(content, dict) and (unknown := [key for key in content if key not in known]):
         hint = nearest(str(unknown[0]), known)
         raise InputError(f"{path} has the key '{unknown[0]}'{hint}: a sweep has {', '.join(known)}.")
+    if fault := misfit(content, _File):
+        raise InputError(f"{path} is no sweep ({fault}): see conf/sweeps/mini.yaml.")
     return dict(content)
+
+
+def _first_twice(values: list[Any]) -> tuple[Any] | None:
+    """The first value that is equal to an earlier one; ``None`` without one."""
+    for place, value in enumerate(values):
+        if any(value == earlier and isinstance(value, bool) is isinstance(earlier, bool) for earlier in values[:place]):
+            return (value,)
+    return None
 
 
 def _configs(path: Path, given: str | list[str]) -> list[str]:
     """The configs of a name, from the current folder."""
+    if not given or ("" in given and isinstance(given, list)):
+        raise InputError(f"{path} has a name without a config file in its grid: give one, or a list of them.")
     return [
         str(path_of(file)) if file.startswith("~") else str(path.parent / file)
         for file in ([given] if isinstance(given, str) else given)
@@ -193,6 +221,8 @@ def _search(content: dict[str, Any], path: Path) -> Search:
         raise InputError(f"{path}: search.metric is '{search.metric}': give one of {', '.join(VALIDATION + TEST)}.")
     if not search.space:
         raise InputError(f"{path}: search.space is empty: name a key and its values, or its low and high.")
+    if SEED in search.space:
+        raise InputError(f"{path}: search.space has {SEED}: give the seeds in the grid, where their mean counts.")
     for key, values in search.space.items():
         if fault := _fault_of_space(values):
             raise InputError(f"{path}: search.space.{key} {fault}.")
@@ -202,6 +232,8 @@ def _search(content: dict[str, Any], path: Path) -> Search:
 def _fault_of_space(values: Any) -> str:
     if isinstance(values, list):
         is_plain = all(value is None or isinstance(value, bool | int | float | str) for value in values)
+        if values and _first_twice(values) is not None:
+            return "has a value twice: give each once"
         return "" if values and is_plain else "is no list of numbers and texts"
     if not isinstance(values, dict) or not {"low", "high"} <= values.keys() <= {"low", "high", "log"}:
         return "is neither a list of values nor {low, high} or {low, high, log}"

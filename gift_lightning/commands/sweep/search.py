@@ -21,7 +21,8 @@ def searched(
 
     Optuna's sampler starts anew in each call with a fixed seed, and hears the results of the trials that are finished:
     so it makes the same suggestions again, and the folders of the trials are all that a search has to keep. Within a
-    batch it knows no results, whatever the number of processes.
+    batch it knows no results, whatever the number of processes. At a trial that failed the search ends, as the next
+    suggestions depend on its result.
 
     Args:
         sweep: whose trials they are.
@@ -36,19 +37,21 @@ def searched(
         InputError: Optuna is not installed, or a suggestion is no run.
     """
     studies = [_Study(sweep, search, seeds) for seeds in _without_seeds(sweep.points)]
-    report(f"{search.trials} suggestions for each of {len(studies)} points of the grid: {sweep.folder}")
-    trials, failed = dict[Trial, None](), dict[str, str]()
+    trials = dict[Trial, None]()
     for start in range(0, search.trials, search.batch):
         count = min(search.batch, search.trials - start)
         batch = list(dict.fromkeys(trial for study in studies for trial in study.ask(count)))
-        checked = check(sweep, batch)
-        if search.metric in VALIDATION and not all(each.validates for each in checked):
-            raise InputError(f"{sweep.file} chooses on validation images: set data.validation_share: 0.1, for example.")
+        if not check(sweep, batch) and search.metric in VALIDATION:
+            raise InputError(
+                f"{sweep.file}: a search needs validation images: add data.validation_share: 0.1 under 'set'."
+            )
+        report(f"suggestions {start + 1} to {start + count} of {search.trials}")
         trials |= dict.fromkeys(batch)
-        failed |= run(batch)
+        if failed := run(batch):
+            return list(trials), failed  # what comes next depends on their results
         for study in studies:
             study.tell()
-    return list(trials), failed
+    return list(trials), {}
 
 
 def value_of(results: dict[str, Any], metric: str) -> float:
@@ -57,15 +60,10 @@ def value_of(results: dict[str, Any], metric: str) -> float:
     Raises:
         InputError: the run has no validation images, or no such value.
     """
-    part: Any = results.get("validation") if metric in VALIDATION else results
-    if part is None:
-        raise InputError(
-            f"The search maximises {metric}, and the trials have no validation images: set data.validation_share: 0.1,"
-            " or give search.metric: cl/avg and --select-on-test."
-        )
-    value = metrics_of(part).get(metric.rpartition("/")[2])
+    part: Any = (results.get("validation") if metric in VALIDATION else results) or {}
+    value = metrics_of(part).get(metric.rpartition("/")[2]) if part else None
     if value is None:
-        raise InputError(f"The search maximises {metric}, which a run of a single task has not: give cl/val/last.")
+        raise InputError(f"A trial of the search has no {metric} to maximise: give another search.metric.")
     return float(value)
 
 
@@ -95,16 +93,11 @@ class _Study:
         return [trial for _, trials in self._asked for trial in trials]
 
     def tell(self) -> None:
-        """Let Optuna know the results of what was asked; the mean over the seeds, if none failed."""
-        from optuna.trial import TrialState
-
+        """Let Optuna know the results of what was asked: the mean over the seeds."""
         for suggestion, trials in self._asked:
             finished = [results_of(self._sweep, trial) for trial in trials]
             values = [value_of(results, self._search.metric) for results in finished if results is not None]
-            if len(values) == len(trials):
-                self._study.tell(suggestion, statistics.fmean(values))
-            else:
-                self._study.tell(suggestion, state=TrialState.FAIL)
+            self._study.tell(suggestion, statistics.fmean(values))
         self._asked = []
 
 
@@ -114,7 +107,8 @@ def _suggested(suggestion: Any, key: str, space: Any) -> Any:
     low, high, log = space["low"], space["high"], space.get("log", False)
     if isinstance(low, int) and isinstance(high, int):
         return suggestion.suggest_int(key, low, high, log=log)
-    return float(f"{suggestion.suggest_float(key, low, high, log=log):.4g}")  # names of folders stay short
+    value = float(f"{suggestion.suggest_float(key, low, high, log=log):.4g}")  # names of folders stay short
+    return min(max(value, float(low)), float(high))
 
 
 def _without_seeds(points: Sequence[tuple[Choice, ...]]) -> list[list[tuple[Choice, ...]]]:

@@ -18,7 +18,7 @@ def signals_heard() -> Iterator[list[int]]:
     heard: list[int] = []
 
     def hear(number: int, frame: object) -> None:
-        heard.append(signal.SIGTERM if number not in (signal.SIGINT, signal.SIGTERM) else number)
+        heard.append(number)
 
     before = {number: signal.getsignal(number) for number in ENDING}
     for number, handler in before.items():

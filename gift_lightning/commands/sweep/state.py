@@ -1,49 +1,46 @@
 """Where the trials of a sweep stand, by their folders alone."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from gift_lightning.commands.sweep.file import Sweep
 from gift_lightning.commands.sweep.trials import Trial
 from gift_lightning.errors import InputError
+from gift_lightning.files import write_text
 from gift_lightning.runs.parser import config_of
 from gift_lightning.runs.same_run import difference
 
 
-class Checked(NamedTuple):
-    """A trial whose settings are those of a run.
+def check(sweep: Sweep, trials: Sequence[Trial]) -> bool:
+    """Compare trials with what is in their folders, before hours of work, and write the configs by which they run.
 
-    Attributes:
-        trial: it.
-        validates: whether its config asks for validation images.
-    """
-
-    trial: Trial
-    validates: bool
-
-
-def check(sweep: Sweep, trials: Sequence[Trial]) -> list[Checked]:
-    """Compare trials with what is in their folders, before hours of work.
+    Returns:
+        whether all of them have validation images.
 
     Raises:
-        InputError: a trial is no run, or its folder holds a run with other settings.
+        InputError: a trial is no run, or its folder holds a run with other settings; or a config cannot be written.
     """
-    return [_check(sweep, trial) for trial in trials]
+    checked = [(trial, *_checked(sweep, trial)) for trial in trials]
+    for trial, text, _ in checked:
+        if results_of(sweep, trial) is None:
+            write_text(sweep.config(trial), text)
+    return all(validates for *_, validates in checked)
 
 
-def _check(sweep: Sweep, trial: Trial) -> Checked:
+def _checked(sweep: Sweep, trial: Trial) -> tuple[str, bool]:
+    """The config of a trial, and whether it asks for validation images."""
     try:
-        config = yaml.safe_load(config_of(sweep.words(trial)))
+        text = config_of(sweep.words(trial))
     except InputError as error:
         raise InputError(f"{sweep.file}, trial {trial.name}: {error}") from error
-    run = sweep.run(trial)
+    config, run = yaml.safe_load(text), sweep.run(trial)
     if run.config.is_file() and (differing := difference(run.read_config(), config)) is not None:
         raise InputError(
             f"{run.path} holds a run with another {differing}: give the sweep another name, or delete that folder."
         )
-    return Checked(trial, bool(config["data"].get("validation_share")))
+    return text, bool(config["data"].get("validation_share"))
 
 
 def results_of(sweep: Sweep, trial: Trial) -> dict[str, Any] | None:

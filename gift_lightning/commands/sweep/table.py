@@ -1,13 +1,16 @@
 """The table of a sweep: mean and standard deviation over seeds of the trials that are finished."""
 
+import shlex
+import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
-from gift_lightning.commands.sweep.file import TEST, Search, Sweep
+from gift_lightning.commands.sweep.file import TEST, VALIDATION, Search, Sweep
 from gift_lightning.commands.sweep.state import results_of
-from gift_lightning.commands.sweep.trials import Trial
+from gift_lightning.commands.sweep.trials import SEED, Trial
 from gift_lightning.records.report.comparison import comparison_table
 from gift_lightning.records.report.words import metrics_of
 
@@ -29,19 +32,20 @@ def table_of(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Table | None, list[
     lines = [f"{len(finished)} of {len(trials)} trials are finished: {sweep.folder}"]
     if not finished:
         return None, lines
-    validated = all(results.get("validation") for _, results in finished)
+    validated = [bool(results.get("validation")) for _, results in finished]
     on_test = sweep.search is not None and sweep.search.metric in TEST
-    runs = [_row(trial, results, validated and not on_test) for trial, results in finished]
+    on_validation = all(validated) and not on_test
+    runs = [_row(trial, results, on_validation) for trial, results in finished]
     table = comparison_table(runs)
-    table.title, table.title_justify = "On test images", "left"
+    table.title, table.title_justify = "On validation images" if on_validation else "On test images", "left"
+    if any(validated) and not all(validated):
+        lines.insert(0, f"{validated.count(False)} trials have no validation images, so that no row is chosen.")
     if on_test:
-        lines.insert(0, "CHOSEN ON TEST IMAGES: the best of these rows is no result on them.")
-    elif validated:
-        table.title = "On validation images"
-    if validated or on_test:
-        lines.insert(0, _best(sweep.search, runs))
+        lines.insert(0, "CHOSEN ON TEST IMAGES: the test accuracy of the best row is too high.")
     if len({results["protocol"]["id"] for _, results in finished}) > 1:
         lines.insert(0, "The rows differ in their protocol (tasks, their order, images or candidate classes).")
+    elif on_validation or on_test:
+        lines[:0] = _best(sweep.search, trials, runs)
     return table, lines
 
 
@@ -50,13 +54,22 @@ def _row(trial: Trial, results: dict[str, Any], on_validation: bool) -> dict[str
     return {**results, **part, "method": trial.group}
 
 
-def _best(search: Search | None, runs: Sequence[dict[str, Any]]) -> str:
-    """The group with the highest mean, by the metric of the search, or by Avg."""
-    metric = search.metric if search is not None else "cl/val/avg"
-    groups: dict[str, list[float]] = {}
+def _best(search: Search | None, trials: Sequence[Trial], runs: Sequence[dict[str, Any]]) -> list[str]:
+    """The group with the highest mean, by the metric of the search, or by Avg; and the command of its final run.
+
+    Groups of which a seed is missing do not compete.
+    """
+    metric, groups = search.metric if search is not None else VALIDATION[0], dict[str, list[float]]()
     for run in runs:
-        value = metrics_of(run).get(metric.rpartition("/")[2])
-        groups.setdefault(run["method"], []).append(0.0 if value is None else value)
-    means = {group: sum(values) / len(values) for group, values in groups.items()}
+        if (value := metrics_of(run).get(metric.rpartition("/")[2])) is not None:
+            groups.setdefault(run["method"], []).append(value)
+    seeds = Counter(trial.group for trial in trials)
+    means = {group: statistics.fmean(values) for group, values in groups.items() if len(values) == seeds[group]}
+    if not means:
+        return []
     best = max(means, key=lambda group: means[group])
-    return f"Best by {metric}: {best} ({means[best]:.1f})"
+    words = next(trial.words for trial in trials if trial.group == best)
+    kept = [word for word in words if not word.startswith((f"--{SEED}=", "--data.validation_share="))]
+    final = shlex.join(["python", "-m", "gift_lightning", "fit", *kept])
+    without = f" (without {len(seeds) - len(means)} that lack a seed)" if len(means) < len(seeds) else ""
+    return [f"Best by {metric}{without}: {best} ({means[best]:.1f})", f"With all training images: {final}"]

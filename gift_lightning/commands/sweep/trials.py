@@ -16,7 +16,8 @@ SEED = "seed_everything"
 Choice = tuple[str, Any]
 """A key and its value; or the name of an axis of configs, and one of its names."""
 
-_LONGEST = 60  # letters of a value in a name; file systems allow 255 bytes, and a name has several
+_LONGEST = 60  # letters of a value in a name
+_LONGEST_NAME = 150  # of the name; file systems allow 255 bytes
 _KEY = re.compile(rf"{SEED}|model|(model|data|trainer|run)(\.\w+)+")
 
 
@@ -71,7 +72,7 @@ def trial_of(
             flags.append(f"--{axis}={text_of(axis, value)}")
     common = [f"--{key}={text_of(key, value)}" for key, value in fixed.items()]
     group = ",".join(label for axis, label in labels if axis != SEED)
-    return Trial(",".join(label for _, label in labels) or "trial", group or "trial", (*configs, *common, *flags))
+    return Trial(_cut(",".join(label for _, label in labels)), _cut(group), (*configs, *common, *flags))
 
 
 def text_of(key: str, value: Any) -> str:
@@ -91,4 +92,12 @@ def text_of(key: str, value: Any) -> str:
 def _short(text: str) -> str:
     """A text as a part of the name of a folder; one that has to be changed gets six letters of its hash."""
     plain = re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip("._")[:_LONGEST]
-    return plain if plain == text else f"{plain}~{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return plain if plain == text else f"{plain}~{_hash(text)}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}~{_hash(name)}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
