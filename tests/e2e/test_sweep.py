@@ -118,7 +118,7 @@ def test_a_trial_that_fails_is_told_and_the_others_run(tmp_path: Path) -> None:
     file = sweep_file(tmp_path, grid=grid)
     status, out, err = call("sweep", str(file), "--processes", "2")
     assert status == 2 and "1 of 2 trials failed, the first one is l2,weights=none.safetensors~" in err, err
-    assert re.search(r"failed: error: .*/none.safetensors", err)
+    assert re.search(r"failed: .*/none.safetensors", err)
     assert "1 of 2 trials are finished" in out and complete(tmp_path / "runs" / "grid") == ["l2,weights=null"]
 
 
@@ -152,14 +152,22 @@ def test_names_say_what_differs(tmp_path: Path) -> None:
     assert len({*names}) == 3 and all(len(name.encode()) < 160 for name in names)
 
 
+def test_an_axis_of_overlays_may_have_none(tmp_path: Path) -> None:
+    grid = {"method": {"l2": CONFIG}, "overlay": {"none": [], "finetune": "finetune.yaml"}, "seed_everything": [0]}
+    sweep = read_sweep(sweep_file(tmp_path, grid=grid))
+    trials = sweep.trials(sweep.points)
+    assert [trial.name for trial in trials] == ["l2,none,seed=0", "l2,finetune,seed=0"]
+    assert [trial.words.count("--config") for trial in trials] == [1, 2]
+    check(sweep, trials)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         ("[]", "is no sweep (it is not an object): see conf/sweeps/mini.yaml"),
         ("grid: {}", "(it has no name)"),
         ("{name: x}", "(it has no grid)"),
-        ("{name: x, grid: {method: {a: []}}}", "has a name without a config file"),
-        ("{name: x, grid: {method: {a: ''}}}", "has a name without a config file"),
+        ("{name: x, grid: {method: {a: ''}}}", "has a config file without a name"),
         ("{name: x/.sweep, grid: {method: {a: a.yaml}}}", "give a shorter one, without .sweep"),
         ("{name: x, grid: {method: {l2: l2.yaml}, data.x: [10, 10.0]}}", "grid.data.x has 10.0 twice"),
         (
@@ -212,7 +220,7 @@ def test_names_say_what_differs(tmp_path: Path) -> None:
             "needs a low below high",
         ),
         (
-            "{name: x, grid: {method: {a: a.yaml}}, search: {trials: 1, space: {data.x: {low: 0, high: 1, log: true}}}}",
+            "{name: x, grid: {m: {a: a.yaml}}, search: {trials: 1, space: {data.x: {low: 0, high: 1, log: true}}}}",
             "above 0 if log is true",
         ),
         (

@@ -188,8 +188,8 @@ def _first_twice(values: list[Any]) -> tuple[Any] | None:
 
 def _configs(path: Path, given: str | list[str]) -> list[str]:
     """The configs of a name, from the current folder."""
-    if not given or ("" in given and isinstance(given, list)):
-        raise InputError(f"{path} has a name without a config file in its grid: give one, or a list of them.")
+    if "" in ([given] if isinstance(given, str) else given):
+        raise InputError(f"{path} has a config file without a name in its grid: give its path, or [] for none.")
     return [
         str(path_of(file)) if file.startswith("~") else str(path.parent / file)
         for file in ([given] if isinstance(given, str) else given)

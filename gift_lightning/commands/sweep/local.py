@@ -151,7 +151,7 @@ def last_line(log: Path, start: int = 0) -> str:
         text = log.read_bytes()[start:].decode(errors="replace")
     except OSError:
         text = ""
-    return (text.strip().splitlines() or [""])[-1]
+    return (text.strip().splitlines() or [""])[-1].removeprefix("error: ")
 
 
 def _reason(status: int, log: Path, start: int) -> str:
