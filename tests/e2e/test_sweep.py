@@ -304,5 +304,5 @@ def test_only_rows_with_all_seeds_are_chosen(tmp_path: Path) -> None:
     assert table_of(sweep, trials)[1][0].startswith("The rows differ in their protocol")
     leave(trials[3], 70.0, held=False)
     table, lines = table_of(sweep, trials)
-    assert lines[0] == "1 trials have no validation images, so that no row is chosen."
+    assert lines[0] == "Without validation images, so that no row is chosen: 1 trials."
     assert table is not None and table.title == "On test images"

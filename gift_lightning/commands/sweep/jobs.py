@@ -85,7 +85,7 @@ class Jobs:
         try:
             import submitit
         except ImportError as error:
-            raise InputError("--launcher submitit needs a package: pip install -e '.[submitit]'.") from error
+            raise InputError('--launcher submitit needs a package: pip install "gift-lightning[submitit]".') from error
         self._sweep, self._heard, self._report = sweep, heard, report
         self._record = sweep.notes / "jobs.json"
         try:

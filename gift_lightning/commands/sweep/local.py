@@ -19,7 +19,7 @@ from gift_lightning.errors import InputError
 from gift_lightning.files import unwritable
 from gift_lightning.records.run_lock import writer_of
 
-_PAUSE = 0.2  # seconds between two looks at the processes
+_PAUSE = 0.5  # seconds between two looks at the processes
 
 
 class Processes:

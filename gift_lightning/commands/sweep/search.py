@@ -127,5 +127,5 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise InputError("A search needs Optuna: pip install 'gift-lightning[optuna]'.") from error
+        raise InputError('A search needs Optuna: pip install "gift-lightning[optuna]".') from error
     return optuna

@@ -39,7 +39,7 @@ def table_of(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Table | None, list[
     table = comparison_table(runs)
     table.title, table.title_justify = "On validation images" if on_validation else "On test images", "left"
     if any(validated) and not all(validated):
-        lines.insert(0, f"{validated.count(False)} trials have no validation images, so that no row is chosen.")
+        lines.insert(0, f"Without validation images, so that no row is chosen: {validated.count(False)} trials.")
     if on_test:
         lines.insert(0, "CHOSEN ON TEST IMAGES: the test accuracy of the best row is too high.")
     if len({results["protocol"]["id"] for _, results in finished}) > 1:
